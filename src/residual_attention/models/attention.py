@@ -1,0 +1,125 @@
+"""The attention module: trunk branch, soft mask branch, and their fusion (paper, section 3)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .units import BNReLU, UnitStyle, conv
+
+
+class MixedMask(nn.Module):
+    """Mixed attention (paper, eq. 4): M = sigmoid(x), in (0, 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(x)
+
+
+class ChannelMask(nn.Module):
+    """Channel attention (paper, eq. 5): x / max(||x[i, :]||_2, 1e-6) at each position i, in [-1, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x.float(), dim=1, eps=1e-6).to(x.dtype)  # (B, C, H, W)
+
+
+class SpatialMask(nn.Module):
+    """Spatial attention (paper, eq. 6): sigmoid((x - mean_c) / std_c), in (0, 1).
+
+    Mean and population variance are over the positions of each channel; 1e-5 under the root, which
+    the paper leaves out, keeps a 1x1 or constant map finite.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)  # (B, C, 1, 1)
+        return torch.sigmoid((x.float() - mean) * torch.rsqrt(variance + 1e-5)).to(x.dtype)
+
+
+MASK_ACTIVATIONS: dict[str, type[nn.Module]] = {"mixed": MixedMask, "channel": ChannelMask, "spatial": SpatialMask}
+MASK_STRUCTURES = ("encoder_decoder", "local")
+LEARNINGS = ("residual", "naive")
+
+
+class SoftMaskBranch(nn.Module):
+    """The mask's bottom-up top-down part (paper, fig. 2 and 3), recursive in its depth d.
+
+    B_d(x) = resize(up(y), size of x),  y = down(pool(x)) for d = 1,
+    y = B_{d-1}(z) + skip(z) with z = down(pool(x)) for d > 1.
+
+    The resize is bilinear and corner-aligned and reads only a *size* from x: no value of the trunk or
+    of an earlier level enters there. ``resample=False`` leaves out pool and resize (the paper's "local
+    convolutions", table 3).
+
+    Shapes: (B, C, H, W) to the same; H and W at least 2 at every pool.
+    """
+
+    def __init__(self, chs: int, depth: int, style: UnitStyle, r: int, skip: bool, resample: bool) -> None:
+        super().__init__()
+        units = [style.unit(chs, chs) for _ in range(2 * r)]
+        self.pool = nn.MaxPool2d(3, 2, ceil_mode=True) if resample else None
+        self.down = nn.Sequential(*units[:r])
+        self.inner = SoftMaskBranch(chs, depth - 1, style, r, skip, resample) if depth > 1 else None
+        self.skip = style.unit(chs, chs) if depth > 1 and skip else None
+        self.up = nn.Sequential(*units[r:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[-2:]
+        if self.pool is not None:
+            x = self.pool(x)  # (B, C, ceil((H - 1) / 2), ceil((W - 1) / 2))
+        x = self.down(x)
+        if self.inner is not None:
+            x = self.inner(x) if self.skip is None else self.inner(x) + self.skip(x)
+        x = self.up(x)
+        if self.pool is not None:
+            x = F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+        return x
+
+
+def mask_head(chs: int, preact: bool) -> nn.Sequential:
+    """Two 1x1 convolutions before the mask activation; AttentionNeXt's have no leading BN-ReLU."""
+    layers = [conv(chs, chs, 1), BNReLU(chs), conv(chs, chs, 1)]
+    return nn.Sequential(BNReLU(chs), *layers) if preact else nn.Sequential(*layers)
+
+
+class AttentionModule(nn.Module):
+    """H(x) = (1 + M(x)) * T(x) (attention residual learning, paper eq. 3), or M(x) * T(x) (naive).
+
+    p shared units come before, p after; trunk T is t units, mask M the soft mask branch, its head and
+    its activation. ``module.mask`` returns M and ``module.trunk`` T, which is what recording hooks on.
+
+    Shapes: (B, C, H, W) to the same.
+    """
+
+    def __init__(
+        self,
+        chs: int,
+        depth: int,
+        style: UnitStyle,
+        *,
+        p: int,
+        t: int,
+        r: int,
+        mask_activation: str = "mixed",
+        mask_structure: str = "encoder_decoder",
+        learning: str = "residual",
+        skip: bool = True,
+    ) -> None:
+        super().__init__()
+        resample = mask_structure == "encoder_decoder"
+        self.pre = nn.Sequential(*[style.unit(chs, chs) for _ in range(p)])
+        self.trunk = nn.Sequential(*[style.trunk(chs, chs) for _ in range(t)])
+        self.mask = nn.Sequential(
+            SoftMaskBranch(chs, depth, style, r, skip, resample),
+            mask_head(chs, style.preact),
+            MASK_ACTIVATIONS[mask_activation](),
+        )
+        self.residual_learning = learning == "residual"
+        self.post = nn.Sequential(*[style.unit(chs, chs) for _ in range(p)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pre(x)
+        trunk = self.trunk(x)  # T
+        mask = self.mask(x)  # M
+        if self.residual_learning:
+            fused = torch.addcmul(trunk, mask, trunk)  # H = T + M * T
+        else:
+            fused = mask * trunk
+        return self.post(fused)

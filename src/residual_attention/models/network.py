@@ -1,0 +1,342 @@
+"""The whole network: stem, stages of attention modules, final units, classifier."""
+
+import math
+from collections.abc import Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import torch
+from timm.layers import ClassifierHead
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .attention import LEARNINGS, MASK_ACTIVATIONS, MASK_STRUCTURES, AttentionModule
+from .units import UNIT_STYLES, BNReLU, conv
+
+
+class Stem(nn.Sequential):
+    """What comes before the first stage; ``chs`` and ``reduction`` describe its output."""
+
+    def __init__(self, *layers: nn.Module, chs: int, reduction: int, min_size: int) -> None:
+        super().__init__(*layers)
+        self.chs, self.reduction, self.min_size = chs, reduction, min_size
+
+
+def _imagenet_stem(in_chans: int) -> Stem:
+    pool = nn.MaxPool2d(3, 2, ceil_mode=True)
+    return Stem(conv(in_chans, 64, 7, 2), BNReLU(64), pool, chs=64, reduction=4, min_size=32)
+
+
+def _cifar_stem(in_chans: int) -> Stem:
+    return Stem(conv(in_chans, 16, 3), chs=16, reduction=1, min_size=16)
+
+
+def _cifar_wide_stem(in_chans: int) -> Stem:
+    return Stem(conv(in_chans, 32, 5), BNReLU(32), nn.MaxPool2d(2), chs=32, reduction=2, min_size=16)
+
+
+def _cifar_wide_nopool_stem(in_chans: int) -> Stem:
+    return Stem(conv(in_chans, 32, 3), BNReLU(32), chs=32, reduction=1, min_size=16)
+
+
+STEMS = {
+    "imagenet": _imagenet_stem,
+    "cifar": _cifar_stem,
+    "cifar_wide": _cifar_wide_stem,
+    "cifar_wide_nopool": _cifar_wide_nopool_stem,
+}
+
+
+def _choice(name: str, value: str, allowed: Sequence[str] | dict) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def _per_stage(name: str, values: int | Sequence[int], num_stages: int, least: int) -> tuple[int, ...]:
+    """One whole number a stage; a single one stands for all."""
+    values = (values,) * num_stages if isinstance(values, int) else tuple(values)
+    if len(values) != num_stages:
+        raise ValueError(f"{name} needs one value for each of {num_stages} stages, got {len(values)}: {values}")
+    for value in values:
+        _at_least(name, value, least)
+    return values
+
+
+@contextmanager
+def _frozen_statistics(norms: list[nn.BatchNorm2d]):
+    """Leave BN's running statistics alone while activations are computed a second time for the backward."""
+    tracked = [norm.track_running_stats for norm in norms]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm, value in zip(norms, tracked, strict=True):
+            norm.track_running_stats = value
+
+
+class ResidualAttentionNetwork(nn.Module):
+    """Residual Attention Network (Wang et al., CVPR 2017); every variant and ablation of the family.
+
+    Stem; for each stage one unit (stride 1 in the first, 2 after) and its attention modules; three
+    final units; BN-ReLU; global average pool; dropout; linear.
+
+    Args:
+        num_classes: outputs of the classifier; 0 returns the pooled features.
+        in_chans: channels of the input images.
+        stem: imagenet | cifar | cifar_wide | cifar_wide_nopool.
+        widths: channels of each stage.
+        modules: attention modules of each stage (one number for all, or one a stage).
+        mask_depths: down-sampling steps in the soft mask branch of each stage.
+        final_width, final_stride: the three final units.
+        p, t, r: units shared before and after, in the trunk, and between poolings in the mask
+            (paper, section 3.3; 1, 2, 1 there).
+        unit: preact | resnext | inception (every unit), vgg | dense (the trunk's units alone).
+        mask_activation: mixed | channel | spatial (paper, table 1).
+        mask_structure: encoder_decoder | local (paper, table 3).
+        learning: residual H = (1 + M) * T | naive H = M * T (paper, table 2).
+        skip: False leaves the skip paths out of the mask branch.
+        dropout: probability before the classifier, in [0, 1).
+
+    Shapes: (B, in_chans, H, W) to (B, num_classes); H and W of at least ``min_size``, any ratio.
+
+    Raises:
+        ValueError: a value or a combination that the family does not have, or too small an image.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        *,
+        stem: str = "imagenet",
+        widths: Sequence[int] = (256, 512, 1024),
+        modules: int | Sequence[int] = 1,
+        mask_depths: int | Sequence[int] = (3, 2, 1),
+        final_width: int = 2048,
+        final_stride: int = 2,
+        p: int = 1,
+        t: int = 2,
+        r: int = 1,
+        unit: str = "preact",
+        mask_activation: str = "mixed",
+        mask_structure: str = "encoder_decoder",
+        learning: str = "residual",
+        skip: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _choice("stem", stem, STEMS)
+        _choice("unit", unit, UNIT_STYLES)
+        _choice("mask_activation", mask_activation, MASK_ACTIVATIONS)
+        _choice("mask_structure", mask_structure, MASK_STRUCTURES)
+        _choice("learning", learning, LEARNINGS)
+        for name, value, least in (("p", p, 0), ("t", t, 1), ("r", r, 1), ("num_classes", num_classes, 0)):
+            _at_least(name, value, least)
+        _at_least("in_chans", in_chans, 1)
+        _at_least("final_stride", final_stride, 1)
+        if not isinstance(skip, bool):
+            raise ValueError(f"skip must be True or False, not {skip!r}")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout must lie in [0, 1), not {dropout}")
+        style = UNIT_STYLES[unit]
+        if not widths:
+            raise ValueError("widths needs at least one stage")
+        self.widths = _per_stage("widths", tuple(widths), len(tuple(widths)), 1)
+        self.modules_per_stage = _per_stage("modules", modules, len(self.widths), 1)
+        self.mask_depths = _per_stage("mask_depths", mask_depths, len(self.widths), 1)
+        for width in (*self.widths, final_width):
+            _at_least("final_width" if width is final_width else "widths", width, 1)
+            if width % style.divisor:
+                raise ValueError(f"widths must be multiples of {style.divisor} for unit={unit}, not {width}")
+
+        self.num_classes, self.in_chans, self.num_features = num_classes, in_chans, final_width
+        self.head_hidden_size = final_width
+        self.p, self.t, self.r = p, t, r
+        self.grad_checkpointing = False
+
+        self.stem = STEMS[stem](in_chans)
+        chs, reduction = self.stem.chs, self.stem.reduction
+        self.feature_info = [{"num_chs": chs, "reduction": reduction, "module": "stem"}]
+        attention = partial(
+            AttentionModule,
+            style=style,
+            p=p,
+            t=t,
+            r=r,
+            mask_activation=mask_activation,
+            mask_structure=mask_structure,
+            learning=learning,
+            skip=skip,
+        )
+        stages = []
+        for i, (width, count, depth) in enumerate(
+            zip(self.widths, self.modules_per_stage, self.mask_depths, strict=True)
+        ):
+            stride = 1 if i == 0 else 2
+            stages.append(
+                nn.Sequential(style.unit(chs, width, stride), *[attention(width, depth) for _ in range(count)])
+            )
+            chs, reduction = width, reduction * stride
+            self.feature_info.append({"num_chs": chs, "reduction": reduction, "module": f"stages.{i}"})
+        self.stages = nn.Sequential(*stages)
+        self.final = nn.Sequential(
+            style.unit(chs, final_width, final_stride), *[style.unit(final_width, final_width) for _ in range(2)]
+        )
+        self.feature_info.append(
+            {"num_chs": final_width, "reduction": reduction * final_stride, "module": "final"}
+        )
+        self.norm = BNReLU(final_width) if style.preact else nn.Identity()
+        self.head = ClassifierHead(final_width, num_classes, pool_type="avg", drop_rate=dropout)
+        self.min_size = self._smallest_input(mask_structure == "encoder_decoder")
+        self._initialise()
+
+    @property
+    def trunk_depth(self) -> int:
+        """Weighted layers along the trunk: 9m(2p + t) + 20 for three stages of m modules (paper, table 2)."""
+        units = sum(self.modules_per_stage) * (2 * self.p + self.t) + len(self.widths) + 3
+        return 3 * units + 2
+
+    def _initialise(self) -> None:
+        """He et al. (2015): normal with fan-out for convolutions; BN to the identity."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+
+    def _smallest_input(self, resample: bool) -> int:
+        """The smallest side of which every pooling of every mask still reads two positions."""
+        if not resample:
+            return self.stem.min_size
+
+        def fits(size: int) -> bool:
+            if self.stem.reduction > 1:
+                size = math.ceil(size / self.stem.reduction)
+            for i, depth in enumerate(self.mask_depths):
+                size = size if i == 0 else math.ceil(size / 2)
+                pooled = size
+                for _ in range(depth):
+                    if pooled < 2:
+                        return False
+                    pooled = math.ceil((pooled - 1) / 2)
+            return True
+
+        size = self.stem.min_size
+        while not fits(size):
+            size += 1
+        return size
+
+    def _check_size(self, x: Tensor) -> None:
+        if min(x.shape[-2:]) < self.min_size:
+            height, width = x.shape[-2:]
+            raise ValueError(
+                f"images of {height}x{width} px are too small: this network needs at least "
+                f"{self.min_size}x{self.min_size} px"
+            )
+
+    def _run(self, stage: nn.Sequential, x: Tensor) -> Tensor:
+        """A stage, each of its modules recomputed in the backward when gradient checkpointing is on."""
+        if not (self.grad_checkpointing and self.training and torch.is_grad_enabled()):
+            return stage(x)
+        for module in stage:
+            norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+            x = checkpoint(
+                module,
+                x,
+                use_reentrant=False,
+                context_fn=lambda norms=norms: (nullcontext(), _frozen_statistics(norms)),
+            )  # type: ignore[assignment]
+        return x
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, in_chans, H, W) to the last feature map (B, final_width, h, w), after BN-ReLU."""
+        if not torch.compiler.is_compiling():
+            self._check_size(x)
+        x = self.stem(x)
+        for stage in self.stages:
+            x = self._run(stage, x)
+        return self.norm(self._run(self.final, x))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        return self.head(x, pre_logits=pre_logits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ):
+        """Feature maps of the stem, each stage and the final units, in that order (timm's verb).
+
+        Returns ``(last feature map, [maps])``, or the list alone with ``intermediates_only``.
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(f"output_fmt must be NCHW, not {output_fmt!r}")
+        if not torch.compiler.is_compiling():
+            self._check_size(x)
+        levels = [self.stem, *self.stages, self.final]
+        take, last = feature_take_indices(len(levels), list(indices) if isinstance(indices, Sequence) else indices)
+        maps = []
+        for i, level in enumerate(levels):
+            if i > last and stop_early:
+                break
+            x = self._run(level, x) if i > 0 else level(x)
+            if i in take:
+                maps.append(self.norm(x) if norm and i == len(levels) - 1 else x)
+        if intermediates_only:
+            return maps
+        return (x if stop_early and last < len(levels) - 1 else self.norm(x)), maps
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop the levels after the last one asked for (timm's verb)."""
+        num_levels = len(self.stages) + 2
+        take, last = feature_take_indices(num_levels, list(indices) if isinstance(indices, Sequence) else indices)
+        if last < num_levels - 1:
+            self.final = nn.Sequential()
+            self.stages = self.stages[:last]
+        if prune_norm or last < num_levels - 1:
+            self.norm = nn.Identity()
+        if prune_head:
+            self.reset_classifier(0)
+        return take
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each module's activations in the backward: much less memory, about a third more time.
+
+        Gradients and BN's running statistics are those of the plain pass.
+        """
+        self.grad_checkpointing = enable
+
+    def get_classifier(self) -> nn.Module:
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new linear layer for ``num_classes`` classes; 0 leaves the pooled features."""
+        _at_least("num_classes", num_classes, 0)
+        self.num_classes = num_classes
+        self.head.reset(num_classes, global_pool)
+        if isinstance(self.head.fc, nn.Linear):
+            nn.init.normal_(self.head.fc.weight, std=0.01)
+            nn.init.zeros_(self.head.fc.bias)
+
+    def no_weight_decay(self) -> set[str]:
+        return set()
+
+    def group_matcher(self, coarse: bool = False) -> dict:
+        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}

@@ -1,0 +1,133 @@
+"""The named variants: one table, one row a name, and their registration with timm."""
+
+import difflib
+import inspect
+from typing import Any
+
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+
+from .network import ResidualAttentionNetwork
+
+_IMAGENET = {"stem": "imagenet", "widths": (256, 512, 1024), "mask_depths": (3, 2, 1), "final_width": 2048}
+_CIFAR = {
+    "stem": "cifar",
+    "widths": (64, 128, 256),
+    "mask_depths": (3, 2, 1),
+    "final_width": 256,
+    "final_stride": 1,
+    "num_classes": 10,
+}
+_WIDE = {
+    "stem": "cifar_wide",
+    "widths": (128, 256, 512),
+    "mask_depths": (2, 1, 1),
+    "final_width": 1024,
+    "final_stride": 1,
+    "num_classes": 10,
+}
+_NOPOOL = {**_WIDE, "stem": "cifar_wide_nopool"}
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # ImageNet, 224 px: paper, section 4.2 and table 6; the authors' own definitions
+    "attention56": {**_IMAGENET, "modules": (1, 1, 1)},
+    "attention92": {**_IMAGENET, "modules": (1, 2, 3)},
+    "attentionnext56": {**_IMAGENET, "modules": (1, 1, 1), "unit": "resnext"},
+    "attentionnext92": {**_IMAGENET, "modules": (1, 2, 3), "unit": "resnext"},
+    "attentioninception56": {**_IMAGENET, "modules": (1, 1, 1), "unit": "inception"},
+    # CIFAR, 32 px: paper, section 4.1, tables 1 to 5; depth 36m + 20
+    "attention56_cifar": {**_CIFAR, "modules": (1, 1, 1)},
+    "attention92_cifar": {**_CIFAR, "modules": (2, 2, 2)},
+    "attention128_cifar": {**_CIFAR, "modules": (3, 3, 3)},
+    "attention164_cifar": {**_CIFAR, "modules": (4, 4, 4)},
+    "attention236_cifar": {**_CIFAR, "modules": (6, 6, 6)},
+    "attention452_cifar": {**_CIFAR, "modules": (6, 6, 6), "p": 2, "t": 4, "r": 3},
+    # Wider ones of the public re-implementations, with and without the stem's pool
+    "attention56_cifar_wide": {**_WIDE, "modules": (1, 1, 1)},
+    "attention92_cifar_wide": {**_WIDE, "modules": (1, 2, 3)},
+    "attention56_cifar_wide_nopool": {**_NOPOOL, "modules": (1, 1, 1)},
+    "attention92_cifar_wide_nopool": {**_NOPOOL, "modules": (1, 2, 3)},
+}
+
+OVERRIDES = tuple(inspect.signature(ResidualAttentionNetwork).parameters)
+
+
+def default_image_size(name: str) -> int:
+    """The side in pixels that the variant was designed for: 224 (ImageNet) or 32 (CIFAR)."""
+    return 224 if VARIANTS[name]["stem"] == "imagenet" else 32
+
+
+def list_models() -> list[str]:
+    """Every name that `create_model` takes."""
+    return list(VARIANTS)
+
+
+def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """`` (did you mean X?)`` for an error message, or nothing when no known word is close."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def create_model(
+    name: str, num_classes: int | None = None, in_chans: int = 3, **overrides: Any
+) -> ResidualAttentionNetwork:
+    """A freshly initialised network of the family.
+
+    Args:
+        name: one of `list_models()`.
+        num_classes: the variant's own (1000 or 10) when None.
+        overrides: any argument of `ResidualAttentionNetwork`, by the paper's term.
+
+    Raises:
+        ValueError: an unknown name, override, or a value that the family does not have.
+    """
+    if name not in VARIANTS:
+        raise ValueError(f"no model named {name!r}{nearest(name, tuple(VARIANTS))}; `ran models` lists them")
+    for key in overrides:
+        if key not in OVERRIDES:
+            raise ValueError(f"{name} has no option {key!r}{nearest(key, OVERRIDES)}; it has {', '.join(OVERRIDES)}")
+    arguments = {**VARIANTS[name], "in_chans": in_chans, **overrides}
+    if num_classes is not None:
+        arguments["num_classes"] = num_classes
+    return ResidualAttentionNetwork(**arguments)
+
+
+def _default_cfg(name: str) -> dict[str, Any]:
+    size = default_image_size(name)
+    imagenet = size == 224
+    return {
+        "num_classes": VARIANTS[name].get("num_classes", 1000),
+        "input_size": (3, size, size),
+        "pool_size": None,
+        "fixed_input_size": False,
+        "crop_pct": 0.875 if imagenet else 1.0,
+        "interpolation": "bilinear",
+        "mean": (0.485, 0.456, 0.406) if imagenet else (0.4914, 0.4822, 0.4465),
+        "std": (0.229, 0.224, 0.225) if imagenet else (0.2470, 0.2435, 0.2616),
+        "first_conv": "stem.0",
+        "classifier": "head.fc",
+        "paper_ids": "arXiv:1704.06904",
+    }
+
+
+default_cfgs = generate_default_cfgs({name: _default_cfg(name) for name in VARIANTS})
+
+
+def _register(name: str) -> None:
+    def entrypoint(pretrained: bool = False, **kwargs: Any):
+        arguments = {**VARIANTS[name], **kwargs}
+        return build_model_with_cfg(
+            ResidualAttentionNetwork,
+            name,
+            pretrained,
+            feature_cfg={"out_indices": (0, 1, 2, 3, 4), "feature_cls": "getter"},
+            kwargs_filter=("img_size", "drop_path_rate"),
+            **arguments,
+        )
+
+    entrypoint.__name__ = entrypoint.__qualname__ = name
+    entrypoint.__doc__ = f"{name} of the Residual Attention Network family (arXiv 1704.06904)."
+    register_model(entrypoint)
+
+
+for _name in VARIANTS:
+    _register(_name)
