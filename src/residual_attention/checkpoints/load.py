@@ -1,0 +1,77 @@
+"""From MODEL, as every command takes it, to a network ready to use."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.preprocess import Preprocess
+from ..models import ResidualAttentionNetwork, create_model, nearest
+from .format import CheckpointError, read_checkpoint
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+WEIGHTS_PREFIX = "model."
+
+
+class Classifier(ResidualAttentionNetwork):
+    """What `load` returns: the network with ``classes``, ``preprocess`` and ``card`` (its metadata)."""
+
+    classes: list[str]
+    preprocess: Preprocess
+    card: dict[str, Any]
+
+
+def list_weights() -> list[str]:
+    """Names of the weights that ship with the package, such as ``attention56_cifar.cifar10``."""
+    return sorted(path.name.removesuffix(".safetensors") for path in WEIGHTS.glob("*.safetensors"))
+
+
+def resolve_model(model: str | Path) -> Path:
+    """The checkpoint file that MODEL means: a run folder's best, a ``.safetensors``, or shipped weights.
+
+    Raises:
+        ValueError: none of these; one line that says what was looked for.
+    """
+    path = Path(model)
+    if path.is_dir():
+        for name in ("best", "last"):
+            candidate = path / "checkpoints" / f"{name}.safetensors"
+            if candidate.is_file():
+                return candidate
+        raise ValueError(f"{path} is no run folder: there is no checkpoints/best.safetensors in it")
+    if path.is_file():
+        return path
+    shipped = WEIGHTS / f"{model}.safetensors"
+    if shipped.is_file():
+        return shipped
+    known = tuple(list_weights())
+    listing = f"; names: {', '.join(known)}" if known else ""
+    raise ValueError(f"no model {str(model)!r}{nearest(str(model), known)}: give a run folder or a .safetensors{listing}")
+
+
+def model_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The network's own state in a checkpoint (fp16 becomes fp32), without the optimizer's."""
+    prefix = WEIGHTS_PREFIX
+    weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return {name: t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for name, t in weights.items()}
+
+
+def load(model: str | Path, device: str | torch.device = "cpu") -> Classifier:
+    """The trained network of MODEL, in eval mode, with ``.classes`` and ``.preprocess``.
+
+    ``preprocess`` turns a PIL image into the (C, H, W) float tensor that the network reads.
+
+    Raises:
+        ValueError: an unknown MODEL or a damaged file, in one line.
+    """
+    path = resolve_model(model)
+    tensors, metadata = read_checkpoint(path)
+    try:
+        network = create_model(metadata["model"], **metadata["overrides"])
+        network.load_state_dict(model_weights(tensors))
+        network.classes = list(metadata["classes"])  # type: ignore[assignment]
+        network.preprocess = Preprocess.from_dict(metadata["preprocess"])  # type: ignore[assignment]
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not hold the network that it describes: {error}") from error
+    network.card = metadata  # type: ignore[assignment]
+    return network.eval().to(device)  # type: ignore[return-value]

@@ -1,0 +1,144 @@
+"""Vectorised augmentation of a batch on its device, with an own draw for each sample.
+
+Draws are made on the CPU from one generator a step, so that they do not depend on the device; they are
+then applied to the whole batch at once. Images are normalised, (B, C, H, W); "empty" is the mean, 0.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Strengths; the defaults leave images as they are.
+
+    ``crop_padding`` and ``cutout`` are in pixels, ``shift`` a share of the side, ``rotation`` in degrees;
+    ``mixup`` and ``cutmix`` are the parameters of their Beta distributions.
+    """
+
+    flip: bool = False
+    crop_padding: int = 0
+    shift: float = 0.0
+    rotation: float = 0.0
+    cutout: int = 0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    @property
+    def mixes(self) -> bool:
+        """Whether targets become distributions over classes."""
+        return self.mixup > 0 or self.cutmix > 0
+
+
+def flip_and_crop(images: Tensor, augment: Augment, rng: np.random.Generator) -> Tensor:
+    """Mirror each image with probability 1/2 and crop it at random from its padded self (He et al., 2016).
+
+    Flip and crop are one gather, (B, C, H, W) to the same.
+    """
+    count, _, height, width = images.shape
+    pad = augment.crop_padding
+    mirrored = rng.random(count) < 0.5 if augment.flip else np.zeros(count, bool)
+    offsets = rng.integers(-pad, pad + 1, size=(2, count)) if pad else np.zeros((2, count), np.int64)
+    if not augment.flip and not pad:
+        return images
+    rows = np.arange(height)[None] + offsets[0][:, None]  # (B, H): the row that each output row reads
+    columns = np.arange(width)[None] + offsets[1][:, None]
+    columns = np.where(mirrored[:, None], columns[:, ::-1], columns)
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]  # (B, H, W)
+    device = images.device
+    source = np.clip(rows, 0, height - 1)[:, :, None] * width + np.clip(columns, 0, width - 1)[:, None]
+    flat = images.permute(0, 2, 3, 1).reshape(count * height * width, -1)  # (B * H * W, C)
+    index = torch.from_numpy(source + np.arange(count)[:, None, None] * height * width).to(device)
+    gathered = flat[index.reshape(-1)].reshape(count, height, width, -1)
+    gathered = gathered * torch.from_numpy(inside[..., None]).to(device, images.dtype)
+    return gathered.permute(0, 3, 1, 2)  # channels_last in memory
+
+
+def shift_and_rotate(images: Tensor, augment: Augment, rng: np.random.Generator) -> Tensor:
+    """Rotate about the centre and shift, bilinearly, the uncovered part empty."""
+    if not augment.shift and not augment.rotation:
+        return images
+    count, _, height, width = images.shape
+    angle = np.deg2rad(rng.uniform(-augment.rotation, augment.rotation, count))
+    shift = rng.uniform(-augment.shift, augment.shift, size=(2, count)) * 2  # in grid units, the side being 2
+    cos, sin, ratio = np.cos(angle), np.sin(angle), height / width
+    rows = [np.stack([cos, -sin * ratio, shift[0]], -1), np.stack([sin / ratio, cos, shift[1]], -1)]
+    theta = torch.from_numpy(np.stack(rows, 1).astype(np.float32)).to(images.device)  # (B, 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False).to(images.dtype)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def _boxes(count: int, height: int, width: int, box_height: np.ndarray, box_width: np.ndarray, rng) -> np.ndarray:
+    """(B, H, W) of booleans: inside a box of the given sides, its centre anywhere in the image."""
+    top = rng.integers(0, height, count) - box_height // 2
+    left = rng.integers(0, width, count) - box_width // 2
+    rows, columns = np.arange(height)[None], np.arange(width)[None]
+    in_rows = (rows >= top[:, None]) & (rows < (top + box_height)[:, None])
+    in_columns = (columns >= left[:, None]) & (columns < (left + box_width)[:, None])
+    return in_rows[:, :, None] & in_columns[:, None]
+
+
+def cutout(images: Tensor, side: int, rng: np.random.Generator) -> Tensor:
+    """Empty one square of ``side`` px in each image (DeVries and Taylor, 2017); it may stick out."""
+    if not side:
+        return images
+    count, _, height, width = images.shape
+    sides = np.full(count, side)
+    keep = ~_boxes(count, height, width, sides, sides, rng)
+    return images * torch.from_numpy(keep[:, None]).to(images.device, images.dtype)
+
+
+def mix(images: Tensor, targets: Tensor, augment: Augment, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Mixup (Zhang et al., 2018) or CutMix (Yun et al., 2019) of each image with its neighbour in the batch.
+
+    ``targets`` (B, K) are distributions. With both on, one coin a batch decides; each sample has its own share.
+    """
+    if not augment.mixes:
+        return images, targets
+    count, _, height, width = images.shape
+    cut = augment.cutmix > 0 and (augment.mixup == 0 or rng.random() < 0.5)
+    alpha = augment.cutmix if cut else augment.mixup
+    share = rng.beta(alpha, alpha, count)  # of the image itself
+    if cut:
+        box_height = np.round(height * np.sqrt(1 - share)).astype(np.int64)
+        box_width = np.round(width * np.sqrt(1 - share)).astype(np.int64)
+        keep = ~_boxes(count, height, width, box_height, box_width, rng)
+        share = keep.mean(axis=(1, 2))
+        weight = torch.from_numpy(keep[:, None]).to(images.device, images.dtype)  # (B, 1, H, W)
+    else:
+        weight = torch.from_numpy(share[:, None, None, None]).to(images.device, images.dtype)
+    images = images * weight + images.roll(1, 0) * (1 - weight)
+    share_t = torch.from_numpy(share[:, None]).to(targets.device, targets.dtype)
+    return images, targets * share_t + targets.roll(1, 0) * (1 - share_t)
+
+
+def augment_batch(
+    images: Tensor, labels: Tensor, num_classes: int, augment: Augment, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """All of the above on normalised images (B, C, H, W) and labels (B,).
+
+    Returns images and targets: the labels themselves, or (B, num_classes) distributions when mixing.
+    """
+    images = flip_and_crop(images, augment, rng)
+    images = shift_and_rotate(images, augment, rng)
+    images = cutout(images, augment.cutout, rng)
+    if not augment.mixes:
+        return images, labels
+    targets = F.one_hot(labels, num_classes).to(torch.float32)
+    return mix(images, targets, augment, rng)
+
+
+def progressive_size(full: int, start: float, progress: float, least: int) -> int:
+    """The side in px at a point of the run: from ``start`` of ``full`` to ``full`` over the first 60 %.
+
+    A multiple of 8 px, at least ``least``, and exactly ``full`` in the end. ``progress`` runs from 0 to 1.
+    """
+    share = start + (1 - start) * min(1.0, progress / 0.6)
+    if share >= 1.0:
+        return full
+    return min(full, max(least, 8 * math.floor(full * share / 8)))

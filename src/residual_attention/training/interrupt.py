@@ -1,0 +1,35 @@
+"""SIGTERM and Ctrl-C: the step is finished and saved; a second signal exits at once."""
+
+import os
+import signal
+from types import FrameType
+
+
+class Interrupted(Exception):
+    """The run was stopped by a signal after it had saved; ``exit_code`` is 128 + the signal's number."""
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+
+class SignalWatch:
+    """A context in which SIGTERM and SIGINT only set ``received`` (0, or the signal's number)."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._previous: dict[int, object] = {}
+
+    def _handle(self, signum: int, _frame: FrameType | None) -> None:
+        if self.received:
+            os._exit(128 + signum)
+        self.received = signum
+
+    def __enter__(self) -> "SignalWatch":
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            self._previous[signum] = signal.signal(signum, self._handle)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)  # type: ignore[arg-type]

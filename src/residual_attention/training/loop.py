@@ -1,0 +1,251 @@
+"""The training loop: plain functions that read top to bottom.
+
+``fit`` runs epochs, ``train_epoch`` steps, ``train_step`` is one update. What is printed, drawn and saved
+is told to a `Listener`; nothing here knows of files or terminals.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..data.augment import progressive_size
+from ..data.loading import EvalBatch, TrainBatch, TrainingData
+from ..data.randomness import derive_seed
+from ..evaluation.evaluate import Evaluation, evaluate
+from .config import TrainConfig
+from .distributed import Processes
+from .interrupt import SignalWatch
+from .machine import Machine
+from .state import TrainState
+
+MAX_SKIPPED_IN_A_ROW = 20  # fp16 steps whose gradients overflowed
+
+
+class NonFiniteError(ValueError):
+    """A loss or gradient that is not a number; the update was not made."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Sums over this process's part of one batch, and the gradient's norm over all."""
+
+    loss_sum: float
+    wrong: float
+    seen: int
+    grad_norm: float
+
+
+class Listener(Protocol):
+    """What the loop tells of its progress; calls come on every process."""
+
+    def on_step(self, state: TrainState, result: StepResult, batch: TrainBatch) -> None: ...
+    def on_epoch(self, state: TrainState, row: dict, validation: Evaluation | None, is_best: bool) -> None: ...
+    def save(self, state: TrainState) -> None: ...
+
+
+@dataclass
+class Job:
+    """All that stays the same while training."""
+
+    config: TrainConfig
+    machine: Machine
+    processes: Processes
+    data: TrainingData
+    validation: Callable[[], object] | None  # yields EvalBatch; None: no validation split
+    forward: nn.Module  # the model as it is called: wrapped in DDP, compiled
+    epochs: int
+    total_steps: int
+    class_weights: Tensor | None
+    signals: SignalWatch
+
+
+def _criterion(job: Job, logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in fp32, and the classifier's own L2 penalty."""
+    return F.cross_entropy(
+        logits.float(), targets, weight=job.class_weights, label_smoothing=job.config.label_smoothing
+    )
+
+
+def _classifier_penalty(job: Job, model: nn.Module) -> Tensor | float:
+    if not job.config.classifier_l2:
+        return 0.0
+    return job.config.classifier_l2 * model.get_classifier().weight.square().sum()  # type: ignore[operator,union-attr]
+
+
+def _wrong(logits: Tensor, targets: Tensor) -> Tensor:
+    labels = targets.argmax(dim=1) if targets.ndim == 2 else targets
+    return (logits.argmax(dim=1) != labels).sum()
+
+
+def _backward(job: Job, state: TrainState, batch: TrainBatch) -> tuple[Tensor, Tensor]:
+    """Gradients of one batch, in ``accumulate`` parts; returns the summed loss and the number wrong."""
+    device, dtype, count = batch.images.device, job.machine.dtype, len(batch.images)
+    parts = list(zip(batch.images.chunk(job.config.accumulate), batch.targets.chunk(job.config.accumulate), strict=True))
+    loss_sum = torch.zeros((), device=device)
+    wrong = torch.zeros((), device=device)
+    for i, (images, targets) in enumerate(parts):
+        if job.machine.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        last = i == len(parts) - 1
+        holds_back = isinstance(job.forward, DistributedDataParallel) and not last
+        with job.forward.no_sync() if holds_back else nullcontext():  # type: ignore[operator]
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                logits = job.forward(images)
+            loss = _criterion(job, logits, targets)
+            share = len(images) / count
+            total = (loss + _classifier_penalty(job, state.model)) * share
+            (total if state.scaler is None else state.scaler.scale(total)).backward()
+        loss_sum += loss.detach() * len(images)
+        wrong += _wrong(logits.detach(), targets)
+    return loss_sum, wrong
+
+
+def _update(job: Job, state: TrainState, loss: float) -> float:
+    """Check, clip and step. Returns the gradient's norm. Raises NonFiniteError before the update."""
+    parameters = [p for p in state.model.parameters() if p.grad is not None]
+    if state.scaler is not None:
+        state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    grad_norm = norm.item()
+    step = state.progress.step
+    if state.scaler is None and not math.isfinite(grad_norm):
+        raise NonFiniteError(f"step {step}: the gradient is {grad_norm} (loss {loss:.4g}); lower --lr or set --clip-grad")
+    if job.config.clip_grad is not None and math.isfinite(grad_norm):
+        nn.utils.clip_grads_with_norm_(parameters, job.config.clip_grad, norm)
+    if state.scaler is None:
+        state.optimizer.step()
+    else:
+        _scaled_step(state, math.isfinite(grad_norm))
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema is not None:
+        state.ema.update_parameters(state.model)
+    return grad_norm
+
+
+def _scaled_step(state: TrainState, finite: bool) -> None:
+    """fp16: an overflow skips the update and lowers the scale; twenty in a row are no accident."""
+    assert state.scaler is not None
+    progress = state.progress
+    state.scaler.step(state.optimizer)  # does nothing when it found an infinity
+    state.scaler.update()
+    progress.skipped_in_a_row = 0 if finite else progress.skipped_in_a_row + 1
+    progress.skipped_steps += not finite
+    if progress.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+        raise NonFiniteError(
+            f"step {progress.step}: fp16 gradients overflowed {MAX_SKIPPED_IN_A_ROW} times in a row; "
+            "use --precision bf16 or lower --lr"
+        )
+
+
+def train_step(job: Job, state: TrainState, batch: TrainBatch) -> StepResult:
+    """One optimizer step on this process's part of a batch."""
+    progress = state.progress
+    torch.manual_seed(derive_seed(job.config.seed, "dropout", progress.step, job.processes.rank))
+    state.schedule.before_step(progress.step)
+    loss_sum, wrong = _backward(job, state, batch)
+    loss, count = loss_sum.item(), len(batch.images)
+    bad = job.processes.largest(int(not math.isfinite(loss)))
+    if bad:
+        raise NonFiniteError(f"step {progress.step}: the loss is not finite ({loss / count}); lower --lr or --precision fp32")
+    grad_norm = _update(job, state, loss / count)
+    return StepResult(loss, wrong.item(), count, grad_norm)
+
+
+def train_epoch(job: Job, state: TrainState, listener: Listener) -> bool:
+    """The rest of the current epoch. True when a signal stopped it; then the state is saved."""
+    progress, config = state.progress, job.config
+    size = progressive_size(
+        job.data.preprocess.image_size, config.progressive, progress.epoch / job.epochs, state.model.min_size  # type: ignore[arg-type]
+    )
+    job.forward.train()
+    started = time.perf_counter()
+    for batch in job.data.epoch(progress.epoch, progress.step_in_epoch, size):
+        result = train_step(job, state, batch)
+        progress.loss_sum += result.loss_sum
+        progress.wrong += result.wrong
+        progress.seen += result.seen
+        progress.step += 1
+        progress.step_in_epoch += 1
+        now = time.perf_counter()
+        progress.train_time_s += now - started
+        progress.epoch_time_s += now - started
+        started = now
+        listener.on_step(state, result, batch)
+        if job.processes.largest(job.signals.received):
+            listener.save(state)
+            return True
+        if config.checkpoint_steps and progress.step % config.checkpoint_steps == 0:
+            listener.save(state)
+        if progress.step >= job.total_steps:
+            break
+    return False
+
+
+def _validate(job: Job, state: TrainState) -> Evaluation | None:
+    if job.validation is None:
+        return None
+    batches = job.validation()
+    return evaluate(state.evaluated, batches, precision=job.machine.dtype)  # type: ignore[arg-type]
+
+
+def _is_better(error_pct: float, loss: float, state: TrainState) -> bool:
+    """Lower validation error; at the same error, lower loss."""
+    best = state.progress
+    if best.best_error_pct is None or best.best_loss is None:
+        return True
+    return (error_pct, loss) < (best.best_error_pct, best.best_loss)
+
+
+def finish_epoch(job: Job, state: TrainState, listener: Listener) -> None:
+    """Validate, record the epoch, move on to the next, save."""
+    progress = state.progress
+    loss_sum, wrong, seen = job.processes.total([progress.loss_sum, progress.wrong, float(progress.seen)])
+    validation = _validate(job, state)
+    row = {
+        "epoch": progress.epoch + 1,
+        "step": progress.step,
+        "lr": state.schedule.lr,
+        "train_loss": loss_sum / seen,
+        "train_error_pct": 100.0 * wrong / seen,
+        "val_loss": validation.loss if validation else None,
+        "val_error_pct": validation.top1_error_pct if validation else None,
+        "images_per_s": seen / progress.epoch_time_s,
+        "time_s": progress.train_time_s,
+    }
+    is_best = validation is None or _is_better(validation.top1_error_pct, validation.loss, state)
+    progress.epochs_without_gain = 0 if is_best else progress.epochs_without_gain + 1
+    if is_best:
+        progress.best_epoch = progress.epoch + 1
+        if validation is not None:
+            progress.best_error_pct, progress.best_loss = validation.top1_error_pct, validation.loss
+    state.schedule.after_epoch(validation.loss if validation else None)
+    progress.history.append(row)
+    progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
+    progress.loss_sum, progress.wrong, progress.seen, progress.epoch_time_s = 0.0, 0.0, 0, 0.0
+    patience = job.config.early_stop
+    progress.finished = progress.step >= job.total_steps or bool(patience and progress.epochs_without_gain >= patience)
+    listener.on_epoch(state, row, validation, is_best)
+    listener.save(state)
+
+
+def fit(job: Job, state: TrainState, listener: Listener) -> bool:
+    """Train from where the state stands to the end. True when a signal stopped it."""
+    while not state.progress.finished:
+        at_boundary = state.progress.step_in_epoch >= job.data.steps_per_epoch
+        if not at_boundary and train_epoch(job, state, listener):
+            return True
+        finish_epoch(job, state, listener)
+        if job.processes.largest(job.signals.received):
+            return True
+    return False
+
+
+__all__ = ["EvalBatch", "Job", "Listener", "NonFiniteError", "StepResult", "fit", "train_step"]

@@ -1,0 +1,105 @@
+"""Optimizer, learning-rate schedule and averaged weights, from timm and PyTorch."""
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel
+
+from .config import TrainConfig
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The timm optimizer named in the configuration. Raises ValueError with the nearest name if unknown."""
+    known = list_optimizers()
+    if config.optimizer.lower() not in known:
+        close = difflib.get_close_matches(config.optimizer.lower(), known, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ValueError(f"no optimizer named {config.optimizer!r}{hint}; timm's names are taken: {', '.join(known)}")
+    return create_optimizer_v2(
+        model,
+        opt=config.optimizer,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        filter_bias_and_bn=not config.decay_norm_and_bias,
+    )
+
+
+class Schedule:
+    """The learning rate at each step: a function of the step, except ``plateau``, which follows the loss.
+
+    timm's cosine and multi-step schedules; plateau is PyTorch's, since timm's does not save the number of
+    bad epochs, which a resume needs.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int, per_epoch: int) -> None:
+        self.optimizer = optimizer
+        warmup = min(round(config.warmup_epochs * per_epoch), steps // 2)
+        common: dict[str, Any] = {"t_in_epochs": False, "warmup_t": warmup, "warmup_lr_init": config.lr / 100}
+        self.by_step = None
+        self.plateau = None
+        if config.schedule == "cosine":
+            self.by_step = CosineLRScheduler(
+                optimizer, t_initial=max(1, steps - warmup), lr_min=config.min_lr, warmup_prefix=True, **common
+            )
+        elif config.schedule == "multistep":
+            milestones = [m + 1 for m in config.milestones]  # timm's milestone m acts at step m - 1
+            self.by_step = MultiStepLRScheduler(
+                optimizer, milestones, config.lr_decay, warmup_prefix=False, **common
+            )
+        elif config.schedule == "plateau":
+            self.plateau = ReduceLROnPlateau(
+                optimizer, factor=config.lr_decay, patience=config.patience, min_lr=config.min_lr
+            )
+
+    def before_step(self, step: int) -> None:
+        """Set the rate of optimizer step ``step``, counted from 0."""
+        if self.by_step is not None:
+            self.by_step.step_update(step)
+
+    def after_epoch(self, val_loss: float | None) -> None:
+        if self.plateau is not None and val_loss is not None:
+            self.plateau.step(val_loss)
+
+    @property
+    def lr(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
+
+    def state_dict(self) -> dict[str, Any]:
+        if self.plateau is None:
+            return {}
+        keys = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
+        state = {key: getattr(self.plateau, key) for key in keys}
+        return {**state, "best": None if state["best"] == float("inf") else state["best"]}  # JSON has no infinity
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.plateau is not None:
+            for key, value in state.items():
+                setattr(self.plateau, key, float("inf") if key == "best" and value is None else value)
+
+
+def _ema(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential moving average whose decay rises from 0.1 to ``decay`` with the number of updates n."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], n: Tensor | int) -> None:
+        now = min(decay, (1 + int(n)) / (10 + int(n)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - now)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return update
+
+
+def averaged_model(model: nn.Module, decay: float) -> AveragedModel | None:
+    """The weights' moving average, BN statistics included; None for decay 0."""
+    if not decay:
+        return None
+    return AveragedModel(model, multi_avg_fn=_ema(decay), use_buffers=True)

@@ -1,0 +1,162 @@
+"""The end of a run: best weights, all splits evaluated once, summary, figures, report."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..attention.masks import attention_masks
+from ..checkpoints.format import read_checkpoint
+from ..checkpoints.load import model_weights
+from ..data.datasets import Dataset, FileSamples, TensorSamples
+from ..data.loading import Samples, Shard, evaluation_batches
+from ..evaluation.evaluate import Evaluation, evaluate
+from ..evaluation.figures import draw_attention, draw_confusion, draw_curves
+from ..evaluation.measures import summarise
+from ..evaluation.report import write_report
+from .machine import hardware, versions
+from .progress import duration
+
+if TYPE_CHECKING:
+    from .loop import Job
+    from .plan import Plan
+    from .state import TrainState
+    from .writer import RunWriter
+
+TRAIN_IMAGES_EVALUATED = 10_000
+ATTENTION_IMAGES = 8
+
+
+def _first(samples: Samples, count: int) -> Samples:
+    """The first ``count`` of a split, evenly spaced."""
+    if len(samples) <= count:
+        return samples
+    index = torch.linspace(0, len(samples) - 1, count).round().long()
+    if isinstance(samples, TensorSamples):
+        return TensorSamples(samples.images[index], samples.labels[index])
+    return samples.subset(index)
+
+
+def _evaluate(job: "Job", model: torch.nn.Module, samples: Samples, dataset: Dataset) -> Evaluation:
+    batches = evaluation_batches(
+        samples,
+        dataset.preprocess,
+        batch_size=256,
+        device=job.machine.device,
+        workers=job.machine.workers,
+        shard=Shard(job.processes.rank, job.processes.world),
+    )
+    return evaluate(model, batches, precision=job.machine.dtype)
+
+
+def _readable(samples: Samples, skipped: set[int]) -> Samples:
+    """The training images without those that could not be read."""
+    if not isinstance(samples, FileSamples) or not skipped:
+        return samples
+    return samples.subset(torch.tensor([i for i in range(len(samples)) if i not in skipped]))
+
+
+def _summary(job: "Job", state: "TrainState", dataset: Dataset, plan: "Plan", run: Path) -> dict[str, Any]:
+    progress, config = state.progress, plan.config
+    early = progress.step < plan.total_steps
+    return {
+        "run": str(run),
+        "status": "early_stopped" if early else "done",
+        "model": plan.model,
+        "data": dataset.name,
+        "recipe": config.recipe,
+        "seed": config.seed,
+        "epochs": progress.epoch,
+        "steps": progress.step,
+        "parameters": sum(p.numel() for p in state.model.parameters()),
+        "image_size_px": config.image_size,
+        "classes": dataset.classes,
+        "best_epoch": progress.best_epoch,
+        "time_s": round(progress.train_time_s, 2),
+        "images_per_s": round(progress.step * config.batch_size / max(progress.train_time_s, 1e-9), 1),
+        "precision": job.machine.precision,
+        "processes": job.processes.world,
+        "skipped_images": len(job.data.skipped) + dataset.skipped,
+        "skipped_steps": progress.skipped_steps,
+        "hardware": hardware(job.machine.device),
+        "versions": versions(),
+        "date": time.strftime("%Y-%m-%d"),
+        "notices": list(dataset.notices),
+    }
+
+
+def finish_run(
+    job: "Job", state: "TrainState", writer: "RunWriter", dataset: Dataset, plan: "Plan"
+) -> dict[str, Any]:
+    """Load the best weights, evaluate each split once, write everything. Returns the summary on every rank."""
+    folder = writer.folder
+    model = state.model
+    tensors, _ = read_checkpoint(folder.best)
+    model.load_state_dict(model_weights(tensors))
+    model.eval()
+    summary = _summary(job, state, dataset, plan, folder.path)
+    train = _first(_readable(job.data.samples, job.data.skipped), TRAIN_IMAGES_EVALUATED)
+    result = _evaluate(job, model, train, dataset)
+    summary["train"] = {"loss": result.loss, "error_pct": result.top1_error_pct, "images": len(result)}
+    shown: Evaluation | None = None
+    for name, split in (("val", dataset.val), ("test", dataset.test)):
+        if split is None or len(split) == 0:
+            summary[name] = None
+            continue
+        shown = _evaluate(job, model, split, dataset)
+        measures = summarise(shown.probabilities, shown.labels, dataset.classes)
+        summary[name] = {"loss": shown.loss, "error_pct": shown.top1_error_pct, **measures}
+    if writer.processes.is_main:
+        folder.write_summary(summary)
+        _draw(writer, model, dataset, summary, shown)
+        write_report(folder.path)
+        _say_end(writer, summary)
+    writer.processes.barrier()
+    return summary
+
+
+def _draw(
+    writer: "RunWriter", model: torch.nn.Module, dataset: Dataset, summary: dict[str, Any], shown: Evaluation | None
+) -> None:
+    folder = writer.folder
+    draw_curves(folder.metrics, folder.curves)
+    last = summary["test"] or summary["val"]
+    if shown is None or last is None:
+        return
+    split = dataset.test if summary["test"] else dataset.val
+    assert split is not None
+    draw_confusion(last["confusion"], dataset.classes, folder.confusion)
+    few = _first(split, ATTENTION_IMAGES)
+    device = next(model.parameters()).device
+    batch = next(iter(evaluation_batches(few, dataset.preprocess, batch_size=ATTENTION_IMAGES, device=device)))
+    with torch.no_grad():
+        probabilities = model(batch.images).float().softmax(1).cpu()
+    confidence, predicted = probabilities.max(1)
+    draw_attention(
+        dataset.preprocess.denormalize(batch.images.cpu()),
+        [dataset.classes[i] for i in batch.labels.tolist()],
+        [dataset.classes[i] for i in predicted.tolist()],
+        confidence.tolist(),
+        attention_masks(model, batch.images),
+        folder.attention,
+        signed=writer.config.mask_activation == "channel",
+    )
+    if writer.board is not None:
+        writer.board.finish(writer.config.to_dict(), summary)
+        writer.board.close()
+
+
+def _say_end(writer: "RunWriter", summary: dict[str, Any]) -> None:
+    say = writer.display.say
+    say("")
+    for name in ("train", "val", "test"):
+        if summary[name] is not None:
+            part = summary[name]
+            say(f"{name:>5}  error {part['error_pct']:6.2f} %   loss {part['loss']:.4f}   {part['images']} images")
+    say(f"best epoch {summary['best_epoch']}, {duration(summary['time_s'])} of training, {summary['images_per_s']:.0f} images/s")
+    folder = writer.folder
+    say(f"report      {folder.report}")
+    say(f"model       {folder.best}")
+    say(f"use it      ran predict {folder.path} IMAGE...")
+    say(f"dashboard   tensorboard --logdir {folder.path.parent}")

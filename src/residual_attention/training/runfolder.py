@@ -1,0 +1,126 @@
+"""The folder that a run leaves: its lock, its files, and the checks before anything is spent on training."""
+
+import csv
+import errno
+import io
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints.format import remove_leftovers, save_checkpoint, write_atomically
+
+try:
+    import fcntl
+except ImportError:  # Windows: no advisory locks; two runs in one folder are not noticed there
+    fcntl = None
+
+METRICS = (
+    "epoch",
+    "step",
+    "lr",
+    "train_loss",
+    "train_error_pct",
+    "val_loss",
+    "val_error_pct",
+    "images_per_s",
+    "time_s",
+)
+
+
+def default_run_path(data: str, model: str) -> Path:
+    """``runs/<date-time>_<data>_<model>``."""
+    name = re.sub(r"[^\w.-]+", "-", Path(data).name or "data")
+    return Path("runs") / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{name}_{model}"
+
+
+class RunFolder:
+    """Paths and writing. Every file is replaced as a whole, so that a kill leaves no half of one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.metrics = path / "metrics.csv"
+        self.summary = path / "summary.json"
+        self.report = path / "report.html"
+        self.curves = path / "curves.png"
+        self.confusion = path / "confusion.png"
+        self.attention = path / "attention.png"
+        self.tensorboard = path / "tensorboard"
+        self.checkpoints = path / "checkpoints"
+        self.last = self.checkpoints / "last.safetensors"
+        self.best = self.checkpoints / "best.safetensors"
+
+    def create(self) -> None:
+        """Make the folder. Raises ValueError when it holds a run or cannot be written."""
+        if self.last.exists() or self.config.exists():
+            raise ValueError(f"{self.path} already holds a run; go on with `ran resume {self.path}` or choose another --out")
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"cannot write the run folder {self.path}: {error.strerror}; choose another --out") from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process. Raises ValueError when another one trains in it."""
+        try:
+            file = open(self.path / ".lock", "a+")  # noqa: SIM115 (held until the end of the run)
+        except OSError as error:
+            raise ValueError(f"cannot write the run folder {self.path}: {error.strerror}; choose another --out") from None
+        with file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise ValueError(f"{self.path} is in use by another run; wait for it or choose another --out") from None
+            remove_leftovers(self.path)
+            remove_leftovers(self.checkpoints)
+            yield
+
+    def check_space(self, checkpoint_bytes: int) -> None:
+        """Raise ValueError unless ``last`` and ``best`` fit beside one being written, and some 50 MB of figures."""
+        needed = 3 * checkpoint_bytes + 50 * 2**20
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise ValueError(
+                f"{self.path}: {free / 2**20:.0f} MiB are free and the run needs {needed / 2**20:.0f}; "
+                "make room or choose another --out"
+            )
+
+    def write_text(self, path: Path, text: str) -> None:
+        try:
+            write_atomically(path, text.encode())
+        except OSError as error:
+            reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+            raise OSError(f"cannot write {path}: {reason}") from error
+
+    def write_metrics(self, history: list[dict[str, Any]]) -> None:
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, METRICS, lineterminator="\n")
+        writer.writeheader()
+        for row in history:
+            writer.writerow({k: "" if v is None else f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        self.write_text(self.metrics, buffer.getvalue())
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        self.write_text(self.summary, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+
+    def save(self, path: Path, tensors: dict, metadata: dict[str, Any]) -> None:
+        save_checkpoint(path, tensors, metadata)
+
+
+def open_run(path: Path) -> RunFolder:
+    """The folder of an existing run. Raises ValueError when there is none to go on with."""
+    folder = RunFolder(path)
+    if not path.is_dir():
+        raise ValueError(f"no run folder at {path}")
+    if not folder.last.is_file():
+        raise ValueError(f"{path} holds no checkpoints/last.safetensors; there is nothing to resume")
+    if not os.access(path, os.W_OK):
+        raise ValueError(f"cannot write the run folder {path}: no permission")
+    return folder

@@ -1,0 +1,114 @@
+"""The state of a run between two steps: all that a bit-identical continuation needs."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from ..checkpoints.load import WEIGHTS_PREFIX
+from .optimization import Schedule
+
+EMA_PREFIX = "ema."
+OPTIMIZER_PREFIX = "optimizer."
+
+
+@dataclass
+class Progress:
+    """Where the run stands; plain numbers only. ``step_in_epoch`` steps of epoch ``epoch`` are done."""
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    wrong: float = 0.0
+    seen: int = 0
+    train_time_s: float = 0.0
+    epoch_time_s: float = 0.0
+    best_error_pct: float | None = None
+    best_loss: float | None = None
+    best_epoch: int = 0
+    epochs_without_gain: int = 0
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+    finished: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class TrainState:
+    """What changes while training. ``scaler`` is None outside fp16, ``ema`` without averaging."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    ema: AveragedModel | None
+    scaler: torch.amp.GradScaler | None
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is evaluated and kept as best: the averaged one if there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+
+def pack(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors by name, and the rest as JSON."""
+    tensors = {WEIGHTS_PREFIX + name: value for name, value in state.model.state_dict().items()}
+    rest: dict[str, Any] = {"progress": asdict(state.progress), "schedule": state.schedule.state_dict()}
+    if state.ema is not None:
+        tensors |= {EMA_PREFIX + name: value for name, value in state.ema.state_dict().items()}
+    if state.scaler is not None:
+        rest["scaler"] = state.scaler.state_dict()
+    optimizer = state.optimizer.state_dict()
+    numbers: dict[str, dict[str, Any]] = {}
+    for index, values in optimizer["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"{OPTIMIZER_PREFIX}{index}.{key}"] = value
+            else:
+                numbers.setdefault(str(index), {})[key] = value
+    rest["optimizer"] = {"numbers": numbers, "param_groups": optimizer["param_groups"]}
+    return tensors, rest
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """``value`` on the parameter's device and in its memory layout, which the fast optimizer paths want."""
+    if value.shape != parameter.shape:
+        return value.clone()
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in rest["numbers"].items()}
+    for name, value in tensors.items():
+        if name.startswith(OPTIMIZER_PREFIX):
+            index, key = name.removeprefix(OPTIMIZER_PREFIX).split(".", 1)
+            state.setdefault(int(index), {})[key] = value
+    for group, saved in zip(optimizer.param_groups, rest["param_groups"], strict=True):
+        for key, value in saved.items():
+            if key != "params":
+                group[key] = tuple(value) if isinstance(value, list) else value
+    for index, values in state.items():
+        parameter = parameters[index]
+        optimizer.state[parameter] = {
+            key: _like(parameter, value) if isinstance(value, Tensor) else value for key, value in values.items()
+        }
+
+
+def unpack(state: TrainState, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
+    """Set a freshly built state to a saved one."""
+
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+    state.model.load_state_dict(under(WEIGHTS_PREFIX))
+    if state.ema is not None:
+        state.ema.load_state_dict(under(EMA_PREFIX))
+    if state.scaler is not None and "scaler" in rest:
+        state.scaler.load_state_dict(rest["scaler"])
+    _unpack_optimizer(state.optimizer, tensors, rest["optimizer"])
+    state.schedule.load_state_dict(rest["schedule"])
+    state.progress = Progress(**rest["progress"])
