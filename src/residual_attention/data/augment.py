@@ -38,25 +38,18 @@ class Augment:
 def flip_and_crop(images: Tensor, augment: Augment, rng: np.random.Generator) -> Tensor:
     """Mirror each image with probability 1/2 and crop it at random from its padded self (He et al., 2016).
 
-    Flip and crop are one gather, (B, C, H, W) to the same.
+    (B, C, H, W) to the same.
     """
     count, _, height, width = images.shape
     pad = augment.crop_padding
-    mirrored = rng.random(count) < 0.5 if augment.flip else np.zeros(count, bool)
-    offsets = rng.integers(-pad, pad + 1, size=(2, count)) if pad else np.zeros((2, count), np.int64)
-    if not augment.flip and not pad:
-        return images
-    rows = np.arange(height)[None] + offsets[0][:, None]  # (B, H): the row that each output row reads
-    columns = np.arange(width)[None] + offsets[1][:, None]
-    columns = np.where(mirrored[:, None], columns[:, ::-1], columns)
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]  # (B, H, W)
-    device = images.device
-    source = np.clip(rows, 0, height - 1)[:, :, None] * width + np.clip(columns, 0, width - 1)[:, None]
-    flat = images.permute(0, 2, 3, 1).reshape(count * height * width, -1)  # (B * H * W, C)
-    index = torch.from_numpy(source + np.arange(count)[:, None, None] * height * width).to(device)
-    gathered = flat[index.reshape(-1)].reshape(count, height, width, -1)
-    gathered = gathered * torch.from_numpy(inside[..., None]).to(device, images.dtype)
-    return gathered.permute(0, 3, 1, 2)  # channels_last in memory
+    if pad:
+        offsets = torch.from_numpy(rng.integers(0, 2 * pad + 1, size=(2, count))).to(images.device)
+        windows = F.pad(images, (pad, pad, pad, pad)).unfold(2, height, 1).unfold(3, width, 1)  # (B, C, y, x, H, W)
+        images = windows[torch.arange(count, device=images.device), :, offsets[0], offsets[1]]
+    if augment.flip:
+        mirrored = torch.from_numpy(rng.random(count) < 0.5).to(images.device)
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    return images
 
 
 def shift_and_rotate(images: Tensor, augment: Augment, rng: np.random.Generator) -> Tensor:

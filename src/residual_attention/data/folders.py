@@ -1,0 +1,120 @@
+"""What a folder of class folders holds: its splits, classes by name, and everything that was left aside."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+EXTENSIONS = frozenset(
+    ".jpg .jpeg .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .avif .ico .tga".split()
+)
+SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
+NAMED_IN_NOTICE = 5
+
+LAYOUT = "expected FOLDER/<class>/<image>, or FOLDER/{train,val,test}/<class>/<image>"
+
+
+@dataclass(frozen=True)
+class FolderListing:
+    """``splits`` maps train, val, test (``all`` when the folder has none) to (path, class index) pairs."""
+
+    classes: list[str]
+    splits: dict[str, list[tuple[Path, int]]]
+    notices: list[str] = field(default_factory=list)
+
+
+def _is_junk(path: Path) -> bool:
+    return path.name.startswith(".") or path.name.lower() in JUNK
+
+
+def _images_below(folder: Path, ignored: list[Path]) -> Iterator[Path]:
+    """Image files in a class folder and its subfolders, by name; the rest goes to ``ignored``."""
+    for path in sorted(folder.iterdir()):
+        if _is_junk(path):
+            ignored.append(path)
+        elif path.is_dir():
+            yield from _images_below(path, ignored)
+        elif path.suffix.lower() in EXTENSIONS:
+            yield path
+        else:
+            ignored.append(path)
+
+
+def _class_folders(root: Path, ignored: list[Path]) -> dict[str, list[Path]]:
+    """Images of each class folder directly below ``root``; empty classes are kept, to be told of."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(root.iterdir()):
+        if _is_junk(path) or not path.is_dir():
+            ignored.append(path)
+        else:
+            found[path.name] = list(_images_below(path, ignored))
+    return found
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folders named after splits, by split. Raises ValueError for two of the same."""
+    found: dict[str, Path] = {}
+    for path in sorted(root.iterdir()):
+        split = SPLIT_NAMES.get(path.name.lower())
+        if split and path.is_dir():
+            if split in found:
+                raise ValueError(f"{root}: both {found[split].name} and {path.name} look like the {split} split; keep one")
+            found[split] = path
+    return found
+
+
+def _ignored_notice(root: Path, ignored: list[Path]) -> list[str]:
+    if not ignored:
+        return []
+    names = [str(path.relative_to(root)) for path in ignored[:NAMED_IN_NOTICE]]
+    more = f" and {len(ignored) - NAMED_IN_NOTICE} more" if len(ignored) > NAMED_IN_NOTICE else ""
+    return [f"ignored {len(ignored)} entries that are no images: {', '.join(names)}{more}"]
+
+
+def _matched(split: str, found: dict[str, list[Path]], classes: list[str], notices: list[str]) -> list[tuple[Path, int]]:
+    """A split's images with labels by class *name*; what does not match is told."""
+    index = {name: i for i, name in enumerate(classes)}
+    missing = [name for name in classes if not found.get(name)]
+    if missing:
+        notices.append(f"the {split} split has no images of {len(missing)} classes: {', '.join(missing[:NAMED_IN_NOTICE])}")
+    unknown = {name: len(paths) for name, paths in found.items() if name not in index and paths}
+    if unknown:
+        listing = ", ".join(f"{name} ({count} images)" for name, count in unknown.items())
+        notices.append(f"the {split} split has classes that training does not know, left out: {listing}")
+    return [(path, index[name]) for name, paths in found.items() if name in index for path in paths]
+
+
+def scan_folder(root: Path) -> FolderListing:
+    """List a folder of class folders, with or without split folders above them.
+
+    Classes are those of the training split (of the whole folder without one), sorted by name.
+
+    Raises:
+        ValueError: not a folder, no images, or a single class; the line says what layout is expected.
+    """
+    if not root.is_dir():
+        raise ValueError(f"no folder at {root}; {LAYOUT}")
+    ignored: list[Path] = []
+    notices: list[str] = []
+    folders = _split_folders(root)
+    if folders and "train" not in folders and len(folders) == len([p for p in root.iterdir() if p.is_dir()]):
+        raise ValueError(f"{root} has {', '.join(p.name for p in folders.values())} but no train folder; {LAYOUT}")
+    if "train" in folders:
+        ignored.extend(p for p in sorted(root.iterdir()) if p not in folders.values())
+        found = {split: _class_folders(path, ignored) for split, path in folders.items()}
+    else:
+        found = {"all": _class_folders(root, ignored)}
+    main = found.get("train", found.get("all", {}))
+    empty = [name for name, paths in main.items() if not paths]
+    if empty:
+        notices.append(f"class folders without images, left out: {', '.join(empty)}")
+    classes = sorted(name for name, paths in main.items() if paths)
+    if not classes:
+        raise ValueError(f"{root} holds no images in class folders; {LAYOUT}")
+    if len(classes) == 1:
+        raise ValueError(f"{root} holds a single class ({classes[0]}); a classifier needs two or more; {LAYOUT}")
+    splits = {split: _matched(split, of_class, classes, notices) for split, of_class in found.items()}
+    notices += _ignored_notice(root, ignored)
+    return FolderListing(classes, splits, notices)
+
+

@@ -1,0 +1,96 @@
+"""Reading one image file: one rule for each oddity, the same in training, evaluation and prediction.
+
+- EXIF orientation is applied.
+- Grayscale becomes RGB by repetition; colour becomes grayscale (ITU-R 601) where one channel is wanted.
+- A palette is looked up, its transparency included; alpha is composited over white.
+- CMYK (also inverted, as Adobe writes it) and other colour spaces are converted by Pillow.
+- 16 bits a channel are scaled to 8 by the full range, 65535 to 255; 32-bit integers as 16-bit ones where they
+  fit, else by their maximum; floats in [0, 1] by 255, others as 8-bit values, clipped.
+- Of an animation the first frame counts.
+- A truncated file, one that is no image, or one of more than `MAX_PIXELS` (told from its header, before
+  anything is decoded) is an `ImageError`.
+"""
+
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 64_000_000  # about 200 MB decoded: above any camera's photograph in a data set, below a bomb
+WHITE = (255, 255, 255, 255)
+Source = Path | BinaryIO
+
+
+class ImageError(ValueError):
+    """A file that cannot be read as an image; the message is one line with the path and the reason."""
+
+
+def _name(source: Source) -> str:
+    return str(source if isinstance(source, Path) else getattr(source, "name", "image"))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Integer and float images of more than 8 bits to mode L."""
+    values = np.asarray(image)
+    if values.dtype.kind == "f":
+        scaled = np.nan_to_num(values * 255.0 if values.size and values.max() <= 1.0 else values)
+    else:
+        top = 65535 if values.size == 0 or values.max() <= 65535 else int(values.max())
+        scaled = values.astype(np.float64) * (255.0 / top)
+    return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
+
+
+def _flatten(image: Image.Image, mode: str) -> Image.Image:
+    """Any Pillow mode to RGB or L."""
+    if image.mode.startswith(("I", "F")):
+        image = _eight_bits(image)
+    if image.mode == "P" or "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, WHITE), rgba).convert("RGB")
+    return image.convert(mode)
+
+
+def read_image(source: Source, in_chans: int = 3, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The image as mode RGB (``in_chans`` 3) or L (1), by the rules above.
+
+    Raises:
+        ImageError: missing, unreadable, truncated, no image, or too large.
+    """
+    mode = {1: "L", 3: "RGB"}[in_chans]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # oddities in metadata; size is checked below
+            with Image.open(source) as image:
+                if image.width * image.height > max_pixels:
+                    raise ImageError(
+                        f"{_name(source)}: {image.width}x{image.height} px is above the limit of {max_pixels:,} pixels"
+                    )
+                image.seek(0)
+                image.load()
+                return _flatten(ImageOps.exif_transpose(image), mode)
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"{_name(source)}: no such file") from None
+    except IsADirectoryError:
+        raise ImageError(f"{_name(source)}: a folder, not an image") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{_name(source)}: not an image, or of a format that cannot be read") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{_name(source)}: too many pixels; the limit is {max_pixels:,}") from None
+    except Exception as error:  # Pillow's decoders raise many kinds on broken data
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{_name(source)}: cannot be read: {reason}") from None
+
+
+def is_grayscale(path: Path) -> bool:
+    """Whether the file's header says a single channel without a palette."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return image.mode in ("1", "L", "F") or image.mode.startswith("I")
+    except Exception:
+        return False

@@ -1,0 +1,119 @@
+"""From a decoded image to what the network reads; stored in every model, used in train, eval and predict."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+RESIZES = ("crop", "squash", "letterbox")
+
+
+class Geometry(NamedTuple):
+    """Where the network's input lies on the original: ``original = input * scale + offset``, per axis, in px."""
+
+    scale_x: float
+    scale_y: float
+    offset_x: float
+    offset_y: float
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Square of ``image_size`` px, then ``(value / 255 - mean) / std`` per channel.
+
+    ``resize``: *crop* scales the short side to ``image_size / crop_pct`` and takes the centre; *squash* ignores
+    the aspect ratio; *letterbox* scales the long side and pads with the mean colour. All by Pillow's
+    antialiased bilinear filter.
+    """
+
+    image_size: int
+    resize: str = "crop"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    crop_pct: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.resize not in RESIZES:
+            raise ValueError(f"resize must be one of {', '.join(RESIZES)}, not {self.resize!r}")
+        if self.image_size < 1 or not 0 < self.crop_pct <= 1:
+            raise ValueError(f"image_size {self.image_size} or crop_pct {self.crop_pct} is out of range")
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
+            raise ValueError("mean and std need one value a channel, for 1 or 3 channels")
+
+    @property
+    def in_chans(self) -> int:
+        return len(self.mean)
+
+    def _scaled(self, width: int, height: int) -> tuple[int, int]:
+        """The size to which the whole image is scaled, before the centre is cropped or the rest padded."""
+        size = self.image_size
+        if self.resize == "squash":
+            return size, size
+        if self.resize == "crop":
+            short = round(size / self.crop_pct)
+            factor = short / min(width, height)
+            return max(short, round(width * factor)), max(short, round(height * factor))
+        factor = size / max(width, height)
+        return max(1, min(size, round(width * factor))), max(1, min(size, round(height * factor)))
+
+    def geometry(self, width: int, height: int) -> Geometry:
+        """How input pixels map to the original of ``width`` x ``height`` px."""
+        scaled_width, scaled_height = self._scaled(width, height)
+        left, top = (scaled_width - self.image_size) // 2, (scaled_height - self.image_size) // 2
+        scale_x, scale_y = width / scaled_width, height / scaled_height
+        return Geometry(scale_x, scale_y, left * scale_x, top * scale_y)
+
+    def square(self, image: Image.Image) -> Image.Image:
+        """The image as an ``image_size`` px square, in mode RGB or L."""
+        mode = "L" if self.in_chans == 1 else "RGB"
+        if image.mode != mode:
+            image = image.convert(mode)
+        size = self.image_size
+        scaled = self._scaled(*image.size)
+        if scaled != image.size:
+            image = image.resize(scaled, Image.Resampling.BILINEAR)
+        if image.size == (size, size):
+            return image
+        left, top = (image.width - size) // 2, (image.height - size) // 2
+        if self.resize == "crop":
+            return image.crop((left, top, left + size, top + size))
+        colour = tuple(round(255 * m) for m in self.mean)
+        canvas = Image.new(mode, (size, size), colour[0] if self.in_chans == 1 else colour)
+        canvas.paste(image, (-left, -top))
+        return canvas
+
+    def to_uint8(self, image: Image.Image) -> Tensor:
+        """(C, image_size, image_size) uint8."""
+        values = np.array(self.square(image), dtype=np.uint8)
+        return torch.from_numpy(values).view(self.image_size, self.image_size, self.in_chans).permute(2, 0, 1)
+
+    def _channels(self, values: tuple[float, ...], like: Tensor) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=like.device).view(-1, 1, 1)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 (..., C, H, W) to float32 of the same shape, mean 0 and standard deviation 1 over the training data."""
+        mean, std = self._channels(self.mean, images), self._channels(self.std, images)
+        return (images.float() - 255.0 * mean) / (255.0 * std)
+
+    def denormalize(self, images: Tensor) -> Tensor:
+        """Inverse of `normalize`, rounded and clipped to uint8."""
+        mean, std = self._channels(self.mean, images), self._channels(self.std, images)
+        return ((images.float() * std + mean) * 255.0).round().clamp(0, 255).to(torch.uint8)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """A PIL image to the (C, image_size, image_size) float tensor that the network reads."""
+        return self.normalize(self.to_uint8(image))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
+        """Inverse of `to_dict`. Raises ValueError for an unknown key."""
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown preprocessing {', '.join(sorted(unknown))}")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

@@ -1,0 +1,175 @@
+"""The named data sets: digits (embedded), CIFAR-10 and -100, ImageNet."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from .datasets import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Dataset,
+    Samples,
+    TensorSamples,
+    from_listing,
+    split_as_configured,
+)
+from .folders import SPLIT_NAMES, scan_folder
+from .preprocess import Preprocess
+from .splits import stratified_split
+
+if TYPE_CHECKING:
+    from ..training.config import TrainConfig
+
+DIGITS_TEST_SEED = 1797  # the test split is the data set's, not the run's
+DIGITS_MEAN, DIGITS_STD = (0.3049,), (0.3183,)
+CIFAR_CONSTANTS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+
+
+def digits(config: "TrainConfig") -> Dataset:
+    """scikit-learn's 1,797 handwritten digits of 8x8 px, enlarged; a fixed stratified fifth is the test."""
+    from sklearn.datasets import load_digits
+
+    size, chans = config.image_size or 16, config.in_chans or 1
+    data: Any = load_digits()
+    images = torch.tensor(data.images, dtype=torch.float32)[:, None] * (255 / 16)  # (1797, 1, 8, 8), 0 to 16
+    images = F.interpolate(images, (size, size), mode="bilinear").round().to(torch.uint8).repeat(1, chans, 1, 1)
+    everything = TensorSamples(images, torch.tensor(data.target, dtype=torch.int64))
+    kept, held = stratified_split(everything.labels, 0.2, DIGITS_TEST_SEED)
+    preprocess = Preprocess(size, config.resize, DIGITS_MEAN * chans, DIGITS_STD * chans)
+    notices: list[str] = []
+    splits = split_as_configured(everything.subset(kept), None, everything.subset(held), config, 10, notices)
+    return Dataset("digits", [str(i) for i in range(10)], *splits, preprocess, flip=False, notices=notices)
+
+
+def cache_folder() -> Path:
+    """Where named data sets are downloaded: $RAN_DATA, or ~/.cache/residual_attention/data."""
+    return Path(os.environ.get("RAN_DATA") or Path.home() / ".cache" / "residual_attention" / "data")
+
+
+def _has_class_folders(folder: Path) -> bool:
+    return any(p.is_dir() and p.name.lower() in SPLIT_NAMES for p in folder.iterdir())
+
+
+def _torchvision_cifar(name: str, root: Path, *, download: bool) -> tuple[list[str], dict[str, TensorSamples]]:
+    """Class names and both splits in torchvision's layout. Raises RuntimeError or OSError as torchvision does."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+    splits = {}
+    classes: list[str] = []
+    for split, is_train in (("train", True), ("test", False)):
+        data = kind(str(root), train=is_train, download=download)
+        classes = list(data.classes)
+        images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()  # (N, 3, 32, 32)
+        splits[split] = TensorSamples(images, torch.tensor(data.targets, dtype=torch.int64))
+    return classes, splits
+
+
+def _cifar_splits(name: str, data_dir: Path | None) -> tuple[list[str], dict[str, TensorSamples]]:
+    """From --data-dir in torchvision's layout, or from the cache, downloaded there when it is missing."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+    archive, folder = kind.filename, kind.base_folder
+    if data_dir is not None:
+        if not ((data_dir / folder).is_dir() or (data_dir / archive).is_file()):
+            raise ValueError(
+                f"{data_dir} holds neither {folder}/ nor {archive} nor train/ and test/ with class folders"
+            )
+        root = data_dir
+        if not (data_dir / folder).is_dir():
+            root = _unpacked(data_dir / archive, kind.tgz_md5)
+        try:
+            return _torchvision_cifar(name, root, download=False)
+        except (RuntimeError, OSError) as error:
+            raise ValueError(f"{data_dir / folder} is incomplete or damaged: {error}") from None
+    root = cache_folder()
+    if not (root / folder).is_dir():
+        print(f"downloading {name} to {root}", flush=True)
+    try:
+        return _torchvision_cifar(name, root, download=True)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{name} cannot be downloaded ({reason}): put {archive} into {root}, or give its folder with --data-dir"
+        ) from None
+
+
+def _unpacked(archive: Path, md5: str) -> Path:
+    """The archive unpacked in the cache, since data folders are never written to."""
+    from torchvision.datasets.utils import check_integrity, extract_archive
+
+    if not check_integrity(str(archive), md5):
+        raise ValueError(f"{archive} is incomplete or damaged: its MD5 is not {md5}")
+    root = cache_folder()
+    extract_archive(str(archive), str(root))
+    return root
+
+
+def _cifar(name: str, config: "TrainConfig") -> Dataset:
+    data_dir = config.data_dir
+    if data_dir is not None and not data_dir.is_dir():
+        raise ValueError(f"--data-dir {data_dir}: no such folder")
+    constants = CIFAR_CONSTANTS[name]
+    if data_dir is not None and _has_class_folders(data_dir):
+        return from_listing(name, scan_folder(data_dir), config, image_size=32, constants=constants)
+    classes, splits = _cifar_splits(name, data_dir)
+    size = config.image_size or 32
+    mean, std = constants
+    if config.in_chans == 1:
+        mean, std = (round(sum(mean) / 3, 4),), (round(sum(std) / 3, 4),)
+    preprocess = Preprocess(size, config.resize, mean, std)
+    ready = {split: _as_read(samples, preprocess) for split, samples in splits.items()}
+    notices: list[str] = []
+    divided = split_as_configured(ready["train"], None, ready["test"], config, len(classes), notices)
+    return Dataset(name, classes, *divided, preprocess, notices=notices)
+
+
+def _as_read(samples: TensorSamples, preprocess: Preprocess) -> Samples:
+    """Arrays as the preprocessing would have read them from files."""
+    if preprocess.image_size == 32 and preprocess.in_chans == 3:
+        return samples
+    from PIL import Image
+
+    images = [preprocess.to_uint8(Image.fromarray(image.permute(1, 2, 0).numpy())) for image in samples.images]
+    return TensorSamples(torch.stack(images), samples.labels)
+
+
+def cifar10(config: "TrainConfig") -> Dataset:
+    """CIFAR-10 (Krizhevsky, 2009): 50,000 training and 10,000 test images of 32x32 px, 10 classes."""
+    return _cifar("cifar10", config)
+
+
+def cifar100(config: "TrainConfig") -> Dataset:
+    """CIFAR-100 (Krizhevsky, 2009): as CIFAR-10 with 100 classes."""
+    return _cifar("cifar100", config)
+
+
+def imagenet(config: "TrainConfig") -> Dataset:
+    """ImageNet in class folders below train/ and val/.
+
+    Its published validation images serve as the *test*; our validation split comes from training.
+    """
+    if config.data_dir is None:
+        raise ValueError("imagenet cannot be downloaded: give the folder that holds train/ and val/ with --data-dir")
+    listing = scan_folder(config.data_dir)
+    if "test" not in listing.splits and "val" in listing.splits:
+        listing.splits["test"] = listing.splits.pop("val")
+        listing.notices.append("the val folder is reported as the test; validation images come from training")
+    constants = (IMAGENET_MEAN, IMAGENET_STD)
+    return from_listing("imagenet", listing, config, image_size=224, constants=constants, crop_pct=0.875)
+
+
+SOURCES: dict[str, Callable[["TrainConfig"], Dataset]] = {
+    "digits": digits,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "imagenet": imagenet,
+}
