@@ -1,0 +1,33 @@
+"""Residual Attention Network: an image classifier that shows where it looks.
+
+The root is lazy (PEP 562): nothing heavy is imported until a name is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .attention.masks import attention_masks
+    from .checkpoints.load import load
+    from .models.variants import create_model, list_models
+
+_HOMES = {
+    "attention_masks": "attention.masks",
+    "create_model": "models.variants",
+    "list_models": "models.variants",
+    "load": "checkpoints.load",
+}
+
+__all__ = ["__version__", "attention_masks", "create_model", "list_models", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,8 +6,9 @@ import os
 
 import pytest
 import torch
-from residual_attention.checkpoints import CheckpointError, read_checkpoint, save_checkpoint
 from safetensors.torch import save_file
+
+from residual_attention.checkpoints import CheckpointError, read_checkpoint, save_checkpoint
 
 TENSORS = {
     "a": torch.randn(3, 4).to(memory_format=torch.contiguous_format),

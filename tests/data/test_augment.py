@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from residual_attention.data.augment import (
     Augment,
     augment_batch,

@@ -46,7 +46,9 @@ def resolve_model(model: str | Path) -> Path:
         return shipped
     known = tuple(list_weights())
     listing = f"; names: {', '.join(known)}" if known else ""
-    raise ValueError(f"no model {str(model)!r}{nearest(str(model), known)}: give a run folder or a .safetensors{listing}")
+    raise ValueError(
+        f"no model {str(model)!r}{nearest(str(model), known)}: give a run folder or a .safetensors{listing}"
+    )
 
 
 def model_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

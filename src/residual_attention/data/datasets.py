@@ -1,9 +1,9 @@
 """Data sets as the training core takes them: splits of samples, class names, preprocessing, notices."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOOKED_AT = 200  # images whose headers tell the size and the channels of a folder's
 MEASURED = 5_000  # training images that mean and standard deviation are measured on
 DECODERS = 4
+CHECKED = 20_000  # held-out files that are decoded once before training, so that a bad one is found then
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,8 @@ class Dataset:
     skipped: int = 0
 
 
-def decode(
-    samples: FileSamples, preprocess: Preprocess, *, skip_bad: bool
-) -> tuple[TensorSamples, list[str]]:
-    """All images in memory, and the messages of those that were skipped.
-
-    Raises ImageError for an unreadable one unless ``skip_bad``.
-    """
+def _decoded(samples: FileSamples, preprocess: Preprocess) -> Iterator[Tensor | ImageError]:
+    """Each file as (C, S, S) uint8, or why it cannot be read."""
 
     def one(path: Path) -> Tensor | ImageError:
         try:
@@ -97,24 +93,54 @@ def decode(
         except ImageError as error:
             return error
 
+    with ThreadPoolExecutor(DECODERS) as pool:
+        yield from pool.map(one, samples.paths)
+
+
+def decode(samples: FileSamples, preprocess: Preprocess, *, skip_bad: bool) -> tuple[TensorSamples, list[str]]:
+    """All images in memory, and the messages of those that were skipped.
+
+    Raises ImageError for an unreadable one unless ``skip_bad``.
+    """
     side, chans = preprocess.image_size, preprocess.in_chans
     images = torch.empty(len(samples), chans, side, side, dtype=torch.uint8)
     good: list[int] = []
     errors: list[str] = []
-    with ThreadPoolExecutor(DECODERS) as pool:
-        for i, result in enumerate(pool.map(one, samples.paths)):
-            if isinstance(result, Tensor):
-                images[i] = result
-                good.append(i)
-            elif skip_bad:
-                errors.append(str(result))
-            else:
-                raise result
-    if len(good) < len(samples):
-        images, labels = images[good], samples.labels[good]
-    else:
-        labels = samples.labels
-    return TensorSamples(images, labels), errors
+    for i, result in enumerate(_decoded(samples, preprocess)):
+        if isinstance(result, Tensor):
+            images[i] = result
+            good.append(i)
+        elif skip_bad:
+            errors.append(str(result))
+        else:
+            raise result
+    if errors:
+        return TensorSamples(images[good], samples.labels[good]), errors
+    return TensorSamples(images, samples.labels), errors
+
+
+def check_files(samples: Samples | None, preprocess: Preprocess, *, skip_bad: bool) -> tuple[Samples | None, list[str]]:
+    """Decode held-out files once before training, so that a run does not end at a bad one after hours.
+
+    Returns those that can be read, and the messages of the others. Raises ImageError unless ``skip_bad``.
+    """
+    if not isinstance(samples, FileSamples) or len(samples) > CHECKED:
+        return samples, []
+    good: list[int] = []
+    errors: list[str] = []
+    for i, result in enumerate(_decoded(samples, preprocess)):
+        if isinstance(result, Tensor):
+            good.append(i)
+        elif skip_bad:
+            errors.append(str(result))
+        else:
+            raise result
+    return (samples.subset(torch.tensor(good, dtype=torch.int64)) if errors else samples), errors
+
+
+def _left_out(errors: list[str]) -> str:
+    more = f" and {len(errors) - 3} more" if len(errors) > 3 else ""
+    return f"left out {len(errors)} unreadable training images: {'; '.join(errors[:3])}{more}"
 
 
 def measure(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -156,11 +182,13 @@ def _file_samples(pairs: list[tuple[Path, int]]) -> FileSamples:
     return FileSamples(tuple(path for path, _ in pairs), torch.tensor([label for _, label in pairs], dtype=torch.int64))
 
 
-def _fits_in_memory(count: int, side: int, chans: int) -> bool:
+def fits_in_memory(count: int, side: int, chans: int) -> bool:
     return side <= IN_MEMORY_PX and count * chans * side * side <= IN_MEMORY_BYTES
 
 
-def hold_out(train: Samples, fraction: float, seed: int, name: str, notices: list[str]) -> tuple[Samples, Samples | None]:
+def hold_out(
+    train: Samples, fraction: float, seed: int, name: str, notices: list[str]
+) -> tuple[Samples, Samples | None]:
     """Split off a stratified share and say so; none for a fraction of 0 or when no class can spare one."""
     kept, held = stratified_split(train.labels, fraction, seed)
     if not len(held):
@@ -170,7 +198,12 @@ def hold_out(train: Samples, fraction: float, seed: int, name: str, notices: lis
 
 
 def split_as_configured(
-    train: Samples, val: Samples | None, test: Samples | None, config: "TrainConfig", num_classes: int, notices: list[str]
+    train: Samples,
+    val: Samples | None,
+    test: Samples | None,
+    config: "TrainConfig",
+    num_classes: int,
+    notices: list[str],
 ) -> tuple[Samples, Samples | None, Samples | None]:
     """Validation from training when there is none; then the training split's own subset and label noise."""
     if val is None:
@@ -195,9 +228,28 @@ def _decoded_splits(
         decoded, errors = decode(samples, preprocess, skip_bad=config.skip_bad_images and name in ("train", "all"))
         skipped += len(errors)
         if errors:
-            notices.append(f"left out {len(errors)} unreadable training images: {'; '.join(errors[:3])}")
+            notices.append(_left_out(errors))
         found[name] = decoded
     return found, skipped
+
+
+def _divided(
+    splits: dict[str, Samples], preprocess: Preprocess, config: "TrainConfig", num_classes: int, notices: list[str]
+) -> tuple[tuple[Samples, Samples | None, Samples | None], int]:
+    """Train, val and test, what is missing held out of training; held-out files are checked."""
+    train, val, test = splits.get("train"), splits.get("val"), splits.get("test")
+    given = {"val": val is not None, "test": test is not None}
+    if train is None:
+        train, test = hold_out(splits["all"], config.test_fraction, config.seed, "test", notices)
+    elif test is None:
+        notices.append("no test split: nothing is reported on unseen test images")
+    train, val, test = split_as_configured(train, val, test, config, num_classes, notices)
+    val, bad_val = check_files(val, preprocess, skip_bad=config.skip_bad_images and not given["val"])
+    test, bad_test = check_files(test, preprocess, skip_bad=config.skip_bad_images and not given["test"])
+    bad = bad_val + bad_test
+    if bad:
+        notices.append(_left_out(bad))
+    return (train, val, test), len(bad)
 
 
 def from_listing(
@@ -208,37 +260,41 @@ def from_listing(
     image_size: int | None = None,
     constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     crop_pct: float = 1.0,
+    preprocess: Preprocess | None = None,
 ) -> Dataset:
-    """A data set from a scanned folder; ``constants`` are its known mean and standard deviation."""
+    """A data set from a scanned folder.
+
+    ``constants`` are its known mean and standard deviation, ``preprocess`` a trained model's own.
+    """
     notices = list(listing.notices)
     files = {split: _file_samples(pairs) for split, pairs in listing.splits.items() if pairs}
     main = files["train"] if "train" in files else files["all"]
-    size = config.image_size or image_size or _folder_image_size(main.paths, notices)
-    chans = config.in_chans or (3 if constants else _channels(main.paths))
-    mean, std = constants or (IMAGENET_MEAN, IMAGENET_STD)
-    if chans == 1:
-        mean, std = (round(sum(mean) / 3, 4),), (round(sum(std) / 3, 4),)
-    preprocess = Preprocess(size, config.resize, mean, std, crop_pct)
+    measured = constants is None and preprocess is None
+    if preprocess is None:
+        size = config.image_size or image_size or _folder_image_size(main.paths, notices)
+        chans = config.in_chans or (3 if constants else _channels(main.paths))
+        mean, std = constants or (IMAGENET_MEAN, IMAGENET_STD)
+        preprocess = Preprocess(size, config.resize, in_channels(mean, chans), in_channels(std, chans), crop_pct)
     splits: dict[str, Samples] = dict(files)
     skipped = 0
-    if _fits_in_memory(sum(map(len, files.values())), size, chans):
+    if fits_in_memory(sum(map(len, files.values())), preprocess.image_size, preprocess.in_chans):
         splits, skipped = _decoded_splits(files, preprocess, config, notices)
-        if constants is None:
-            measured = splits.get("train", splits.get("all"))
-            assert isinstance(measured, TensorSamples)
-            mean, std = measure(measured.images)
-            preprocess = Preprocess(size, config.resize, mean, std, crop_pct)
-    train, val, test = splits.get("train"), splits.get("val"), splits.get("test")
-    if train is None:
-        train, test = hold_out(splits["all"], config.test_fraction, config.seed, "test", notices)
-    elif test is None:
-        notices.append("no test split: nothing is reported on unseen test images")
-    train, val, test = split_as_configured(train, val, test, config, len(listing.classes), notices)
-    return Dataset(name, listing.classes, train, val, test, preprocess, True, notices, skipped)
+        if measured:
+            training = splits.get("train", splits.get("all"))
+            assert isinstance(training, TensorSamples)
+            mean, std = measure(training.images)
+            preprocess = replace(preprocess, mean=mean, std=std)
+    divided, bad = _divided(splits, preprocess, config, len(listing.classes), notices)
+    return Dataset(name, listing.classes, *divided, preprocess, True, notices, skipped + bad)
 
 
-def load_dataset(config: "TrainConfig") -> Dataset:
-    """The data of a run: a named set or a folder, split, with its preprocessing.
+def in_channels(values: tuple[float, ...], chans: int) -> tuple[float, ...]:
+    """Constants of three channels for as many as the images have: their mean for one."""
+    return values if chans == len(values) else (round(sum(values) / len(values), 4),) * chans
+
+
+def load_dataset(config: "TrainConfig", preprocess: Preprocess | None = None) -> Dataset:
+    """The data of a run: a named set or a folder, split, with its preprocessing (``preprocess`` if given).
 
     Raises:
         ValueError: unknown name, missing or unusable folder; one line.
@@ -247,11 +303,12 @@ def load_dataset(config: "TrainConfig") -> Dataset:
     from .sources import SOURCES
 
     if config.data in SOURCES:
-        source: Callable[[TrainConfig], Dataset] = SOURCES[config.data]
-        return source(config)
+        return SOURCES[config.data](config, preprocess)
     path = Path(config.data)
     if not path.exists():
         close = difflib.get_close_matches(config.data, list(SOURCES), n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(f"no data set or folder named {config.data!r}{hint}; there are {', '.join(SOURCES)}, or give a folder")
-    return from_listing(path.resolve().name, scan_folder(path), config)
+        raise ValueError(
+            f"no data set or folder named {config.data!r}{hint}; there are {', '.join(SOURCES)}, or give a folder"
+        )
+    return from_listing(path.resolve().name, scan_folder(path), config, preprocess=preprocess)

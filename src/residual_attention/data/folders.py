@@ -5,7 +5,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .avif .ico .tga".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".png",
+        ".bmp",
+        ".gif",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".jp2",
+        ".avif",
+        ".ico",
+        ".tga",
+    ]
 )
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
@@ -27,13 +44,14 @@ def _is_junk(path: Path) -> bool:
     return path.name.startswith(".") or path.name.lower() in JUNK
 
 
-def _images_below(folder: Path, ignored: list[Path]) -> Iterator[Path]:
-    """Image files in a class folder and its subfolders, by name; the rest goes to ``ignored``."""
+def images_below(folder: Path, ignored: list[Path] | None = None) -> Iterator[Path]:
+    """Image files in a folder and its subfolders, by name; what is none goes to ``ignored``."""
+    ignored = [] if ignored is None else ignored
     for path in sorted(folder.iterdir()):
         if _is_junk(path):
             ignored.append(path)
         elif path.is_dir():
-            yield from _images_below(path, ignored)
+            yield from images_below(path, ignored)
         elif path.suffix.lower() in EXTENSIONS:
             yield path
         else:
@@ -47,7 +65,7 @@ def _class_folders(root: Path, ignored: list[Path]) -> dict[str, list[Path]]:
         if _is_junk(path) or not path.is_dir():
             ignored.append(path)
         else:
-            found[path.name] = list(_images_below(path, ignored))
+            found[path.name] = list(images_below(path, ignored))
     return found
 
 
@@ -58,7 +76,9 @@ def _split_folders(root: Path) -> dict[str, Path]:
         split = SPLIT_NAMES.get(path.name.lower())
         if split and path.is_dir():
             if split in found:
-                raise ValueError(f"{root}: both {found[split].name} and {path.name} look like the {split} split; keep one")
+                raise ValueError(
+                    f"{root}: both {found[split].name} and {path.name} look like the {split} split; keep one"
+                )
             found[split] = path
     return found
 
@@ -71,12 +91,16 @@ def _ignored_notice(root: Path, ignored: list[Path]) -> list[str]:
     return [f"ignored {len(ignored)} entries that are no images: {', '.join(names)}{more}"]
 
 
-def _matched(split: str, found: dict[str, list[Path]], classes: list[str], notices: list[str]) -> list[tuple[Path, int]]:
+def _matched(
+    split: str, found: dict[str, list[Path]], classes: list[str], notices: list[str]
+) -> list[tuple[Path, int]]:
     """A split's images with labels by class *name*; what does not match is told."""
     index = {name: i for i, name in enumerate(classes)}
     missing = [name for name in classes if not found.get(name)]
     if missing:
-        notices.append(f"the {split} split has no images of {len(missing)} classes: {', '.join(missing[:NAMED_IN_NOTICE])}")
+        notices.append(
+            f"the {split} split has no images of {len(missing)} classes: {', '.join(missing[:NAMED_IN_NOTICE])}"
+        )
     unknown = {name: len(paths) for name, paths in found.items() if name not in index and paths}
     if unknown:
         listing = ", ".join(f"{name} ({count} images)" for name, count in unknown.items())
@@ -84,7 +108,7 @@ def _matched(split: str, found: dict[str, list[Path]], classes: list[str], notic
     return [(path, index[name]) for name, paths in found.items() if name in index for path in paths]
 
 
-def scan_folder(root: Path) -> FolderListing:
+def scan_folder(root: Path, *, single_class_allowed: bool = False) -> FolderListing:
     """List a folder of class folders, with or without split folders above them.
 
     Classes are those of the training split (of the whole folder without one), sorted by name.
@@ -111,10 +135,8 @@ def scan_folder(root: Path) -> FolderListing:
     classes = sorted(name for name, paths in main.items() if paths)
     if not classes:
         raise ValueError(f"{root} holds no images in class folders; {LAYOUT}")
-    if len(classes) == 1:
+    if len(classes) == 1 and not single_class_allowed:
         raise ValueError(f"{root} holds a single class ({classes[0]}); a classifier needs two or more; {LAYOUT}")
     splits = {split: _matched(split, of_class, classes, notices) for split, of_class in found.items()}
     notices += _ignored_notice(root, ignored)
     return FolderListing(classes, splits, notices)
-
-

@@ -15,6 +15,7 @@ from .datasets import (
     Samples,
     TensorSamples,
     from_listing,
+    in_channels,
     split_as_configured,
 )
 from .folders import SPLIT_NAMES, scan_folder
@@ -32,7 +33,7 @@ CIFAR_CONSTANTS = {
 }
 
 
-def digits(config: "TrainConfig") -> Dataset:
+def digits(config: "TrainConfig", preprocess: Preprocess | None = None) -> Dataset:
     """scikit-learn's 1,797 handwritten digits of 8x8 px, enlarged; a fixed stratified fifth is the test."""
     from sklearn.datasets import load_digits
 
@@ -42,7 +43,7 @@ def digits(config: "TrainConfig") -> Dataset:
     images = F.interpolate(images, (size, size), mode="bilinear").round().to(torch.uint8).repeat(1, chans, 1, 1)
     everything = TensorSamples(images, torch.tensor(data.target, dtype=torch.int64))
     kept, held = stratified_split(everything.labels, 0.2, DIGITS_TEST_SEED)
-    preprocess = Preprocess(size, config.resize, DIGITS_MEAN * chans, DIGITS_STD * chans)
+    preprocess = preprocess or Preprocess(size, config.resize, DIGITS_MEAN * chans, DIGITS_STD * chans)
     notices: list[str] = []
     splits = split_as_configured(everything.subset(kept), None, everything.subset(held), config, 10, notices)
     return Dataset("digits", [str(i) for i in range(10)], *splits, preprocess, flip=False, notices=notices)
@@ -113,19 +114,18 @@ def _unpacked(archive: Path, md5: str) -> Path:
     return root
 
 
-def _cifar(name: str, config: "TrainConfig") -> Dataset:
+def _cifar(name: str, config: "TrainConfig", preprocess: Preprocess | None) -> Dataset:
     data_dir = config.data_dir
     if data_dir is not None and not data_dir.is_dir():
         raise ValueError(f"--data-dir {data_dir}: no such folder")
     constants = CIFAR_CONSTANTS[name]
     if data_dir is not None and _has_class_folders(data_dir):
-        return from_listing(name, scan_folder(data_dir), config, image_size=32, constants=constants)
+        listing = scan_folder(data_dir)
+        return from_listing(name, listing, config, image_size=32, constants=constants, preprocess=preprocess)
     classes, splits = _cifar_splits(name, data_dir)
-    size = config.image_size or 32
-    mean, std = constants
-    if config.in_chans == 1:
-        mean, std = (round(sum(mean) / 3, 4),), (round(sum(std) / 3, 4),)
-    preprocess = Preprocess(size, config.resize, mean, std)
+    if preprocess is None:
+        mean, std = (in_channels(values, config.in_chans or 3) for values in constants)
+        preprocess = Preprocess(config.image_size or 32, config.resize, mean, std)
     ready = {split: _as_read(samples, preprocess) for split, samples in splits.items()}
     notices: list[str] = []
     divided = split_as_configured(ready["train"], None, ready["test"], config, len(classes), notices)
@@ -142,17 +142,17 @@ def _as_read(samples: TensorSamples, preprocess: Preprocess) -> Samples:
     return TensorSamples(torch.stack(images), samples.labels)
 
 
-def cifar10(config: "TrainConfig") -> Dataset:
+def cifar10(config: "TrainConfig", preprocess: Preprocess | None = None) -> Dataset:
     """CIFAR-10 (Krizhevsky, 2009): 50,000 training and 10,000 test images of 32x32 px, 10 classes."""
-    return _cifar("cifar10", config)
+    return _cifar("cifar10", config, preprocess)
 
 
-def cifar100(config: "TrainConfig") -> Dataset:
+def cifar100(config: "TrainConfig", preprocess: Preprocess | None = None) -> Dataset:
     """CIFAR-100 (Krizhevsky, 2009): as CIFAR-10 with 100 classes."""
-    return _cifar("cifar100", config)
+    return _cifar("cifar100", config, preprocess)
 
 
-def imagenet(config: "TrainConfig") -> Dataset:
+def imagenet(config: "TrainConfig", preprocess: Preprocess | None = None) -> Dataset:
     """ImageNet in class folders below train/ and val/.
 
     Its published validation images serve as the *test*; our validation split comes from training.
@@ -164,10 +164,12 @@ def imagenet(config: "TrainConfig") -> Dataset:
         listing.splits["test"] = listing.splits.pop("val")
         listing.notices.append("the val folder is reported as the test; validation images come from training")
     constants = (IMAGENET_MEAN, IMAGENET_STD)
-    return from_listing("imagenet", listing, config, image_size=224, constants=constants, crop_pct=0.875)
+    return from_listing(
+        "imagenet", listing, config, image_size=224, constants=constants, crop_pct=0.875, preprocess=preprocess
+    )
 
 
-SOURCES: dict[str, Callable[["TrainConfig"], Dataset]] = {
+SOURCES: dict[str, Callable[["TrainConfig", Preprocess | None], Dataset]] = {
     "digits": digits,
     "cifar10": cifar10,
     "cifar100": cifar100,

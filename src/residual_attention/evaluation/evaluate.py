@@ -46,9 +46,7 @@ def error_pct(logits: Tensor, labels: Tensor, k: int = 1) -> float:
 
 
 @torch.no_grad()
-def evaluate(
-    model: nn.Module, batches: Iterable[EvalBatch], *, precision: torch.dtype = torch.float32
-) -> Evaluation:
+def evaluate(model: nn.Module, batches: Iterable[EvalBatch], *, precision: torch.dtype = torch.float32) -> Evaluation:
     """Evaluate ``model`` in eval mode (its mode is restored) under autocast to ``precision``.
 
     Loss and probabilities are computed in fp32 from the logits.

@@ -118,8 +118,6 @@ class AttentionModule(nn.Module):
         x = self.pre(x)
         trunk = self.trunk(x)  # T
         mask = self.mask(x)  # M
-        if self.residual_learning:
-            fused = torch.addcmul(trunk, mask, trunk)  # H = T + M * T
-        else:
-            fused = mask * trunk
+        # H = (1 + M) * T = T + M * T in one pass over memory, or M * T
+        fused = torch.addcmul(trunk, mask, trunk) if self.residual_learning else mask * trunk
         return self.post(fused)

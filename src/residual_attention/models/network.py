@@ -189,9 +189,7 @@ class ResidualAttentionNetwork(nn.Module):
         self.final = nn.Sequential(
             style.unit(chs, final_width, final_stride), *[style.unit(final_width, final_width) for _ in range(2)]
         )
-        self.feature_info.append(
-            {"num_chs": final_width, "reduction": reduction * final_stride, "module": "final"}
-        )
+        self.feature_info.append({"num_chs": final_width, "reduction": reduction * final_stride, "module": "final"})
         self.norm = BNReLU(final_width) if style.preact else nn.Identity()
         self.head = ClassifierHead(final_width, num_classes, pool_type="avg", drop_rate=dropout)
         self.min_size = self._smallest_input(mask_structure == "encoder_decoder")

@@ -51,20 +51,26 @@ VARIANTS: dict[str, dict[str, Any]] = {
 OVERRIDES = tuple(inspect.signature(ResidualAttentionNetwork).parameters)
 
 
+def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """`` (did you mean X?)`` for an error message, or nothing when no known word is close."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _variant(name: str) -> dict[str, Any]:
+    if name not in VARIANTS:
+        raise ValueError(f"no model named {name!r}{nearest(name, tuple(VARIANTS))}; `ran models` lists them")
+    return VARIANTS[name]
+
+
 def default_image_size(name: str) -> int:
     """The side in pixels that the variant was designed for: 224 (ImageNet) or 32 (CIFAR)."""
-    return 224 if VARIANTS[name]["stem"] == "imagenet" else 32
+    return 224 if _variant(name)["stem"] == "imagenet" else 32
 
 
 def list_models() -> list[str]:
     """Every name that `create_model` takes."""
     return list(VARIANTS)
-
-
-def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """`` (did you mean X?)`` for an error message, or nothing when no known word is close."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def create_model(
@@ -80,12 +86,11 @@ def create_model(
     Raises:
         ValueError: an unknown name, override, or a value that the family does not have.
     """
-    if name not in VARIANTS:
-        raise ValueError(f"no model named {name!r}{nearest(name, tuple(VARIANTS))}; `ran models` lists them")
+    variant = _variant(name)
     for key in overrides:
         if key not in OVERRIDES:
             raise ValueError(f"{name} has no option {key!r}{nearest(key, OVERRIDES)}; it has {', '.join(OVERRIDES)}")
-    arguments = {**VARIANTS[name], "in_chans": in_chans, **overrides}
+    arguments = {**variant, "in_chans": in_chans, **overrides}
     if num_classes is not None:
         arguments["num_classes"] = num_classes
     return ResidualAttentionNetwork(**arguments)

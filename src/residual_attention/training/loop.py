@@ -88,7 +88,9 @@ def _wrong(logits: Tensor, targets: Tensor) -> Tensor:
 def _backward(job: Job, state: TrainState, batch: TrainBatch) -> tuple[Tensor, Tensor]:
     """Gradients of one batch, in ``accumulate`` parts; returns the summed loss and the number wrong."""
     device, dtype, count = batch.images.device, job.machine.dtype, len(batch.images)
-    parts = list(zip(batch.images.chunk(job.config.accumulate), batch.targets.chunk(job.config.accumulate), strict=True))
+    parts = list(
+        zip(batch.images.chunk(job.config.accumulate), batch.targets.chunk(job.config.accumulate), strict=True)
+    )
     loss_sum = torch.zeros((), device=device)
     wrong = torch.zeros((), device=device)
     for i, (images, targets) in enumerate(parts):
@@ -117,7 +119,9 @@ def _update(job: Job, state: TrainState, loss: float) -> float:
     grad_norm = norm.item()
     step = state.progress.step
     if state.scaler is None and not math.isfinite(grad_norm):
-        raise NonFiniteError(f"step {step}: the gradient is {grad_norm} (loss {loss:.4g}); lower --lr or set --clip-grad")
+        raise NonFiniteError(
+            f"step {step}: the gradient is {grad_norm} (loss {loss:.4g}); lower --lr or set --clip-grad"
+        )
     if job.config.clip_grad is not None and math.isfinite(grad_norm):
         nn.utils.clip_grads_with_norm_(parameters, job.config.clip_grad, norm)
     if state.scaler is None:
@@ -154,7 +158,9 @@ def train_step(job: Job, state: TrainState, batch: TrainBatch) -> StepResult:
     loss, count = loss_sum.item(), len(batch.images)
     bad = job.processes.largest(int(not math.isfinite(loss)))
     if bad:
-        raise NonFiniteError(f"step {progress.step}: the loss is not finite ({loss / count}); lower --lr or --precision fp32")
+        raise NonFiniteError(
+            f"step {progress.step}: the loss is not finite ({loss / count}); lower --lr or --precision fp32"
+        )
     grad_norm = _update(job, state, loss / count)
     return StepResult(loss, wrong.item(), count, grad_norm)
 
@@ -163,7 +169,10 @@ def train_epoch(job: Job, state: TrainState, listener: Listener) -> bool:
     """The rest of the current epoch. True when a signal stopped it; then the state is saved."""
     progress, config = state.progress, job.config
     size = progressive_size(
-        job.data.preprocess.image_size, config.progressive, progress.epoch / job.epochs, state.model.min_size  # type: ignore[arg-type]
+        job.data.preprocess.image_size,
+        config.progressive,
+        progress.epoch / job.epochs,
+        state.model.min_size,  # type: ignore[arg-type]
     )
     job.forward.train()
     started = time.perf_counter()

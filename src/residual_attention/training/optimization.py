@@ -20,7 +20,9 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     if config.optimizer.lower() not in known:
         close = difflib.get_close_matches(config.optimizer.lower(), known, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(f"no optimizer named {config.optimizer!r}{hint}; timm's names are taken: {', '.join(known)}")
+        raise ValueError(
+            f"no optimizer named {config.optimizer!r}{hint}; timm's names are taken, such as sgd, adam, adamw, rmsprop, lamb"
+        )
     return create_optimizer_v2(
         model,
         opt=config.optimizer,
@@ -50,9 +52,7 @@ class Schedule:
             )
         elif config.schedule == "multistep":
             milestones = [m + 1 for m in config.milestones]  # timm's milestone m acts at step m - 1
-            self.by_step = MultiStepLRScheduler(
-                optimizer, milestones, config.lr_decay, warmup_prefix=False, **common
-            )
+            self.by_step = MultiStepLRScheduler(optimizer, milestones, config.lr_decay, warmup_prefix=False, **common)
         elif config.schedule == "plateau":
             self.plateau = ReduceLROnPlateau(
                 optimizer, factor=config.lr_decay, patience=config.patience, min_lr=config.min_lr

@@ -15,7 +15,7 @@ from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.figures import draw_attention, draw_confusion, draw_curves
 from ..evaluation.measures import summarise
 from ..evaluation.report import write_report
-from .machine import hardware, versions
+from ..machine import hardware, versions
 from .progress import duration
 
 if TYPE_CHECKING:
@@ -86,9 +86,7 @@ def _summary(job: "Job", state: "TrainState", dataset: Dataset, plan: "Plan", ru
     }
 
 
-def finish_run(
-    job: "Job", state: "TrainState", writer: "RunWriter", dataset: Dataset, plan: "Plan"
-) -> dict[str, Any]:
+def finish_run(job: "Job", state: "TrainState", writer: "RunWriter", dataset: Dataset, plan: "Plan") -> dict[str, Any]:
     """Load the best weights, evaluate each split once, write everything. Returns the summary on every rank."""
     folder = writer.folder
     model = state.model
@@ -143,6 +141,7 @@ def _draw(
         signed=writer.config.mask_activation == "channel",
     )
     if writer.board is not None:
+        writer.board.confusion(folder.confusion, summary["steps"])
         writer.board.finish(writer.config.to_dict(), summary)
         writer.board.close()
 
@@ -154,7 +153,8 @@ def _say_end(writer: "RunWriter", summary: dict[str, Any]) -> None:
         if summary[name] is not None:
             part = summary[name]
             say(f"{name:>5}  error {part['error_pct']:6.2f} %   loss {part['loss']:.4f}   {part['images']} images")
-    say(f"best epoch {summary['best_epoch']}, {duration(summary['time_s'])} of training, {summary['images_per_s']:.0f} images/s")
+    trained = f"{duration(summary['time_s'])} of training, {summary['images_per_s']:.0f} images/s"
+    say(f"best epoch {summary['best_epoch']}, {trained}")
     folder = writer.folder
     say(f"report      {folder.report}")
     say(f"model       {folder.best}")

@@ -14,11 +14,12 @@ from torch.nn.parallel import DistributedDataParallel
 from ..checkpoints.format import read_checkpoint
 from ..data.datasets import Dataset, load_dataset
 from ..data.loading import Shard, TrainingData, evaluation_batches
+from ..machine import resolve_device
 from .config import TrainConfig
 from .distributed import Processes, process_group
 from .interrupt import Interrupted, SignalWatch
 from .loop import Job, fit
-from .machine import Machine, resolve_device, resolve_machine
+from .machine import Machine, resolve_machine
 from .optimization import Schedule, averaged_model, build_optimizer
 from .plan import Plan, augment_of, build_model, file_augment_of, make_plan
 from .progress import ProgressDisplay
@@ -155,12 +156,13 @@ def _state(model: nn.Module, plan: Plan, machine: Machine) -> TrainState:
     return TrainState(model, optimizer, schedule, averaged_model(model, plan.config.ema), scaler)
 
 
-def _board(folder: RunFolder, processes: Processes, step: int) -> Any:
+def _board(folder: RunFolder, processes: Processes, dataset: Dataset, config: TrainConfig, step: int) -> Any:
     if not processes.is_main:
         return None
     from .tensorboard import TensorBoard
 
-    return TensorBoard(folder.tensorboard, purge_step=step or None)
+    signed = config.mask_activation == "channel"
+    return TensorBoard(folder.tensorboard, dataset.preprocess, purge_step=step or None, signed=signed)
 
 
 def _watched_images(dataset: Dataset, device: torch.device) -> torch.Tensor | None:
@@ -218,8 +220,10 @@ def _run(
         if processes.is_main:
             folder.write_text(folder.config, config.to_yaml())
             _say_start(display, plan, machine, dataset, state)
-        board = _board(folder, processes, state.progress.step)
+        board = _board(folder, processes, dataset, config, state.progress.step)
         watched = _watched_images(dataset, machine.device) if processes.is_main else None
+        if board is not None and watched is not None and saved is None:
+            board.graph(state.model, watched)
         writer = RunWriter(
             folder, config, processes, display, describe, plan.epochs, board, watched, skipped=data.skipped
         )
@@ -265,19 +269,22 @@ def _validation(dataset: Dataset, machine: Machine, processes: Processes):
     )
 
 
+def _is_out_of_memory(error: BaseException) -> bool:
+    """The GPU's, Python's, or the CPU allocator's, which is a plain RuntimeError."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return "alloc" in str(error) and "memory" in str(error)
+
+
 @contextlib.contextmanager
 def _explained_memory(config: TrainConfig) -> Iterator[None]:
     """Out of memory, on the GPU or in main memory, becomes a line that says what to lower."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        text = str(error)
-        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
-            if "alloc" not in text or "memory" not in text:
-                raise
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
         raise ValueError(
             f"out of memory at batch size {config.batch_size}, {config.image_size} px: lower --batch-size, or set "
             f"--accumulate {2 * config.accumulate} or --grad-checkpointing"
         ) from error
-
-

@@ -59,11 +59,15 @@ class RunFolder:
     def create(self) -> None:
         """Make the folder. Raises ValueError when it holds a run or cannot be written."""
         if self.last.exists() or self.config.exists():
-            raise ValueError(f"{self.path} already holds a run; go on with `ran resume {self.path}` or choose another --out")
+            raise ValueError(
+                f"{self.path} already holds a run; go on with `ran resume {self.path}` or choose another --out"
+            )
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(f"cannot write the run folder {self.path}: {error.strerror}; choose another --out") from None
+            raise ValueError(
+                f"cannot write the run folder {self.path}: {error.strerror}; choose another --out"
+            ) from None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -71,13 +75,17 @@ class RunFolder:
         try:
             file = open(self.path / ".lock", "a+")  # noqa: SIM115 (held until the end of the run)
         except OSError as error:
-            raise ValueError(f"cannot write the run folder {self.path}: {error.strerror}; choose another --out") from None
+            raise ValueError(
+                f"cannot write the run folder {self.path}: {error.strerror}; choose another --out"
+            ) from None
         with file:
             if fcntl is not None:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:
-                    raise ValueError(f"{self.path} is in use by another run; wait for it or choose another --out") from None
+                    raise ValueError(
+                        f"{self.path} is in use by another run; wait for it or choose another --out"
+                    ) from None
             remove_leftovers(self.path)
             remove_leftovers(self.checkpoints)
             yield

@@ -53,7 +53,10 @@ class RunWriter:
         if progress.step % LOG_EVERY_STEPS == 0:
             rate = progress.seen * self.processes.world / max(progress.epoch_time_s, 1e-9)
             self.board.step(
-                progress.step, loss=result.loss_sum / result.seen, lr=state.schedule.lr, images_per_s=rate,
+                progress.step,
+                loss=result.loss_sum / result.seen,
+                lr=state.schedule.lr,
+                images_per_s=rate,
                 grad_norm=result.grad_norm,
             )
 
@@ -61,7 +64,8 @@ class RunWriter:
         if not self.processes.is_main:
             return
         self.folder.write_metrics(state.progress.history)
-        line = f"epoch {row['epoch']}/{self.epochs}  train loss {row['train_loss']:.4f}  error {row['train_error_pct']:.2f} %"
+        line = f"epoch {row['epoch']}/{self.epochs}"
+        line += f"  train loss {row['train_loss']:.4f}  error {row['train_error_pct']:.2f} %"
         if validation is not None:
             line += f"   val loss {row['val_loss']:.4f}  error {row['val_error_pct']:.2f} %"
         self.display.say(f"{line}   {row['images_per_s']:.0f} images/s{'  (best)' if is_best else ''}")

@@ -1,0 +1,46 @@
+# Onboarding in two commands: `make train` and `make test`. `make help` lists the rest.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install train test test-slow lint format types check wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Falls back to python3 where no python3.11 is on the path.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(STAMP) ## environment in .venv, with the pinned versions
+
+train: $(STAMP) ## the main job on the embedded digits
+	$(BIN)/ran train
+
+test: $(STAMP) ## the test suite (CPU, minutes)
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(STAMP) ## what takes longer: full compilation of every unit
+	$(BIN)/python -m pytest -m "slow or gpu"
+
+lint: $(STAMP) ## ruff: lint and format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP) ## ruff: mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP) ## pyright
+	$(BIN)/pyright
+
+check: lint types test ## all that CI runs
+
+wheel: $(STAMP) ## dist/*.whl
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean: ## remove the environment and caches, not runs
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache

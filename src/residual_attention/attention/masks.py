@@ -1,0 +1,87 @@
+"""Recording attention masks by hooks, so that ``forward`` stays tensor to tensor."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ..models import AttentionModule
+
+
+@dataclass
+class Recording:
+    """What the last forward pass left, by module name (``stages.0.1``: second child of the first stage).
+
+    ``masks`` M (B, C, h, w); with ``features=True`` also ``before``, the trunk's output T, and ``after``, the
+    fused H that the mask made of it.
+    """
+
+    masks: OrderedDict[str, Tensor] = field(default_factory=OrderedDict)
+    before: OrderedDict[str, Tensor] = field(default_factory=OrderedDict)
+    after: OrderedDict[str, Tensor] = field(default_factory=OrderedDict)
+
+
+def plain_network(model: nn.Module) -> nn.Module:
+    """The network inside torch.compile's or DistributedDataParallel's wrapper."""
+    while True:
+        if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module) or isinstance(
+            inner := getattr(model, "module", None), nn.Module
+        ):
+            model = inner
+        else:
+            return model
+
+
+def attention_modules(model: nn.Module) -> OrderedDict[str, AttentionModule]:
+    """Every attention module by its name, from low to high level."""
+    found = ((name, m) for name, m in plain_network(model).named_modules() if isinstance(m, AttentionModule))
+    return OrderedDict(found)
+
+
+@contextmanager
+def record_masks(model: nn.Module, *, features: bool = False) -> Iterator[Recording]:
+    """A context in which each forward pass of ``model`` leaves its masks in the `Recording`.
+
+    Hooks are removed at the end, also after an exception. A compiled wrapper does not run hooks set later:
+    call the network inside it (`plain_network`).
+    """
+    recording = Recording()
+    handles = []
+
+    def keep(into: OrderedDict[str, Tensor], name: str):
+        return lambda _module, _inputs, output: into.__setitem__(name, output.detach())
+
+    def keep_input(name: str):
+        return lambda _module, inputs: recording.after.__setitem__(name, inputs[0].detach())
+
+    try:
+        for name, module in attention_modules(model).items():
+            handles.append(module.mask.register_forward_hook(keep(recording.masks, name)))
+            if features:
+                handles.append(module.trunk.register_forward_hook(keep(recording.before, name)))
+                handles.append(module.post.register_forward_pre_hook(keep_input(name)))
+        yield recording
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def attention_masks(model: nn.Module, images: Tensor) -> OrderedDict[str, Tensor]:
+    """The masks of preprocessed ``images`` (B, C, H, W): module name -> (B, C, h, w), float32.
+
+    The network is read in eval mode and left in the mode it was in. The last forward's predictions are not
+    changed by recording. Mixed and spatial masks lie in (0, 1), channel masks in [-1, 1] (paper, eq. 4 to 6).
+    """
+    network = plain_network(model)
+    training = network.training
+    network.eval()
+    try:
+        with record_masks(network) as recording:
+            network(images)
+    finally:
+        network.train(training)
+    return OrderedDict((name, mask.float()) for name, mask in recording.masks.items())

@@ -1,0 +1,1 @@
+"""The command line, ``ran``. Nothing imports this package; each command imports its heavy parts when called."""

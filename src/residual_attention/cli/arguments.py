@@ -1,0 +1,112 @@
+"""Arguments from dataclasses, by tyro; its errors as one line with the nearest match."""
+
+import contextlib
+import difflib
+import io
+import re
+import sys
+import types
+import typing
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import tyro
+
+T = TypeVar("T")
+_BORDER = re.compile(r"^[╭╰│─╮╯\s]*|[│╮╯─\s]*$")
+
+
+def _optional_booleans(cls: type) -> dict[str, str]:
+    """Flags of ``bool | None`` fields, for which tyro wants a value: kebab-case name by name."""
+    hints = typing.get_type_hints(cls)
+    found = {}
+    for name, hint in hints.items():
+        if isinstance(hint, types.UnionType) and set(typing.get_args(hint)) == {bool, type(None)}:
+            found[name] = name.replace("_", "-")
+    return found
+
+
+def _with_switches(cls: type, argv: list[str]) -> list[str]:
+    """``--flip`` and ``--no-flip`` for optional booleans; ``true`` and ``false`` in any case."""
+    out: list[str] = []
+    switches = set(_optional_booleans(cls).values())
+    for i, argument in enumerate(argv):
+        name, _, value = argument.removeprefix("--").partition("=")
+        following = argv[i + 1].lower() if i + 1 < len(argv) else ""
+        if argument.startswith("--no-") and name.removeprefix("no-") in switches:
+            out += [f"--{name.removeprefix('no-')}", "False"]
+        elif argument.startswith("--") and name in switches:
+            out += [f"--{name}"] + ([value.capitalize()] if value else [])
+            if not value and following not in ("true", "false", "none"):
+                out.append("True")
+        elif out and out[-1].removeprefix("--") in switches and argument.lower() in ("true", "false", "none"):
+            out.append(argument.capitalize())
+        else:
+            out.append(argument)
+    return out
+
+
+def flags(cls: type) -> list[str]:
+    return [f"--{field.name.replace('_', '-')}" for field in fields(cls)]
+
+
+def _one_line(text: str, cls: type, argv: list[str]) -> str:
+    """tyro's boxed message, up to its first rule, as one sentence; with the nearest flag or choice."""
+    known = [*flags(cls), *(f"--no-{flag[2:]}" for flag in flags(cls)), "--help"]
+    for argument in argv:
+        flag = argument.partition("=")[0]
+        if flag.startswith("-") and not re.fullmatch(r"-\d.*|-", flag) and flag.replace("_", "-") not in known:
+            close = difflib.get_close_matches(flag, known, n=1)
+            return f"unknown option {flag}" + (f" (did you mean {close[0]}?)" if close else "")
+    lines = []
+    for line in text.splitlines()[1:]:
+        content = _BORDER.sub("", line)
+        if not content:
+            if lines:
+                break
+            continue
+        lines.append(content)
+    return _reworded(" ".join(lines) or "the arguments cannot be understood")
+
+
+def _reworded(message: str) -> str:
+    """tyro's commonest complaints in the words of a user."""
+    if found := re.match(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)", message):
+        given, flag, listing = found.groups()
+        options = [option for option in re.findall(r"'([^']+)'", listing) if option != "None"]
+        close = difflib.get_close_matches(given, options, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f"{flag} has no choice {given!r}{hint}; it has {', '.join(sorted(options))}"
+    if found := re.match(r"Error parsing (\S+): .* could be instantiated from \['?(.*?)'?\]", message):
+        return f"{found[1]} cannot be {found[2]!r}"
+    if found := re.match(r"Error parsing (\S+): (.*)", message):
+        return f"{found[1]}: {found[2]}"
+    if found := re.match(r"Missing from [\w ]+: (?:\S+ )?([A-Z]{2,})\b", message):
+        return f"{found[1]} is missing"
+    return message.rstrip(".")
+
+
+def parse(cls: type[T], argv: list[str], *, prog: str, description: str, default: T | None = None) -> T:
+    """An instance of the dataclass ``cls`` from arguments. ``--help`` prints and exits.
+
+    Raises:
+        ValueError: arguments that do not fit, in one line.
+    """
+    argv = _with_switches(cls, argv)
+    complaint = io.StringIO()
+    settings: dict[str, Any] = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(cls, args=argv, prog=prog, description=description, **settings)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        if not complaint.getvalue().strip():
+            raise
+        message = _one_line(complaint.getvalue(), cls, argv)
+        raise ValueError(f"{message}; see `{prog} --help`") from None
+
+
+def print_error(message: str) -> None:
+    """One line on stderr for something that does not end the command."""
+    print(f"ran: {' '.join(message.split())}", file=sys.stderr)

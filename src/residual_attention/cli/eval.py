@@ -1,0 +1,69 @@
+"""``ran eval MODEL [DATA]``."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from .arguments import parse
+
+DESCRIPTION = """Error, loss and calibration of a trained model on a split of a data set.
+
+DATA is a named data set or a folder of class folders; the model's own training data when left out. Classes match by
+name, images are prepared as the model was trained, and an unreadable image is an error, never skipped."""
+
+
+@dataclass(frozen=True)
+class EvalArguments:
+    model: tyro.conf.Positional[str]
+    """MODEL: a run folder, a .safetensors of ours, or the name of shipped weights."""
+    data: tyro.conf.Positional[str | None] = None
+    """Named data set or folder; the model's own data by default."""
+    data_dir: Path | None = None
+    """Where a named data set lies."""
+    split: Literal["test", "val", "train"] = "test"
+    """Split to evaluate; a folder without splits is evaluated whole."""
+    batch_size: int = 256
+    """Images at a time."""
+    device: str = "auto"
+    """auto | cpu | cuda | cuda:N | mps."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic; fp32 by default, so that figures do not depend on the machine."""
+    workers: int = 0
+    """Processes that decode large images."""
+    json: bool = False
+    """Print one JSON object."""
+    debug: bool = False
+    """Show tracebacks."""
+
+
+def main(argv: list[str]) -> int:
+    given = parse(EvalArguments, argv, prog="ran eval", description=DESCRIPTION)
+    if given.batch_size < 1 or given.workers < 0:
+        raise ValueError("batch-size must be at least 1 and workers at least 0")
+    from ..evaluation.assess import assess
+
+    result = assess(
+        given.model,
+        given.data,
+        data_dir=given.data_dir,
+        split=given.split,
+        batch_size=given.batch_size,
+        device=given.device,
+        precision=given.precision,
+        workers=given.workers,
+    )
+    if given.json:
+        print(json.dumps(result))
+        return 0
+    for notice in result["notices"]:
+        print(f"note: {notice}")
+    top5 = "" if result["top5_error_pct"] is None else f"   top-5 error {result['top5_error_pct']:.2f} %"
+    print(f"{result['data']}, {result['split']}: {result['images']} images of {len(result['classes'])} classes")
+    print(
+        f"error {result['top1_error_pct']:.2f} %{top5}   loss {result['loss']:.4f}   "
+        f"calibration error {result['ece_pct']:.2f} %"
+    )
+    return 0

@@ -1,0 +1,100 @@
+"""``ran COMMAND``: dispatch, help, and the one place where errors become one line and an exit status."""
+
+import difflib
+import os
+import sys
+import traceback
+from importlib import import_module
+
+from ..version import __version__
+
+COMMANDS = {
+    "train": "train on digits, CIFAR, ImageNet or a folder of class folders",
+    "resume": "go on with a stopped run, bit for bit, or extend it",
+    "eval": "error of a trained model on a data set's split",
+    "predict": "classes of images, folders or globs",
+    "models": "the network family: parameters, MACs, depth",
+}
+
+EXIT_USER_ERROR = 2
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: ran COMMAND [ARGUMENT...] [--help]",
+            "",
+            "Residual Attention Network: an image classifier that shows where it looks.",
+            "",
+            *lines,
+            "",
+            "Start with `ran train` (handwritten digits, a few minutes) or `ran train FOLDER`.",
+            "`ran COMMAND --help` tells a command's arguments; `ran --version` the version.",
+        ]
+    )
+
+
+def fail(message: str) -> int:
+    """One line on stderr; the exit status of a user's error."""
+    print(f"ran: error: {' '.join(message.split())}", file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """torch's own error, recognised without importing torch."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _explained(error: Exception) -> str | None:
+    """The user's line for an error that the user can mend; None for a defect of ours."""
+    if _out_of_memory(error):
+        return "out of memory: lower --batch-size or --image-size"
+    if isinstance(error, ModuleNotFoundError):
+        return f"this needs the package {error.name}, which is not installed"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, ValueError | OSError):
+        return str(error)
+    return None
+
+
+def run(command: str, arguments: list[str]) -> int:
+    """Call a command's ``main(arguments)`` and turn what it raises into an exit status."""
+    debug = "--debug" in arguments
+    try:
+        return import_module(f".{command}", __package__).main(arguments) or 0
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader, `head` say, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if (code := getattr(error, "exit_code", None)) is not None:
+            print(f"ran: {error}", file=sys.stderr)
+            return code
+        message = _explained(error)
+        if debug:
+            traceback.print_exc()
+        if message is None:
+            if not debug:
+                traceback.print_exc()
+            return fail(f"{type(error).__name__}: {error} (a defect; please report it)")
+        return fail(message)
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    command, *rest = arguments
+    if command == "--version":
+        print(f"ran {__version__}")
+        return 0
+    if command not in COMMANDS:
+        close = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return fail(f"no command {command!r}{hint}; there are {', '.join(COMMANDS)}")
+    return run(command, rest)

@@ -1,0 +1,75 @@
+"""``ran predict MODEL IMAGE...``."""
+
+import json
+from dataclasses import dataclass
+
+import tyro
+
+from .arguments import parse, print_error
+
+DESCRIPTION = """The classes of images: the most probable first.
+
+IMAGE is a file, a folder (searched through) or a quoted glob. What cannot be read is reported, the rest is predicted,
+and the exit status is 2."""
+
+
+@dataclass(frozen=True)
+class PredictArguments:
+    model: tyro.conf.Positional[str]
+    """MODEL: a run folder, a .safetensors of ours, or the name of shipped weights."""
+    images: tyro.conf.Positional[tuple[str, ...]]
+    """Image files, folders or globs."""
+    top_k: int = 5
+    """Classes shown for each image."""
+    batch_size: int = 32
+    """Images at a time."""
+    device: str = "auto"
+    """auto | cpu | cuda | cuda:N | mps."""
+    json: bool = False
+    """Print one JSON array."""
+    debug: bool = False
+    """Show tracebacks."""
+
+
+def _print_table(predictions: list) -> None:
+    """Path, then class and probability, the best first; plain columns, so that other programs can read them."""
+    for prediction in predictions:
+        top = "  ".join(f"{name} {100 * probability:.1f} %" for name, probability in prediction.top)
+        print(f"{prediction.path}\t{top}")
+
+
+def _print_rich(predictions: list) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("image", "class", "probability", "then", header_style="bold")
+    for prediction in predictions:
+        (name, probability), *others = prediction.top
+        then = ", ".join(f"{other} {100 * share:.1f} %" for other, share in others)
+        table.add_row(prediction.path, name, f"{100 * probability:.1f} %", then)
+    Console().print(table, markup=False)
+
+
+def main(argv: list[str]) -> int:
+    given = parse(PredictArguments, argv, prog="ran predict", description=DESCRIPTION)
+    if not given.images:
+        raise ValueError("no image given; see `ran predict --help`")
+    if given.top_k < 1 or given.batch_size < 1:
+        raise ValueError("top-k and batch-size must be at least 1")
+    import sys
+
+    from ..evaluation.predict import find_images, predict
+
+    paths = find_images(given.images)
+    predictions, errors = predict(
+        given.model, paths, top_k=given.top_k, batch_size=given.batch_size, device=given.device
+    )
+    for error in errors:
+        print_error(error)
+    if given.json:
+        print(json.dumps([prediction.to_dict() for prediction in predictions]))
+    elif sys.stdout.isatty():
+        _print_rich(predictions)
+    else:
+        _print_table(predictions)
+    return 2 if errors else 0

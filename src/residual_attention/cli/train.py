@@ -1,0 +1,62 @@
+"""``ran train [DATA]``."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+import tyro
+
+from ..training.config import TrainConfig
+from ..training.recipes import RECIPES, recipe
+from .arguments import parse
+
+DESCRIPTION = """Train, evaluate and report: one command from images to a model.
+
+DATA is digits (the default), cifar10, cifar100, imagenet, or a folder of class folders with or without train, val and
+test. The run's folder holds the report, the curves, the masks and the checkpoints."""
+
+
+@dataclass(frozen=True)
+class TrainArguments(TrainConfig):
+    data: tyro.conf.Positional[str] = "digits"
+    """digits | cifar10 | cifar100 | imagenet | a folder of class folders, with or without train/val/test."""
+
+
+def _given(argv: list[str], flag: str) -> str | None:
+    """The value of a flag that must be known before the others are parsed."""
+    for i, argument in enumerate(argv):
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2]
+        if argument == flag and i + 1 < len(argv):
+            return argv[i + 1]
+    return None
+
+
+def _values(config: TrainConfig) -> dict:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+
+
+def configuration(argv: list[str]) -> TrainConfig:
+    """The recipe's configuration with what the arguments override."""
+    name = _given(argv, "--recipe") or "quick"
+    data = "imagenet" if "imagenet" in argv else "digits"  # recipes differ by family; the name is parsed below
+    default = TrainArguments(**_values(recipe(name if name in RECIPES else "quick", data)))
+    default = dataclasses.replace(default, data="digits")
+    arguments = parse(TrainArguments, argv, prog="ran train", description=DESCRIPTION, default=default)
+    values = _values(arguments)
+    if _given(argv, "--epochs") is not None:
+        if _given(argv, "--steps") is None:
+            values["steps"] = None
+        if _given(argv, "--min-steps") is None:
+            values["min_steps"] = 0  # an explicit number of epochs is meant
+    return TrainConfig(**values)
+
+
+def main(argv: list[str]) -> int:
+    config = configuration(argv)
+    from ..training.run import train
+
+    summary = train(config)
+    if config.json:
+        print(json.dumps(summary))
+    return 0

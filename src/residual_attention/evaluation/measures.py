@@ -1,0 +1,53 @@
+"""Figures of a classifier from its probabilities and the true labels; by torchmetrics."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
+
+ECE_BINS = 15
+
+
+def _share_pct(part: int, whole: int) -> float | None:
+    """Percentage, or None of nothing."""
+    return 100.0 * part / whole if whole else None
+
+
+def summarise(probabilities: Tensor, labels: Tensor, classes: list[str]) -> dict[str, Any]:
+    """Errors, calibration, per-class figures and confusion matrix, as JSON values.
+
+    Args:
+        probabilities: (N, K) float.
+        labels: (N,) int64.
+        classes: K names.
+
+    Returns ``top1_error_pct``, ``top5_error_pct`` (None up to five classes), ``images``, ``ece_pct`` (expected
+    calibration error over 15 bins, Guo et al. 2017), ``per_class`` (error and precision in percent, None where
+    there is nothing to divide by) and ``confusion`` (rows true, columns predicted).
+    """
+    count = len(classes)
+    confusion = multiclass_confusion_matrix(probabilities, labels, num_classes=count)
+    right = confusion.diagonal()
+    of_class, predicted = confusion.sum(1).tolist(), confusion.sum(0).tolist()
+    per_class = []
+    for i, name in enumerate(classes):
+        hits = int(right[i])
+        per_class.append(
+            {
+                "class": name,
+                "images": of_class[i],
+                "error_pct": _share_pct(of_class[i] - hits, of_class[i]),
+                "precision_pct": _share_pct(hits, predicted[i]),
+            }
+        )
+    top5 = (probabilities.topk(min(5, count), dim=1).indices == labels[:, None]).any(dim=1)
+    ece = multiclass_calibration_error(probabilities, labels, num_classes=count, n_bins=ECE_BINS, norm="l1")
+    return {
+        "images": len(labels),
+        "top1_error_pct": 100.0 * (1.0 - right.sum().item() / len(labels)),
+        "top5_error_pct": 100.0 * (1.0 - top5.double().mean().item()) if count > 5 else None,
+        "ece_pct": 100.0 * ece.item(),
+        "per_class": per_class,
+        "confusion": confusion.to(torch.int64).tolist(),
+    }

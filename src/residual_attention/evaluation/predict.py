@@ -1,0 +1,90 @@
+"""Predictions for image files: found, read by the training's own rules, classified."""
+
+import glob
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checkpoints import Classifier, load
+from ..data.folders import images_below
+from ..data.images import ImageError, read_image
+from ..data.preprocess import Preprocess
+from ..machine import resolve_device
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """``top``: class names with probabilities, the most probable first."""
+
+    path: str
+    top: list[tuple[str, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        name, probability = self.top[0]
+        top = [{"class": other, "probability": share} for other, share in self.top]
+        return {"path": self.path, "class": name, "probability": probability, "top": top}
+
+
+def find_images(sources: Iterable[str]) -> list[Path]:
+    """Files as given; every image below a folder; what a glob matches. Order kept, each file once.
+
+    Raises ValueError for a source that finds nothing.
+    """
+    found: dict[Path, None] = {}
+    for source in sources:
+        path = Path(source)
+        if path.is_dir():
+            matched = list(images_below(path))
+            if not matched:
+                raise ValueError(f"no images in the folder {source}")
+        elif path.exists():
+            matched = [path]
+        else:
+            matched = [Path(name) for name in sorted(glob.glob(source, recursive=True)) if Path(name).is_file()]
+            if not matched:
+                raise ValueError(f"no image at {source}")
+        found.update(dict.fromkeys(matched))
+    return list(found)
+
+
+def _readable(
+    paths: Sequence[Path], preprocess: Preprocess, errors: list[str]
+) -> tuple[list[Path], list[torch.Tensor]]:
+    good, images = [], []
+    for path in paths:
+        try:
+            images.append(preprocess(read_image(path, preprocess.in_chans)))
+            good.append(path)
+        except ImageError as error:
+            errors.append(str(error))
+    return good, images
+
+
+@torch.inference_mode()
+def predict(
+    model: str | Path | Classifier,
+    paths: Sequence[Path],
+    *,
+    top_k: int = 5,
+    batch_size: int = 32,
+    device: str = "auto",
+) -> tuple[list[Prediction], list[str]]:
+    """Predictions of the readable files, in order, and one line for each of the others."""
+    if not isinstance(model, torch.nn.Module):
+        model = load(model, resolve_device(device))
+    place = next(model.parameters()).device
+    predictions: list[Prediction] = []
+    errors: list[str] = []
+    for start in range(0, len(paths), batch_size):
+        good, images = _readable(paths[start : start + batch_size], model.preprocess, errors)
+        if not good:
+            continue
+        probabilities = model(torch.stack(images).to(place)).float().softmax(dim=1).cpu()
+        best = probabilities.topk(min(top_k, len(model.classes)), dim=1)
+        for path, shares, indices in zip(good, best.values.tolist(), best.indices.tolist(), strict=True):
+            top = [(model.classes[index], share) for index, share in zip(indices, shares, strict=True)]
+            predictions.append(Prediction(str(path), top))
+    return predictions, errors
