@@ -35,7 +35,7 @@ format: $(STAMP) ## ruff: mend what can be mended
 	$(BIN)/ruff format .
 
 types: $(STAMP) ## pyright
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 check: lint types test ## all that CI runs
 

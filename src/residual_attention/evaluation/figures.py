@@ -82,7 +82,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]] | np.ndarray, classes: Seq
     axes = figure.subplots()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     every = max(1, -(-number // NAMED_CLASSES))
-    ticks = np.arange(0, number, every)
+    ticks = list(range(0, number, every))
     names = [_shortened(classes[i]) for i in ticks]
     size = 9 if number <= NUMBERED_CLASSES else 7
     axes.set_xticks(ticks, names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=size)

@@ -11,74 +11,26 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .arguments import check_at_least, check_choice, per_stage
 from .attention import LEARNINGS, MASK_ACTIVATIONS, MASK_STRUCTURES, AttentionModule
-from .units import UNIT_STYLES, BNReLU, conv
-
-
-class Stem(nn.Sequential):
-    """What comes before the first stage; ``chs`` and ``reduction`` describe its output."""
-
-    def __init__(self, *layers: nn.Module, chs: int, reduction: int, min_size: int) -> None:
-        super().__init__(*layers)
-        self.chs, self.reduction, self.min_size = chs, reduction, min_size
-
-
-def _imagenet_stem(in_chans: int) -> Stem:
-    pool = nn.MaxPool2d(3, 2, ceil_mode=True)
-    return Stem(conv(in_chans, 64, 7, 2), BNReLU(64), pool, chs=64, reduction=4, min_size=32)
-
-
-def _cifar_stem(in_chans: int) -> Stem:
-    return Stem(conv(in_chans, 16, 3), chs=16, reduction=1, min_size=16)
-
-
-def _cifar_wide_stem(in_chans: int) -> Stem:
-    return Stem(conv(in_chans, 32, 5), BNReLU(32), nn.MaxPool2d(2), chs=32, reduction=2, min_size=16)
-
-
-def _cifar_wide_nopool_stem(in_chans: int) -> Stem:
-    return Stem(conv(in_chans, 32, 3), BNReLU(32), chs=32, reduction=1, min_size=16)
-
-
-STEMS = {
-    "imagenet": _imagenet_stem,
-    "cifar": _cifar_stem,
-    "cifar_wide": _cifar_wide_stem,
-    "cifar_wide_nopool": _cifar_wide_nopool_stem,
-}
-
-
-def _choice(name: str, value: str, allowed: Sequence[str] | dict) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-
-
-def _per_stage(name: str, values: int | Sequence[int], num_stages: int, least: int) -> tuple[int, ...]:
-    """One whole number a stage; a single one stands for all."""
-    values = (values,) * num_stages if isinstance(values, int) else tuple(values)
-    if len(values) != num_stages:
-        raise ValueError(f"{name} needs one value for each of {num_stages} stages, got {len(values)}: {values}")
-    for value in values:
-        _at_least(name, value, least)
-    return values
+from .stems import STEMS
+from .units import UNIT_STYLES, BNReLU
 
 
 @contextmanager
 def _frozen_statistics(norms: list[nn.BatchNorm2d]):
-    """Leave BN's running statistics alone while activations are computed a second time for the backward."""
-    tracked = [norm.track_running_stats for norm in norms]
+    """Leave BN's running statistics alone while activations are computed a second time for the backward.
+
+    Momentum 0 rather than no tracking: the second pass must save the same tensors as the first.
+    """
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm, value in zip(norms, tracked, strict=True):
-            norm.track_running_stats = value
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 class ResidualAttentionNetwork(nn.Module):
@@ -132,15 +84,15 @@ class ResidualAttentionNetwork(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _choice("stem", stem, STEMS)
-        _choice("unit", unit, UNIT_STYLES)
-        _choice("mask_activation", mask_activation, MASK_ACTIVATIONS)
-        _choice("mask_structure", mask_structure, MASK_STRUCTURES)
-        _choice("learning", learning, LEARNINGS)
+        check_choice("stem", stem, STEMS)
+        check_choice("unit", unit, UNIT_STYLES)
+        check_choice("mask_activation", mask_activation, MASK_ACTIVATIONS)
+        check_choice("mask_structure", mask_structure, MASK_STRUCTURES)
+        check_choice("learning", learning, LEARNINGS)
         for name, value, least in (("p", p, 0), ("t", t, 1), ("r", r, 1), ("num_classes", num_classes, 0)):
-            _at_least(name, value, least)
-        _at_least("in_chans", in_chans, 1)
-        _at_least("final_stride", final_stride, 1)
+            check_at_least(name, value, least)
+        check_at_least("in_chans", in_chans, 1)
+        check_at_least("final_stride", final_stride, 1)
         if not isinstance(skip, bool):
             raise ValueError(f"skip must be True or False, not {skip!r}")
         if not 0.0 <= dropout < 1.0:
@@ -148,11 +100,11 @@ class ResidualAttentionNetwork(nn.Module):
         style = UNIT_STYLES[unit]
         if not widths:
             raise ValueError("widths needs at least one stage")
-        self.widths = _per_stage("widths", tuple(widths), len(tuple(widths)), 1)
-        self.modules_per_stage = _per_stage("modules", modules, len(self.widths), 1)
-        self.mask_depths = _per_stage("mask_depths", mask_depths, len(self.widths), 1)
+        self.widths = per_stage("widths", tuple(widths), len(tuple(widths)), 1)
+        self.modules_per_stage = per_stage("modules", modules, len(self.widths), 1)
+        self.mask_depths = per_stage("mask_depths", mask_depths, len(self.widths), 1)
         for width in (*self.widths, final_width):
-            _at_least("final_width" if width is final_width else "widths", width, 1)
+            check_at_least("final_width" if width is final_width else "widths", width, 1)
             if width % style.divisor:
                 raise ValueError(f"widths must be multiples of {style.divisor} for unit={unit}, not {width}")
 
@@ -240,11 +192,11 @@ class ResidualAttentionNetwork(nn.Module):
                 f"{self.min_size}x{self.min_size} px"
             )
 
-    def _run(self, stage: nn.Sequential, x: Tensor) -> Tensor:
+    def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
         """A stage, each of its modules recomputed in the backward when gradient checkpointing is on."""
         if not (self.grad_checkpointing and self.training and torch.is_grad_enabled()):
             return stage(x)
-        for module in stage:
+        for module in stage.children():
             norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
             x = checkpoint(
                 module,
@@ -326,7 +278,7 @@ class ResidualAttentionNetwork(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """A new linear layer for ``num_classes`` classes; 0 leaves the pooled features."""
-        _at_least("num_classes", num_classes, 0)
+        check_at_least("num_classes", num_classes, 0)
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool)
         if isinstance(self.head.fc, nn.Linear):

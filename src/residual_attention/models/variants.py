@@ -125,7 +125,7 @@ def _register(name: str) -> None:
             name,
             pretrained,
             feature_cfg={"out_indices": (0, 1, 2, 3, 4), "feature_cls": "getter"},
-            kwargs_filter=("img_size", "drop_path_rate"),
+            kwargs_filter=("img_size", "drop_path_rate"),  # type: ignore[arg-type]
             **arguments,
         )
 

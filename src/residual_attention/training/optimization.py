@@ -21,7 +21,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
         close = difflib.get_close_matches(config.optimizer.lower(), known, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise ValueError(
-            f"no optimizer named {config.optimizer!r}{hint}; timm's names are taken, such as sgd, adam, adamw, rmsprop, lamb"
+            f"no optimizer named {config.optimizer!r}{hint}; timm's names hold, such as sgd, adam, adamw, rmsprop"
         )
     return create_optimizer_v2(
         model,

@@ -109,7 +109,7 @@ class RunFolder:
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, METRICS, lineterminator="\n")
+        writer: csv.DictWriter[str] = csv.DictWriter(buffer, METRICS, lineterminator="\n")
         writer.writeheader()
         for row in history:
             writer.writerow({k: "" if v is None else f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})

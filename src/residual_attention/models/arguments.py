@@ -1,0 +1,23 @@
+"""Checks of the constructor's arguments; each raises a ValueError that says what is allowed."""
+
+from collections.abc import Sequence
+
+
+def check_choice(name: str, value: str, allowed: Sequence[str] | dict) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+
+
+def check_at_least(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def per_stage(name: str, values: int | Sequence[int], num_stages: int, least: int) -> tuple[int, ...]:
+    """One whole number a stage; a single one stands for all."""
+    values = (values,) * num_stages if isinstance(values, int) else tuple(values)
+    if len(values) != num_stages:
+        raise ValueError(f"{name} needs one value for each of {num_stages} stages, got {len(values)}: {values}")
+    for value in values:
+        check_at_least(name, value, least)
+    return values
