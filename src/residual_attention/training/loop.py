@@ -248,7 +248,8 @@ def finish_epoch(job: Job, state: TrainState, listener: Listener) -> None:
 def fit(job: Job, state: TrainState, listener: Listener) -> bool:
     """Train from where the state stands to the end. True when a signal stopped it."""
     while not state.progress.finished:
-        at_boundary = state.progress.step_in_epoch >= job.data.steps_per_epoch
+        progress = state.progress  # a stop may have come after an epoch's last step, before its end
+        at_boundary = progress.step_in_epoch >= job.data.steps_per_epoch or progress.step >= job.total_steps
         if not at_boundary and train_epoch(job, state, listener):
             return True
         finish_epoch(job, state, listener)

@@ -203,7 +203,8 @@ def _run(
     data = _training_data(plan, machine, processes, dataset)
     if saved is not None:
         unpack(state, *saved)
-        state.progress.finished = state.progress.step >= plan.total_steps
+        progress = state.progress
+        progress.finished = progress.step >= plan.total_steps and progress.step_in_epoch == 0
     describe = {
         "model": plan.model,
         "overrides": overrides,

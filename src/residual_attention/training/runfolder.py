@@ -58,7 +58,7 @@ class RunFolder:
 
     def create(self) -> None:
         """Make the folder. Raises ValueError when it holds a run or cannot be written."""
-        if self.last.exists() or self.config.exists():
+        if self.last.exists():
             raise ValueError(
                 f"{self.path} already holds a run; go on with `ran resume {self.path}` or choose another --out"
             )

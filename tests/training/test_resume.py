@@ -1,0 +1,193 @@
+"""A run stopped anywhere, in any way, goes on to the very weights of one that was never stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import residual_attention.training.loop as loop
+import residual_attention.training.run as run_module
+from conftest import write_image_folder
+from residual_attention.checkpoints import read_checkpoint
+from residual_attention.training.config import TrainConfig
+from residual_attention.training.interrupt import Interrupted
+from residual_attention.training.run import resume, train
+
+STEPS = 12
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return read_checkpoint(run / "checkpoints" / f"{name}.safetensors")[0]
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """All tensors (weights, averages, optimizer), best weights, and the record of the epochs but its times."""
+    for name in ("last", "best"):
+        a, b = weights(one, name), weights(other, name)
+        assert a.keys() == b.keys()
+        assert [key for key in a if not torch.equal(a[key], b[key])] == []
+    rows = [[line.split(",")[:7] for line in (run / "metrics.csv").read_text().splitlines()] for run in (one, other)]
+    assert rows[0] == rows[1]
+
+
+@pytest.fixture
+def without_report(monkeypatch):
+    """Leave out evaluation and figures after the last step, which are tested elsewhere."""
+    monkeypatch.setattr(run_module, "finish_run", lambda *_: {})
+
+
+def stop_at(monkeypatch, step: int, signum: signal.Signals) -> None:
+    """Send this process a signal in the middle of the step that follows ``step`` others."""
+    train_step = loop.train_step
+
+    def stopping(job, state, batch):
+        if state.progress.step == step:
+            os.kill(os.getpid(), signum)
+        return train_step(job, state, batch)
+
+    monkeypatch.setattr(loop, "train_step", stopping)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> dict[str, Path]:
+    return {"folder": tmp_path_factory.mktemp("uninterrupted")}
+
+
+def reference(uninterrupted: dict[str, Path], name: str, config: TrainConfig) -> Path:
+    """The run without a stop, made once for each kind."""
+    if name not in uninterrupted:
+        uninterrupted[name] = uninterrupted["folder"] / name
+        train(replace(config, out=uninterrupted[name]))
+    return uninterrupted[name]
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+@pytest.mark.parametrize("signum, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_at_any_step(tiny_config, uninterrupted, without_report, monkeypatch, step, signum, code):
+    config = tiny_config()
+    expected = reference(uninterrupted, "digits", config)
+    with monkeypatch.context() as patched:
+        stop_at(patched, step, signum)
+        with pytest.raises(Interrupted) as stopped:
+            train(config)
+    assert stopped.value.exit_code == code
+    assert f"after step {step + 1}" in str(stopped.value)
+    resume(config.out, json=True)
+    assert_same(config.out, expected)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "rmsprop", "lamb"])
+def test_every_optimizers_state_is_kept(tiny_config, uninterrupted, without_report, monkeypatch, optimizer):
+    config = tiny_config(optimizer=optimizer, lr=1e-3, schedule="plateau", patience=1, mixup=0.2)
+    expected = reference(uninterrupted, optimizer, config)
+    with monkeypatch.context() as patched:
+        stop_at(patched, 8, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            train(config)
+    resume(config.out, json=True)
+    assert_same(config.out, expected)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("step", [1, 4])
+def test_decoded_files_with_any_number_of_workers(
+    tiny_config, uninterrupted, without_report, monkeypatch, tmp_path_factory, step, workers
+):
+    if "images" not in uninterrupted:
+        uninterrupted["images"] = write_image_folder(tmp_path_factory.mktemp("data") / "images")
+    config = tiny_config(
+        data=str(uninterrupted["images"]), image_size=72, batch_size=6, limit_train=None, color_jitter=0.2, workers=0
+    )
+    expected = reference(uninterrupted, "files", config)
+    with monkeypatch.context() as patched:
+        stop_at(patched, step, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            train(replace(config, workers=workers))
+    resume(config.out, workers=2 - workers, json=True)
+    assert_same(config.out, expected)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import residual_attention.checkpoints.format as format
+import residual_attention.training.loop as loop
+from residual_attention.training.config import TrainConfig
+from residual_attention.training.run import resume, train
+import torch, yaml
+
+config, where, count = TrainConfig.from_dict(yaml.safe_load(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+torch.set_num_threads(int(sys.argv[4]))
+calls = 0
+
+def dying(function, before):
+    def wrapped(*arguments, **named):
+        global calls
+        calls += 1
+        if calls == count and before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*arguments, **named)
+        if calls == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return wrapped
+
+if where == "step":
+    loop.train_step = dying(loop.train_step, before=False)
+elif where == "written":
+    format.os.fsync = dying(os.fsync, before=True)
+elif where == "renamed":
+    format.os.replace = dying(os.replace, before=False)
+train(config)
+"""
+
+
+@pytest.mark.parametrize(
+    "where, count",
+    [("step", 1), ("step", 5), ("step", 9), ("written", 7), ("written", 12), ("renamed", 4), ("renamed", 9)],
+)
+def test_kill_9_between_steps_and_during_a_save(tiny_config, uninterrupted, without_report, where, count):
+    config = tiny_config(checkpoint_steps=2)
+    expected = reference(uninterrupted, "digits-saving", config)
+    threads = str(torch.get_num_threads())
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, config.to_yaml(), where, str(count), threads], capture_output=True, text=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resume(config.out, json=True)
+    assert_same(config.out, expected)
+    assert not list(config.out.rglob("*.tmp"))
+
+
+def test_a_finished_run_is_extended_to_what_a_longer_one_would_have_been(tiny_config, uninterrupted, without_report):
+    config = tiny_config(schedule="constant", epochs=1)
+    train(config)
+    resume(config.out, epochs=2, json=True)
+    assert_same(config.out, reference(uninterrupted, "constant", replace(config, epochs=2)))
+    with pytest.raises(ValueError, match="2 epochs are done already"):
+        resume(config.out, epochs=1)
+
+
+def test_changed_data_are_noticed(tiny_config, without_report, monkeypatch, tmp_path):
+    folder = write_image_folder(tmp_path / "images")
+    config = tiny_config(data=str(folder), image_size=32, limit_train=None, batch_size=6)
+    with monkeypatch.context() as patched:
+        stop_at(patched, 1, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            train(config)
+    for path in sorted(folder.rglob("*.png"))[:6]:
+        path.unlink()
+    with pytest.raises(ValueError, match="has changed since"):
+        resume(config.out)
+
+
+def test_nothing_to_resume_is_one_line(tmp_path):
+    with pytest.raises(ValueError, match="no run folder at"):
+        resume(tmp_path / "missing")
+    with pytest.raises(ValueError, match="nothing to resume"):
+        resume(tmp_path)

@@ -1,0 +1,260 @@
+"""What a run leaves, what it refuses, and what stops it."""
+
+import csv
+import errno
+import fcntl
+import json
+import math
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import residual_attention.training.loop as loop
+from conftest import write_image_folder
+from residual_attention import load
+from residual_attention.checkpoints import read_checkpoint
+from residual_attention.data.datasets import load_dataset
+from residual_attention.evaluation.assess import assess
+from residual_attention.evaluation.report import write_report
+from residual_attention.training.config import TrainConfig
+from residual_attention.training.run import resume, train
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A complete run on real digits with a thin network: the main path, once."""
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    config = TrainConfig(
+        data="digits",
+        epochs=4,
+        batch_size=64,
+        lr=0.1,
+        widths=(32, 32, 64),
+        mask_depths=(1, 1, 1),
+        t=1,
+        out=out,
+        precision="fp32",
+        json=True,
+    )
+    train(config)
+    return out
+
+
+def test_the_folder_holds_what_the_contract_names(finished):
+    names = {path.name for path in finished.iterdir() if not path.name.startswith(".")}
+    assert names == {
+        "config.yaml",
+        "metrics.csv",
+        "summary.json",
+        "report.html",
+        "curves.png",
+        "confusion.png",
+        "attention.png",
+        "tensorboard",
+        "checkpoints",
+    }
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.safetensors", "last.safetensors"}
+
+
+def test_everything_is_resolved_in_the_configuration(finished):
+    config = TrainConfig.from_dict(yaml.safe_load((finished / "config.yaml").read_text()))
+    assert (config.model, config.image_size, config.in_chans) == ("attention56_cifar", 16, 1)
+    assert (config.flip, config.device, config.compile, config.channels_last) == (False, "cpu", "off", "on")
+    assert TrainConfig.from_dict(config.to_dict()) == config
+
+
+def test_it_learned_and_the_figures_agree(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    rows = list(csv.DictReader((finished / "metrics.csv").read_text().splitlines()))
+    assert len(rows) == 4
+    assert float(rows[-1]["train_loss"]) < 0.7 * float(rows[0]["train_loss"])
+    assert summary["test"]["error_pct"] < 50
+    best = min(rows, key=lambda row: (float(row["val_error_pct"]), float(row["val_loss"])))
+    assert summary["best_epoch"] == int(best["epoch"])
+    assert summary["val"]["error_pct"] == pytest.approx(float(best["val_error_pct"]), abs=1e-3)
+    assert sum(map(sum, summary["test"]["confusion"])) == summary["test"]["images"] == 359
+    assert assess(str(finished))["top1_error_pct"] == pytest.approx(summary["test"]["error_pct"])
+    assert assess(str(finished), split="val")["top1_error_pct"] == pytest.approx(summary["val"]["error_pct"])
+
+
+def test_a_checkpoint_is_all_that_use_needs(finished, tmp_path):
+    moved = tmp_path / "model.safetensors"
+    shutil.copy(finished / "checkpoints" / "best.safetensors", moved)
+    model = load(moved)
+    assert not model.training
+    assert model.classes == [str(i) for i in range(10)]
+    dataset = load_dataset(TrainConfig(data="digits"))
+    assert dataset.test is not None
+    images = model.preprocess.normalize(dataset.test.images)  # type: ignore[union-attr]
+    with torch.no_grad():
+        error = 100 * (model(images).argmax(1) != dataset.test.labels).float().mean().item()
+    assert error == pytest.approx(json.loads((finished / "summary.json").read_text())["test"]["error_pct"], abs=1e-3)
+
+
+def test_tensorboard_shows_what_the_issue_names(finished):
+    events = EventAccumulator(str(finished / "tensorboard"), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    tags = events.Tags()
+    assert {"epoch/train_loss", "epoch/val_error_pct", "step/lr", "step/loss", "final/test_error_pct"} <= set(
+        tags["scalars"]
+    )
+    assert {"training batch", "confusion matrix", "masks/stages.0.1", "masks/stages.2.1"} <= set(tags["images"])
+    assert len(events.Images("masks/stages.0.1")) == 4
+    assert tags["graph"]
+    assert "_hparams_/session_start_info" in events.summary_metadata
+    assert "masks/stages.0.1/mean" in tags["scalars"]
+
+
+def test_the_report_is_self_contained_and_escapes(finished, tmp_path):
+    page = (finished / "report.html").read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+    assert page.count("data:image/png;base64,") == 3
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    summary = json.loads((run / "summary.json").read_text())
+    summary["classes"][0] = summary["test"]["per_class"][0]["class"] = "<script>alert(1)</script>"
+    (run / "summary.json").write_text(json.dumps(summary))
+    (run / "curves.png").unlink()
+    page = write_report(run).read_text()
+    assert "<script>" not in page
+    assert "Learning curves" not in page
+    with pytest.raises(ValueError, match=r"no summary\.json"):
+        write_report(tmp_path)
+
+
+def test_a_folder_with_a_run_is_refused(finished, tiny_config):
+    with pytest.raises(ValueError, match="already holds a run; go on with `ran resume"):
+        train(tiny_config(out=finished))
+
+
+def test_two_runs_in_one_folder_are_refused(finished, tiny_config):
+    with open(finished / ".lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="in use by another run"):
+            resume(finished, epochs=9)
+
+
+def test_a_folder_that_cannot_be_made_is_found_before_training(tiny_config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot write the run folder"):
+        train(tiny_config(out=tmp_path / "file" / "run"))
+
+
+def test_too_little_space_is_found_before_training(tiny_config, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 2**20))
+    with pytest.raises(ValueError, match="1 MiB are free and the run needs"):
+        train(tiny_config())
+
+
+def test_a_disk_that_fills_up_keeps_the_last_checkpoint(tiny_config, monkeypatch):
+    config = tiny_config(checkpoint_steps=1, epochs=1)
+    replace, calls = os.replace, 0
+
+    def full(source, target):
+        nonlocal calls
+        calls += str(target).endswith("last.safetensors")
+        if calls == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="the previous one is kept"):
+            train(config)
+    progress = read_checkpoint(config.out / "checkpoints" / "last.safetensors")[1]["training"]["progress"]
+    assert progress["step"] == 2
+    assert not list(config.out.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_value_that_is_no_number_stops_before_the_update(tiny_config, monkeypatch, what):
+    config = tiny_config(checkpoint_steps=1, epochs=1, ema=0.0)
+    backward = loop._backward
+
+    def poisoned(job, state, batch):
+        result = backward(job, state, batch)
+        if state.progress.step == 3:
+            if what == "loss":
+                return torch.tensor(math.nan), result[1]
+            next(state.model.parameters()).grad[0] = math.inf
+        return result
+
+    monkeypatch.setattr(loop, "_backward", poisoned)
+    with pytest.raises(ValueError, match=f"step 3: the {what} is"):
+        train(config)
+    tensors, metadata = read_checkpoint(config.out / "checkpoints" / "last.safetensors")
+    assert metadata["training"]["progress"]["step"] == 3
+    assert all(torch.isfinite(t).all() for t in tensors.values())
+
+
+def test_running_out_of_memory_says_what_to_lower(tiny_config, monkeypatch):
+    def greedy(*_):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(loop, "_backward", greedy)
+    with pytest.raises(ValueError, match="lower --batch-size, or set --accumulate 2"):
+        train(tiny_config())
+
+
+def test_accumulated_parts_give_the_whole_batchs_gradient(tiny_config, tmp_path):
+    # BN sees the parts, so the comparison is of a network whose BN is in eval mode: one step, momentum aside
+    from residual_attention.training.loop import _backward
+
+    captured = {}
+
+    def record(parts: int) -> dict[str, torch.Tensor]:
+        job, state, batch = captured["job"], captured["state"], captured["batch"]
+        state.model.eval()
+        state.optimizer.zero_grad()
+        object.__setattr__(job.config, "accumulate", parts)
+        _backward(job, state, batch)
+        return {name: p.grad.clone() for name, p in state.model.named_parameters()}
+
+    def capture(job, state, batch):
+        captured.update(job=job, state=state, batch=batch)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "train_step", capture)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_config(dropout=0.0))
+    whole, parts = record(1), record(4)
+    for name, gradient in whole.items():
+        assert torch.allclose(parts[name], gradient, atol=1e-5), name
+
+
+def test_early_stopping_ends_the_run(tiny_config):
+    config = tiny_config(epochs=50, early_stop=1, lr=1e-12, ema=0.0, limit_train=32)
+    summary = train(config)
+    assert summary["status"] == "early_stopped"
+    assert summary["epochs"] < 50
+
+
+def test_without_validation_the_last_weights_are_best(tiny_config):
+    config = tiny_config(val_fraction=0.0, epochs=2, ema=0.0)
+    summary = train(config)
+    assert summary["val"] is None
+    assert summary["best_epoch"] == 2
+    with pytest.raises(ValueError, match="early-stop needs a validation split"):
+        train(tiny_config(val_fraction=0.0, early_stop=3, out=config.out.with_name("other")))
+
+
+def test_init_takes_all_but_a_classifier_of_other_classes(tiny_config, tmp_path):
+    first = tiny_config(epochs=1)
+    train(first)
+    folder = write_image_folder(tmp_path / "images", classes=3)
+    second = tiny_config(data=str(folder), image_size=16, in_chans=1, batch_size=6, limit_train=None, steps=1)
+    second = TrainConfig(**{**second.__dict__, "init": str(first.out), "out": tmp_path / "second"})
+    summary = train(second)
+    assert any("classifier starts fresh" in notice for notice in summary["notices"])
+    other = TrainConfig(**{**second.__dict__, "widths": (32, 16, 16), "out": tmp_path / "third"})
+    with pytest.raises(ValueError, match="another network than this one"):
+        train(other)
