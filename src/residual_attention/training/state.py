@@ -12,6 +12,7 @@ from .optimization import Schedule
 
 EMA_PREFIX = "ema."
 OPTIMIZER_PREFIX = "optimizer."
+GROUP_PREFIX = "optimizer_group."  # some of timm's optimizers count steps in a tensor of the group
 
 
 @dataclass
@@ -69,7 +70,11 @@ def pack(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 tensors[f"{OPTIMIZER_PREFIX}{index}.{key}"] = value
             else:
                 numbers.setdefault(str(index), {})[key] = value
-    rest["optimizer"] = {"numbers": numbers, "param_groups": optimizer["param_groups"]}
+    groups = [dict(group) for group in optimizer["param_groups"]]
+    for number, group in enumerate(groups):
+        for key in [key for key, value in group.items() if isinstance(value, Tensor)]:
+            tensors[f"{GROUP_PREFIX}{number}.{key}"] = group.pop(key)
+    rest["optimizer"] = {"numbers": numbers, "param_groups": groups}
     return tensors, rest
 
 
@@ -91,6 +96,10 @@ def _unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
         for key, value in saved.items():
             if key != "params":
                 group[key] = tuple(value) if isinstance(value, list) else value
+    for name, value in tensors.items():
+        if name.startswith(GROUP_PREFIX):
+            number, key = name.removeprefix(GROUP_PREFIX).split(".", 1)
+            optimizer.param_groups[int(number)][key] = value.clone()
     for index, values in state.items():
         parameter = parameters[index]
         optimizer.state[parameter] = {
