@@ -12,7 +12,6 @@ import torch
 
 import residual_attention.training.loop as loop
 import residual_attention.training.run as run_module
-from conftest import write_image_folder
 from residual_attention.checkpoints import read_checkpoint
 from residual_attention.training.config import TrainConfig
 from residual_attention.training.interrupt import Interrupted
@@ -96,7 +95,7 @@ def test_every_optimizers_state_is_kept(tiny_config, uninterrupted, without_repo
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", [1, 4])
 def test_decoded_files_with_any_number_of_workers(
-    tiny_config, uninterrupted, without_report, monkeypatch, tmp_path_factory, step, workers
+    tiny_config, uninterrupted, without_report, monkeypatch, write_image_folder, tmp_path_factory, step, workers
 ):
     if "images" not in uninterrupted:
         uninterrupted["images"] = write_image_folder(tmp_path_factory.mktemp("data") / "images")
@@ -115,7 +114,7 @@ def test_decoded_files_with_any_number_of_workers(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import residual_attention.checkpoints.format as format
+import residual_attention.atomic as atomic
 import residual_attention.training.loop as loop
 from residual_attention.training.config import TrainConfig
 from residual_attention.training.run import resume, train
@@ -140,9 +139,9 @@ def dying(function, before):
 if where == "step":
     loop.train_step = dying(loop.train_step, before=False)
 elif where == "written":
-    format.os.fsync = dying(os.fsync, before=True)
+    atomic.os.fsync = dying(os.fsync, before=True)
 elif where == "renamed":
-    format.os.replace = dying(os.replace, before=False)
+    atomic.os.replace = dying(os.replace, before=False)
 train(config)
 """
 
@@ -173,7 +172,7 @@ def test_a_finished_run_is_extended_to_what_a_longer_one_would_have_been(tiny_co
         resume(config.out, epochs=1)
 
 
-def test_changed_data_are_noticed(tiny_config, without_report, monkeypatch, tmp_path):
+def test_changed_data_are_noticed(tiny_config, without_report, monkeypatch, write_image_folder, tmp_path):
     folder = write_image_folder(tmp_path / "images")
     config = tiny_config(data=str(folder), image_size=32, limit_train=None, batch_size=6)
     with monkeypatch.context() as patched:

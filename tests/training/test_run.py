@@ -8,7 +8,6 @@ import math
 import os
 import shutil
 from collections import namedtuple
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import residual_attention.training.loop as loop
-from conftest import write_image_folder
 from residual_attention import load
 from residual_attention.checkpoints import read_checkpoint
 from residual_attention.data.datasets import load_dataset
@@ -24,26 +22,6 @@ from residual_attention.evaluation.assess import assess
 from residual_attention.evaluation.report import write_report
 from residual_attention.training.config import TrainConfig
 from residual_attention.training.run import resume, train
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A complete run on real digits with a thin network: the main path, once."""
-    out = tmp_path_factory.mktemp("runs") / "digits"
-    config = TrainConfig(
-        data="digits",
-        epochs=4,
-        batch_size=64,
-        lr=0.1,
-        widths=(32, 32, 64),
-        mask_depths=(1, 1, 1),
-        t=1,
-        out=out,
-        precision="fp32",
-        json=True,
-    )
-    train(config)
-    return out
 
 
 def test_the_folder_holds_what_the_contract_names(finished):
@@ -72,7 +50,7 @@ def test_everything_is_resolved_in_the_configuration(finished):
 def test_it_learned_and_the_figures_agree(finished):
     summary = json.loads((finished / "summary.json").read_text())
     rows = list(csv.DictReader((finished / "metrics.csv").read_text().splitlines()))
-    assert len(rows) == 4
+    assert len(rows) == 5
     assert float(rows[-1]["train_loss"]) < 0.7 * float(rows[0]["train_loss"])
     assert summary["test"]["error_pct"] < 50
     best = min(rows, key=lambda row: (float(row["val_error_pct"]), float(row["val_loss"])))
@@ -105,7 +83,7 @@ def test_tensorboard_shows_what_the_issue_names(finished):
         tags["scalars"]
     )
     assert {"training batch", "confusion matrix", "masks/stages.0.1", "masks/stages.2.1"} <= set(tags["images"])
-    assert len(events.Images("masks/stages.0.1")) == 4
+    assert len(events.Images("masks/stages.0.1")) == 5
     assert tags["graph"]
     assert "_hparams_/session_start_info" in events.summary_metadata
     assert "masks/stages.0.1/mean" in tags["scalars"]
@@ -247,7 +225,7 @@ def test_without_validation_the_last_weights_are_best(tiny_config):
         train(tiny_config(val_fraction=0.0, early_stop=3, out=config.out.with_name("other")))
 
 
-def test_init_takes_all_but_a_classifier_of_other_classes(tiny_config, tmp_path):
+def test_init_takes_all_but_a_classifier_of_other_classes(tiny_config, write_image_folder, tmp_path):
     first = tiny_config(epochs=1)
     train(first)
     folder = write_image_folder(tmp_path / "images", classes=3)

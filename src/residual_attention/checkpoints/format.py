@@ -4,10 +4,8 @@ Written beside its place, flushed to disk and renamed, so that a kill leaves the
 the SHA-256 of the tensors in the header tells a damaged file.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from ..atomic import write_atomically
 
 FORMAT = 1
 
@@ -31,31 +31,6 @@ def _sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
         digest.update(f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1e".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename durable; not every file system lets a folder be opened."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``, or leave it as it was. Raises OSError (the temporary file is removed)."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush_folder(path.parent)
 
 
 def encode_checkpoint(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
@@ -104,9 +79,3 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if metadata.get("format", 0) > FORMAT:
         raise CheckpointError(f"{path} was written by a newer version (format {metadata['format']}); update this one")
     return tensors, metadata
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of a save that a kill cut off."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)

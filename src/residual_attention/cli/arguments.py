@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import tyro
 
 T = TypeVar("T")
-_BORDER = re.compile(r"^[╭╰│─╮╯\s]*|[│╮╯─\s]*$")
+_RULE = re.compile(r"[╭╰╮╯│|─\-\s]*")  # tyro draws its boxes in ASCII where the output is not UTF-8
 
 
 def _optional_booleans(cls: type) -> dict[str, str]:
@@ -58,14 +58,12 @@ def _one_line(text: str, cls: type, argv: list[str]) -> str:
         if flag.startswith("-") and not re.fullmatch(r"-\d.*|-", flag) and flag.replace("_", "-") not in known:
             close = difflib.get_close_matches(flag, known, n=1)
             return f"unknown option {flag}" + (f" (did you mean {close[0]}?)" if close else "")
-    lines = []
+    lines: list[str] = []
     for line in text.splitlines()[1:]:
-        content = _BORDER.sub("", line)
-        if not content:
-            if lines:
-                break
-            continue
-        lines.append(content)
+        if not _RULE.fullmatch(line):
+            lines.append(line.strip("│| "))
+        elif lines:
+            break
     return _reworded(" ".join(lines) or "the arguments cannot be understood")
 
 

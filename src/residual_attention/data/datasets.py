@@ -14,6 +14,7 @@ from torch import Tensor
 from .folders import FolderListing, scan_folder
 from .images import ImageError, is_grayscale, read_image
 from .preprocess import Preprocess
+from .shards import ShardSamples, find_shards, read_shards
 from .splits import add_label_noise, class_balanced_subset, stratified_split
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class FileSamples:
         return FileSamples(self.paths, labels)
 
 
-Samples = TensorSamples | FileSamples
+StoredSamples = FileSamples | ShardSamples
+Samples = TensorSamples | FileSamples | ShardSamples
 
 
 @dataclass(frozen=True)
@@ -84,20 +86,20 @@ class Dataset:
     skipped: int = 0
 
 
-def _decoded(samples: FileSamples, preprocess: Preprocess) -> Iterator[Tensor | ImageError]:
+def _decoded(samples: StoredSamples, preprocess: Preprocess) -> Iterator[Tensor | ImageError]:
     """Each file as (C, S, S) uint8, or why it cannot be read."""
 
-    def one(path: Path) -> Tensor | ImageError:
+    def one(index: int) -> Tensor | ImageError:
         try:
-            return preprocess.to_uint8(read_image(path, preprocess.in_chans))
+            return preprocess.to_uint8(samples.read(index, preprocess.in_chans))
         except ImageError as error:
             return error
 
     with ThreadPoolExecutor(DECODERS) as pool:
-        yield from pool.map(one, samples.paths)
+        yield from pool.map(one, range(len(samples)))
 
 
-def decode(samples: FileSamples, preprocess: Preprocess, *, skip_bad: bool) -> tuple[TensorSamples, list[str]]:
+def decode(samples: StoredSamples, preprocess: Preprocess, *, skip_bad: bool) -> tuple[TensorSamples, list[str]]:
     """All images in memory, and the messages of those that were skipped.
 
     Raises ImageError for an unreadable one unless ``skip_bad``.
@@ -124,7 +126,7 @@ def check_files(samples: Samples | None, preprocess: Preprocess, *, skip_bad: bo
 
     Returns those that can be read, and the messages of the others. Raises ImageError unless ``skip_bad``.
     """
-    if not isinstance(samples, FileSamples) or len(samples) > CHECKED:
+    if samples is None or isinstance(samples, TensorSamples) or len(samples) > CHECKED:
         return samples, []
     good: list[int] = []
     errors: list[str] = []
@@ -311,4 +313,19 @@ def load_dataset(config: "TrainConfig", preprocess: Preprocess | None = None) ->
         raise ValueError(
             f"no data set or folder named {config.data!r}{hint}; there are {', '.join(SOURCES)}, or give a folder"
         )
+    if find_shards(path):
+        return _from_shards(path, config, preprocess)
     return from_listing(path.resolve().name, scan_folder(path), config, preprocess=preprocess)
+
+
+def _from_shards(root: Path, config: "TrainConfig", preprocess: Preprocess | None) -> Dataset:
+    """A folder of WebDataset shards; they are for large images, which stay where they are until needed."""
+    classes, shards = read_shards(root)
+    if preprocess is None:
+        chans = config.in_chans or 3
+        mean, std = in_channels(IMAGENET_MEAN, chans), in_channels(IMAGENET_STD, chans)
+        preprocess = Preprocess(config.image_size or 224, config.resize, mean, std)
+    notices: list[str] = []
+    splits: dict[str, Samples] = dict(shards)
+    divided, bad = _divided(splits, preprocess, config, len(classes), notices)
+    return Dataset(root.resolve().name, classes, *divided, preprocess, True, notices, bad)

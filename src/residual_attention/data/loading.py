@@ -16,12 +16,10 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
 
 from .augment import Augment, augment_batch
-from .datasets import FileSamples, TensorSamples
+from .datasets import Samples, StoredSamples, TensorSamples
 from .images import ImageError
 from .preprocess import Preprocess
 from .randomness import derive_seed, numpy_generator, torch_generator
-
-Samples = TensorSamples | FileSamples
 
 
 class TrainBatch(NamedTuple):
@@ -69,7 +67,7 @@ def batch_indices(order: Tensor, batch_size: int, step: int, shard: Shard) -> Te
 class _TrainingFiles(TorchDataset):
     """Decoded, cropped uint8 images; the key is (epoch, sample). An unreadable file gives None."""
 
-    def __init__(self, samples: FileSamples, preprocess: Preprocess, seed: int, config: "FileAugment") -> None:
+    def __init__(self, samples: StoredSamples, preprocess: Preprocess, seed: int, config: "FileAugment") -> None:
         self.samples, self.preprocess, self.seed, self.config = samples, preprocess, seed, config
         self.transform = config.transform(preprocess)
 
@@ -111,7 +109,7 @@ class FileAugment:
 class _EvaluationFiles(TorchDataset):
     """Decoded uint8 images in order; an unreadable file is an error."""
 
-    def __init__(self, samples: FileSamples, preprocess: Preprocess) -> None:
+    def __init__(self, samples: StoredSamples, preprocess: Preprocess) -> None:
         self.samples, self.preprocess = samples, preprocess
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, int]:

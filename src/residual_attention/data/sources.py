@@ -1,6 +1,5 @@
 """The named data sets: digits (embedded), CIFAR-10 and -100, ImageNet."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from .cache import cache_folder
 from .datasets import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -47,11 +47,6 @@ def digits(config: "TrainConfig", preprocess: Preprocess | None = None) -> Datas
     notices: list[str] = []
     splits = split_as_configured(everything.subset(kept), None, everything.subset(held), config, 10, notices)
     return Dataset("digits", [str(i) for i in range(10)], *splits, preprocess, flip=False, notices=notices)
-
-
-def cache_folder() -> Path:
-    """Where named data sets are downloaded: $RAN_DATA, or ~/.cache/residual_attention/data."""
-    return Path(os.environ.get("RAN_DATA") or Path.home() / ".cache" / "residual_attention" / "data")
 
 
 def _has_class_folders(folder: Path) -> bool:

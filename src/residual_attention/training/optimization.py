@@ -14,15 +14,17 @@ from torch.optim.swa_utils import AveragedModel
 from .config import TrainConfig
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """The timm optimizer named in the configuration. Raises ValueError with the nearest name if unknown."""
+def check_optimizer(name: str) -> None:
+    """Raise ValueError, with the nearest name, for an optimizer that timm does not have."""
     known = list_optimizers()
-    if config.optimizer.lower() not in known:
-        close = difflib.get_close_matches(config.optimizer.lower(), known, n=1)
+    if name.lower() not in known:
+        close = difflib.get_close_matches(name.lower(), known, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(
-            f"no optimizer named {config.optimizer!r}{hint}; timm's names hold, such as sgd, adam, adamw, rmsprop"
-        )
+        raise ValueError(f"no optimizer named {name!r}{hint}; timm's names hold, such as sgd, adam, adamw, rmsprop")
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The timm optimizer named in the configuration."""
     return create_optimizer_v2(
         model,
         opt=config.optimizer,

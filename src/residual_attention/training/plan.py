@@ -15,6 +15,7 @@ from ..data.randomness import derive_seed
 from ..models import create_model, default_image_size
 from .config import TrainConfig
 from .machine import Machine
+from .optimization import check_optimizer
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan:
     for name in ("early_stop",) if config.schedule != "plateau" else ("early_stop", "schedule"):
         if getattr(config, name) and dataset.val is None:
             raise ValueError(f"{name.replace('_', '-')} needs a validation split; set --val-fraction above 0")
+    check_optimizer(config.optimizer)
     size = dataset.preprocess.image_size
     per_epoch = steps_per_epoch(len(dataset.train), config.batch_size)
     epochs, total = _length(config, per_epoch)

@@ -9,8 +9,8 @@ import torch
 from ..attention.masks import attention_masks
 from ..checkpoints.format import read_checkpoint
 from ..checkpoints.load import model_weights
-from ..data.datasets import Dataset, FileSamples, TensorSamples
-from ..data.loading import Samples, Shard, evaluation_batches
+from ..data.datasets import Dataset, Samples, TensorSamples
+from ..data.loading import Shard, evaluation_batches
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.figures import draw_attention, draw_confusion, draw_curves
 from ..evaluation.measures import summarise
@@ -33,8 +33,6 @@ def _first(samples: Samples, count: int) -> Samples:
     if len(samples) <= count:
         return samples
     index = torch.linspace(0, len(samples) - 1, count).round().long()
-    if isinstance(samples, TensorSamples):
-        return TensorSamples(samples.images[index], samples.labels[index])
     return samples.subset(index)
 
 
@@ -52,7 +50,7 @@ def _evaluate(job: "Job", model: torch.nn.Module, samples: Samples, dataset: Dat
 
 def _readable(samples: Samples, skipped: set[int]) -> Samples:
     """The training images without those that could not be read."""
-    if not isinstance(samples, FileSamples) or not skipped:
+    if isinstance(samples, TensorSamples) or not skipped:
         return samples
     return samples.subset(torch.tensor([i for i in range(len(samples)) if i not in skipped]))
 

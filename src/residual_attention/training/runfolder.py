@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.format import remove_leftovers, save_checkpoint, write_atomically
+from ..atomic import remove_leftovers, write_atomically
+from ..checkpoints.format import save_checkpoint
 
 try:
     import fcntl

@@ -1,0 +1,144 @@
+"""WebDataset shards: ``train-000000.tar``, ``val-*.tar``, ``test-*.tar`` with ``KEY.jpg`` and ``KEY.cls`` inside.
+
+Each shard is indexed once (member offsets, kept in the cache), and images are read where they lie; so samples
+keep the random access that an exact resume needs, which a stream cannot give. ``.cls`` holds a class number or
+name; ``classes.txt`` beside the shards names the numbers, one a line.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..atomic import write_atomically
+from .cache import cache_folder
+from .folders import EXTENSIONS, SPLIT_NAMES
+from .images import read_image
+
+
+@dataclass(frozen=True)
+class Member:
+    """An image inside a shard: its name, and where its bytes lie."""
+
+    shard: Path
+    name: str
+    offset: int
+    size: int
+
+    def open(self) -> BinaryIO:
+        with open(self.shard, "rb") as file:
+            file.seek(self.offset)
+            content = io.BytesIO(file.read(self.size))
+        content.name = f"{self.shard}/{self.name}"
+        return content
+
+
+@dataclass(frozen=True)
+class ShardSamples:
+    """Images in shards, decoded when they are needed; ``labels`` (N,) int64."""
+
+    members: tuple[Member, ...]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int, in_chans: int) -> Image.Image:
+        """Raises ImageError when the image cannot be read."""
+        return read_image(self.members[index].open(), in_chans)
+
+    def subset(self, index: Tensor) -> "ShardSamples":
+        return ShardSamples(tuple(self.members[i] for i in index.tolist()), self.labels[index])
+
+    def relabelled(self, labels: Tensor) -> "ShardSamples":
+        return ShardSamples(self.members, labels)
+
+
+def find_shards(root: Path) -> dict[str, list[Path]]:
+    """The shards of each split in a folder, by the word before their number; empty when there are none."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(root.glob("*.tar")):
+        split = SPLIT_NAMES.get(path.name.split("-")[0].split(".")[0].lower())
+        if split:
+            found.setdefault(split, []).append(path)
+    return found
+
+
+def _scan(shard: Path) -> list[tuple[str, int, int, str]]:
+    """(name, offset, size, class) of each labelled image of a shard, in order."""
+    images: dict[str, tuple[str, int, int]] = {}
+    labels: dict[str, str] = {}
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            for member in archive:
+                key, dot, suffix = member.name.partition(".")
+                suffix = f".{suffix.lower()}" if dot else ""
+                if not member.isfile() or Path(key).name.startswith("."):
+                    continue
+                if suffix in EXTENSIONS:
+                    images[key] = (member.name, member.offset_data, member.size)
+                elif suffix == ".cls":
+                    content = archive.extractfile(member)
+                    assert content is not None
+                    labels[key] = content.read().decode().strip()
+    except (tarfile.TarError, UnicodeDecodeError) as error:
+        raise ValueError(f"{shard} is no plain tar file of images and .cls labels: {error}") from None
+    return [(*image, labels[key]) for key, image in images.items() if key in labels]
+
+
+def index_shard(shard: Path) -> list[tuple[str, int, int, str]]:
+    """`_scan`, kept in the cache for as long as the shard stays the same."""
+    status = shard.stat()
+    identity = f"{shard.resolve()}\x1f{status.st_size}\x1f{status.st_mtime_ns}"
+    kept = cache_folder() / "shards" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+    if kept.is_file():
+        return [tuple(row) for row in json.loads(kept.read_text())]
+    rows = _scan(shard)
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, json.dumps(rows).encode())
+    except OSError:
+        pass  # a cache that cannot be written costs time alone
+    return rows
+
+
+def _class_names(root: Path, labels: set[str]) -> dict[str, str]:
+    """The name of each label: itself, or the line of ``classes.txt`` that its number counts to."""
+    names = root / "classes.txt"
+    if not names.is_file() or not all(label.isdigit() for label in labels):
+        return {label: label for label in labels}
+    lines = [line.strip() for line in names.read_text().splitlines() if line.strip()]
+    beyond = sorted(label for label in labels if int(label) >= len(lines))
+    if beyond:
+        raise ValueError(f"{names} names {len(lines)} classes, but the shards hold class {beyond[0]}")
+    return {label: lines[int(label)] for label in labels}
+
+
+def read_shards(root: Path) -> tuple[list[str], dict[str, ShardSamples]]:
+    """Class names and the splits of a folder of shards.
+
+    Raises ValueError: no training shards, a file that is no tar, or a single class.
+    """
+    shards = find_shards(root)
+    if "train" not in shards:
+        raise ValueError(f"{root} has shards of {', '.join(shards)} but no train-*.tar")
+    rows = {split: [(path, *row) for path in paths for row in index_shard(path)] for split, paths in shards.items()}
+    names = _class_names(root, {row[4] for row in rows["train"]})
+    numbered = all(label.isdigit() for label in names)
+    order = sorted(names, key=lambda label: (int(label), label) if numbered else (0, label))
+    if len(order) < 2:
+        raise ValueError(f"{root}: the training shards hold {len(order)} classes; a classifier needs two or more")
+    position = {label: i for i, label in enumerate(order)}
+    splits = {}
+    for split, found in rows.items():
+        known = [row for row in found if row[4] in position]
+        members = tuple(Member(path, name, offset, size) for path, name, offset, size, _ in known)
+        splits[split] = ShardSamples(members, torch.tensor([position[row[4]] for row in known], dtype=torch.int64))
+    return [names[label] for label in order], splits

@@ -1,0 +1,90 @@
+"""Figures agree with their definitions; drawings exist at every number of classes."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from residual_attention.data.datasets import TensorSamples
+from residual_attention.data.loading import Shard, evaluation_batches
+from residual_attention.data.preprocess import Preprocess
+from residual_attention.evaluation.evaluate import evaluate
+from residual_attention.evaluation.figures import draw_attention, draw_confusion, draw_curves
+from residual_attention.evaluation.measures import summarise
+
+
+def test_summary_by_hand():
+    probabilities = torch.tensor([[0.9, 0.1, 0.0], [0.6, 0.4, 0.0], [0.2, 0.8, 0.0], [0.1, 0.9, 0.0]])
+    found = summarise(probabilities, torch.tensor([0, 1, 1, 1]), ["a", "b", "c"])
+    assert found["top1_error_pct"] == pytest.approx(25)
+    assert found["top5_error_pct"] is None
+    assert found["confusion"] == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
+    assert [row["error_pct"] for row in found["per_class"]] == [0, pytest.approx(100 / 3), None]
+    assert [row["precision_pct"] for row in found["per_class"]] == [50, 100, None]
+    # two bins: |0.9 - 1| twice, |0.6 - 0| and |0.8 - 1| once each
+    assert found["ece_pct"] == pytest.approx(100 * (0.1 + 0.6 + 0.2 + 0.1) / 4, abs=1e-4)
+
+
+def test_top5_counts_the_five_most_probable():
+    probabilities = torch.eye(8) * 0.5 + torch.arange(8) / 100
+    found = summarise(probabilities, torch.tensor([0, 1, 2, 3, 4, 5, 6, 0]), [str(i) for i in range(8)])
+    assert found["top5_error_pct"] == pytest.approx(100 / 8)
+
+
+class Flat(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(12, 7)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_every_sample_is_evaluated_once_over_uneven_shards(world):
+    torch.manual_seed(0)
+    samples = TensorSamples(torch.randint(0, 256, (23, 3, 2, 2), dtype=torch.uint8), torch.randint(0, 7, (23,)))
+    preprocess = Preprocess(2, "crop")
+    model, device = Flat().train(), torch.device("cpu")
+
+    def run(shard, batch_size):
+        batches = evaluation_batches(samples, preprocess, batch_size=batch_size, device=device, shard=shard)
+        return evaluate(model, batches)
+
+    whole = run(Shard(), 23)
+    parts = [run(Shard(rank, world), 4) for rank in range(world)]
+    assert sorted(torch.cat([part.indices for part in parts]).tolist()) == list(range(23))
+    assert sum(part.loss * len(part) for part in parts) / 23 == pytest.approx(whole.loss)
+    assert sum(part.top1_error_pct * len(part) for part in parts) / 23 == pytest.approx(whole.top1_error_pct)
+    assert whole.top5_error_pct is not None
+    assert model.training
+
+
+@pytest.mark.parametrize("count", [2, 10, 100])
+def test_confusion_is_drawn_at_any_number_of_classes(tmp_path, count):
+    names = [f"a rather long name of a class {i}" for i in range(count)]
+    draw_confusion(np.eye(count) * 9 + 1, names, tmp_path / "c.png")
+    with Image.open(tmp_path / "c.png") as image:
+        assert min(image.size) > 500
+
+
+def test_curves_are_drawn_with_and_without_validation(tmp_path):
+    header = "epoch,step,lr,train_loss,train_error_pct,val_loss,val_error_pct,images_per_s,time_s\n"
+    for name, rows in (
+        ("one", "1,10,0.1,2.0,80,1.9,70,100,1\n"),
+        ("many", "".join(f"{i},{i},0.1,{2 / i},{80 / i},,,100,1\n" for i in range(1, 9))),
+    ):
+        (tmp_path / f"{name}.csv").write_text(header + rows)
+        draw_curves(tmp_path / f"{name}.csv", tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("chans, signed", [(3, False), (1, True)])
+def test_attention_is_drawn_for_colour_and_gray(tmp_path, chans, signed):
+    images = torch.randint(0, 256, (3, chans, 32, 32), dtype=torch.uint8)
+    masks = {"stages.0.1": torch.rand(3, 8, 32, 32) - 0.5 * signed, "stages.2.1": torch.rand(3, 8, 8, 8)}
+    out = tmp_path / "a.png"
+    draw_attention(images, ["a", "b", "c"], ["a", "b", "b"], [0.5, 0.6, 0.7], masks, out, signed=signed)
+    with Image.open(out) as image:
+        assert image.width > 500
