@@ -206,22 +206,6 @@ def test_eval_of_own_and_of_other_data(finished, pictures, capsys, tmp_path):
 
 def test_train_and_resume_print_json_alone(capsys, tmp_path):
     run = tmp_path / "run"
-    thin = [
-        "--limit-train",
-        "64",
-        "--batch-size",
-        "16",
-        "--widths",
-        "16",
-        "16",
-        "16",
-        "--mask-depths",
-        "1",
-        "1",
-        "1",
-        "--t",
-        "1",
-    ]
     assert main(["train", "--epochs", "1", *THIN, "--out", str(run), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["epochs"] == 1
     assert main(["resume", str(run), "--epochs", "2", "--json"]) == 0
@@ -230,22 +214,6 @@ def test_train_and_resume_print_json_alone(capsys, tmp_path):
 
 
 def test_lines_without_a_terminal_tell_the_story(capsys, tmp_path):
-    thin = [
-        "--limit-train",
-        "64",
-        "--batch-size",
-        "16",
-        "--widths",
-        "16",
-        "16",
-        "16",
-        "--mask-depths",
-        "1",
-        "1",
-        "1",
-        "--t",
-        "1",
-    ]
     assert main(["train", "--epochs", "2", *THIN, "--out", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out
     for part in (

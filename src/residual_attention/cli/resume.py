@@ -16,7 +16,7 @@ With --epochs or --steps a finished run is extended; the schedule then spans the
 @dataclass(frozen=True)
 class ResumeArguments:
     run: tyro.conf.Positional[Path]
-    """Run folder."""
+    """RUN: the run folder to go on with."""
     epochs: int | None = None
     """New number of epochs in all."""
     steps: int | None = None

@@ -111,7 +111,7 @@ def _processes(config: TrainConfig) -> Iterator[Processes]:
         yield processes
 
 
-def _forward(model: nn.Module, machine: Machine, processes: Processes) -> nn.Module:
+def prepared_forward(model: nn.Module, machine: Machine, processes: Processes) -> nn.Module:
     """The model as the loop calls it."""
     if processes.world > 1:
         ids = [machine.device.index] if machine.device.type == "cuda" else None
@@ -147,7 +147,7 @@ def _class_weights(config: TrainConfig, dataset: Dataset, device: torch.device) 
     return (len(dataset.train) / (len(dataset.classes) * counts.clamp(min=1))).to(device)
 
 
-def _state(model: nn.Module, plan: Plan, machine: Machine) -> TrainState:
+def initial_state(model: nn.Module, plan: Plan, machine: Machine) -> TrainState:
     layout = torch.channels_last if machine.channels_last else torch.contiguous_format
     model.to(machine.device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, plan.config)
@@ -199,7 +199,7 @@ def _run(
     saved: tuple[dict, dict] | None,
 ) -> dict[str, Any]:
     config = plan.config
-    state = _state(model, plan, machine)
+    state = initial_state(model, plan, machine)
     data = _training_data(plan, machine, processes, dataset)
     if saved is not None:
         unpack(state, *saved)
@@ -240,7 +240,7 @@ def _run(
             processes=processes,
             data=data,
             validation=_validation(dataset, machine, processes),
-            forward=_forward(state.model, machine, processes),
+            forward=prepared_forward(state.model, machine, processes),
             epochs=plan.epochs,
             total_steps=plan.total_steps,
             class_weights=_class_weights(config, dataset, machine.device),

@@ -1,0 +1,115 @@
+"""Images/s of CIFAR-size training: eager NCHW fp32 against this machine's defaults, interleaved in one run.
+
+    python benchmarks/training.py [--rounds 7] [--out results/benchmark_training.json]
+
+Both train attention56_cifar (batch 128, 32 px, made images, SGD) through the package's own `train_step`, in turn, a
+few steps each a round; the first round of each is not counted. The share that loading and augmentation take is
+measured in the same rounds, as the time between steps. The ratio is taken round by round; its median is reported.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from residual_attention.data.datasets import Dataset, TensorSamples
+from residual_attention.data.loading import TrainingData
+from residual_attention.data.preprocess import Preprocess
+from residual_attention.machine import hardware, versions
+from residual_attention.training.distributed import Processes
+from residual_attention.training.interrupt import SignalWatch
+from residual_attention.training.loop import Job, train_step
+from residual_attention.training.machine import Machine, resolve_machine
+from residual_attention.training.plan import augment_of, build_model, make_plan
+from residual_attention.training.recipes import quick
+from residual_attention.training.run import initial_state, prepared_forward
+
+CIFAR_PREPROCESS = Preprocess(32, "crop", (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))
+
+
+def made_dataset(count: int) -> Dataset:
+    """Random images of CIFAR's size; the time of a step does not depend on what they show."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    samples = TensorSamples(images, torch.randint(0, 10, (count,), generator=generator))
+    return Dataset("made", [str(i) for i in range(10)], samples, None, None, CIFAR_PREPROCESS)
+
+
+class Contestant:
+    """One way to train, ready to make steps."""
+
+    def __init__(self, machine: Machine, dataset: Dataset) -> None:
+        config = replace(quick("cifar10"), model="attention56_cifar", early_stop=0, min_steps=0)
+        plan = make_plan(config, dataset, machine)
+        model, _, _ = build_model(plan, 10)
+        self.state = initial_state(model, plan, machine)
+        assert isinstance(dataset.train, TensorSamples)
+        data = TrainingData(
+            dataset.train, CIFAR_PREPROCESS, augment_of(plan.config), 10, config.batch_size, 0, machine.device
+        )
+        forward = prepared_forward(self.state.model, machine, Processes()).train()
+        self.job = Job(
+            plan.config, machine, Processes(), data, None, forward, plan.epochs, plan.total_steps, None, SignalWatch()
+        )
+        self.epoch = 0
+
+    def round(self) -> tuple[float, float]:
+        """One pass over the made images: images/s, and the share of the time between steps."""
+        between = 0.0
+        started = last = time.perf_counter()
+        for batch in self.job.data.epoch(self.epoch):
+            between += time.perf_counter() - last
+            train_step(self.job, self.state, batch)
+            self.state.progress.step += 1
+            last = time.perf_counter()
+        self.epoch += 1
+        elapsed = time.perf_counter() - started
+        return self.job.data.steps_per_epoch * self.job.config.batch_size / elapsed, between / elapsed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="counted rounds of each")
+    parser.add_argument("--steps", type=int, default=4, help="steps of 128 images a round")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmark_training.json"))
+    arguments = parser.parse_args()
+    default = resolve_machine(quick("cifar10"))
+    plain = replace(default, precision="fp32", channels_last=False, compile=False)
+    dataset = made_dataset(128 * arguments.steps)
+    contestants = {"eager_nchw_fp32": Contestant(plain, dataset), "defaults": Contestant(default, dataset)}
+    for contestant in contestants.values():
+        contestant.round()
+    speeds: dict[str, list[float]] = {name: [] for name in contestants}
+    shares: list[float] = []
+    for number in range(arguments.rounds):
+        for name, contestant in contestants.items():
+            speed, share = contestant.round()
+            speeds[name].append(speed)
+            if name == "defaults":
+                shares.append(share)
+        print(f"round {number + 1}: " + ", ".join(f"{name} {s[-1]:.1f} images/s" for name, s in speeds.items()))
+    ratios = [b / a for a, b in zip(speeds["eager_nchw_fp32"], speeds["defaults"], strict=True)]
+    result = {
+        "what": "training attention56_cifar, batch 128, 32 px, SGD, averaged weights",
+        "defaults": str(default),
+        "images_per_s": {name: round(statistics.median(s), 1) for name, s in speeds.items()},
+        "ratio_median": round(statistics.median(ratios), 2),
+        "ratio_min_max": [round(min(ratios), 2), round(max(ratios), 2)],
+        "loading_and_augmentation_share_pct": round(100 * statistics.median(shares), 2),
+        "rounds": arguments.rounds,
+        "command": "python benchmarks/training.py",
+        "hardware": hardware(default.device),
+        "versions": versions(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
