@@ -129,21 +129,47 @@ def draw_attention(
     """
     pictures = as_picture(images)
     columns = 1 + len(masks)
-    figure = new_figure(1.9 * columns, 2.05 * len(pictures) + 0.5)
-    grid = figure.subplots(len(pictures), columns, squeeze=False)
-    for row, (axes, small) in enumerate(zip(grid, pictures, strict=True)):
-        picture = _enlarged(small)
-        axes[0].imshow(picture)
-        right = truth[row] == predicted[row]
-        title = f"{_shortened(predicted[row])} {100 * confidences[row]:.0f} %"
-        _mark(axes[0], title if right else f"{title}\n(true: {_shortened(truth[row])})", "black" if right else ORANGE)
-        for column, (name, mask) in enumerate(masks.items(), start=1):
-            reduced = reduce_mask(mask[row].cpu())
-            low, high = display_range(reduced, signed)
-            axes[column].imshow(mask_overlay(picture, reduced, signed=signed))
-            height, width = reduced.shape
-            heading = f"{name}, {height}×{width}\n" if row == 0 else ""
-            _mark(axes[column], f"{heading}{low:.2f} to {high:.2f}")
+    blocks = 2 if len(pictures) >= 6 and columns <= 5 else 1  # side by side, so that the figure is not a ribbon
+    rows = -(-len(pictures) // blocks)
+    figure = new_figure(1.9 * columns * blocks, 2.05 * rows + 0.5)
+    parts = np.atleast_1d(figure.subfigures(1, blocks, wspace=0.03))
+    for part, first in zip(parts, range(0, len(pictures), rows), strict=False):
+        grid = part.subplots(rows, columns, squeeze=False)
+        for row, axes in enumerate(grid):
+            if first + row < len(pictures):
+                index = first + row
+                title = _prediction_title(truth[index], predicted[index], confidences[index])
+                of_image = {name: mask[index].cpu() for name, mask in masks.items()}
+                _draw_row(axes, pictures[index], title, of_image, signed=signed, heading=row == 0)
+            else:
+                for empty in axes:
+                    empty.set_axis_off()
     scale = "purple negative, orange positive" if signed else "dark low, bright high"
     figure.suptitle(f"Attention masks, mean over channels ({scale}; each over its own range)", fontsize=9)
     figure.savefig(out)
+
+
+def _prediction_title(truth: str, predicted: str, confidence: float) -> tuple[str, str]:
+    """The line above an image, and its colour: black when right."""
+    title = f"{_shortened(predicted)} {100 * confidence:.0f} %"
+    return (title, "black") if truth == predicted else (f"{title}\n(true: {_shortened(truth)})", ORANGE)
+
+
+def _draw_row(
+    axes: np.ndarray,
+    small: np.ndarray,
+    title: tuple[str, str],
+    masks: Mapping[str, Tensor],
+    *,
+    signed: bool,
+    heading: bool,
+) -> None:
+    picture = _enlarged(small)
+    axes[0].imshow(picture)
+    _mark(axes[0], *title)
+    for place, (name, mask) in zip(axes[1:], masks.items(), strict=True):
+        reduced = reduce_mask(mask)
+        low, high = display_range(reduced, signed)
+        place.imshow(mask_overlay(picture, reduced, signed=signed))
+        height, width = reduced.shape
+        _mark(place, (f"{name}, {height}×{width}\n" if heading else "") + f"{low:.2f} to {high:.2f}")

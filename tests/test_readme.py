@@ -1,0 +1,63 @@
+"""What the README says is run, and what it shows is current."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from residual_attention.checkpoints import list_weights
+from residual_attention.cli.main import COMMANDS
+from residual_attention.cli.train import configuration
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+def test_tables_are_current():
+    spec = importlib.util.spec_from_file_location("update_readme", ROOT / "tools" / "update_readme.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.updated(README) == README, "run `python tools/update_readme.py`"
+
+
+def test_pictures_and_links_exist():
+    for target in re.findall(r"\]\((?!http|#)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+    for target in re.findall(r"\]\(#([^)]+)\)", README):
+        assert f"## {target}" in README.lower()
+
+
+@pytest.mark.skipif(not list_weights(), reason="no weights ship yet")
+def test_the_python_example_runs(tmp_path):
+    (code,) = blocks("python")
+    Image.effect_mandelbrot((60, 40), (-2, -1, 1, 1), 50).convert("RGB").save(tmp_path / "photo.jpg")
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "stages.0.1 (1, 64, 32, 32)" in done.stdout
+
+
+def test_shell_examples_name_what_exists():
+    makefile = (ROOT / "Makefile").read_text()
+    lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    checked = 0
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["make"]:
+            assert f"\n{words[1]}:" in makefile
+        elif "train" in words[:1] + words[1:2] or "residual_attention" in words:
+            configuration(words[words.index("train") + 1 :])
+        elif words[:1] == ["ran"]:
+            assert words[1] in COMMANDS
+        checked += bool(words)
+    assert checked >= 9

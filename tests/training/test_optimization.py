@@ -1,0 +1,119 @@
+"""Schedules, optimizers, sampling and precision do what their names say."""
+
+import pytest
+import torch
+from torch import nn
+
+from residual_attention import create_model
+from residual_attention.data.augment import Augment
+from residual_attention.data.datasets import TensorSamples
+from residual_attention.data.loading import Shard, TrainingData, batch_indices, epoch_order
+from residual_attention.data.preprocess import Preprocess
+from residual_attention.training.config import TrainConfig
+from residual_attention.training.optimization import Schedule, averaged_model, build_optimizer
+
+
+def rates(config: TrainConfig, steps: int, per_epoch: int) -> list[float]:
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=config.lr)
+    schedule = Schedule(optimizer, config, steps, per_epoch)
+    found = []
+    for step in range(steps):
+        schedule.before_step(step)
+        found.append(schedule.lr)
+    return found
+
+
+def test_multistep_decays_after_its_milestones():
+    found = rates(TrainConfig(schedule="multistep", milestones=(4, 7), lr=1.0), 10, 5)
+    assert found == pytest.approx([1.0] * 4 + [0.1] * 3 + [0.01] * 3)
+
+
+def test_cosine_warms_up_and_ends_at_its_least():
+    found = rates(TrainConfig(lr=1.0, warmup_epochs=2.0, min_lr=0.0), 50, 5)
+    assert found[0] == pytest.approx(0.01)
+    assert found[:10] == sorted(found[:10])
+    assert found[10] == pytest.approx(1.0)
+    assert found[10:] == sorted(found[10:], reverse=True)
+    assert found[-1] < 0.01
+    assert found[30] == pytest.approx(0.5, abs=0.01)
+
+
+def test_constant_stays():
+    assert rates(TrainConfig(schedule="constant", lr=0.3), 5, 2) == [0.3] * 5
+
+
+def test_plateau_lowers_after_its_patience():
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    schedule = Schedule(optimizer, TrainConfig(schedule="plateau", patience=1, lr=1.0), 10, 1)
+    for loss in (1.0, 0.9, 0.95, 0.95, 0.95):
+        schedule.after_epoch(loss)
+    assert schedule.lr == pytest.approx(0.1)
+
+
+def test_no_decay_on_norms_and_biases_when_asked():
+    model = create_model("attention56_cifar")
+    groups = build_optimizer(model, TrainConfig(weight_decay=0.1, decay_norm_and_bias=False)).param_groups
+    by_decay = {group["weight_decay"]: sum(p.ndim > 1 for p in group["params"]) for group in groups}
+    assert by_decay[0.0] == 0
+    assert by_decay[0.1] > 50
+    assert len(build_optimizer(model, TrainConfig(weight_decay=0.1)).param_groups) == 1
+
+
+def test_averaged_weights_follow_slowly_and_count_nothing_twice():
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
+    averaged = averaged_model(model, 0.5)
+    assert averaged is not None
+    values = []
+    for value in (0.0, 1.0, 1.0, 1.0):
+        model[0].weight.data.fill_(value)
+        model[1].num_batches_tracked += 1
+        averaged.update_parameters(model)
+        values.append(averaged.module[0].weight.item())
+    assert values[0] == 0.0
+    assert 0 < values[1] < values[2] < values[3] <= 1.0
+    assert averaged.module[1].num_batches_tracked == 4
+    assert averaged_model(model, 0.0) is None
+
+
+def test_every_epoch_has_its_own_order_of_every_sample():
+    labels = torch.arange(100) % 7
+    first, second = (epoch_order(labels, seed=0, epoch=epoch) for epoch in (0, 1))
+    assert not torch.equal(first, second)
+    assert torch.equal(first.sort().values, torch.arange(100))
+    assert torch.equal(first, epoch_order(labels, seed=0, epoch=0))
+
+
+def test_balanced_sampling_draws_classes_equally():
+    labels = torch.tensor([0] * 900 + [1] * 100)
+    drawn = torch.cat([labels[epoch_order(labels, seed=0, epoch=epoch, balanced=True)] for epoch in range(5)])
+    assert drawn.float().mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_processes_share_each_batch_without_overlap():
+    order = torch.arange(64)
+    parts = [batch_indices(order, 16, 2, Shard(rank, 3)) for rank in range(3)]
+    assert sorted(torch.cat(parts).tolist()) == list(range(32, 48))
+
+
+def test_an_epoch_can_start_at_any_step():
+    samples = TensorSamples(torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8), torch.arange(40) % 4)
+    augment = Augment(flip=True, crop_padding=1, cutout=2, mixup=0.3)
+    data = TrainingData(samples, Preprocess(8), augment, 4, 8, seed=3, device=torch.device("cpu"))
+    whole = list(data.epoch(1))
+    assert len(whole) == data.steps_per_epoch == 5
+    for expected, found in zip(whole[3:], data.epoch(1, first_step=3), strict=True):
+        assert torch.equal(expected.images, found.images)
+        assert torch.equal(expected.targets, found.targets)
+    assert next(data.epoch(0, size=16)).images.shape == (8, 3, 16, 16)
+
+
+def test_class_weights_balance_the_loss():
+    from residual_attention.data.datasets import Dataset
+    from residual_attention.training.run import _class_weights
+
+    samples = TensorSamples(torch.zeros(40, 1, 1, 1, dtype=torch.uint8), torch.tensor([0] * 30 + [1] * 10))
+    data = Dataset("x", ["a", "b"], samples, None, None, Preprocess(1))
+    weights = _class_weights(TrainConfig(class_weights=True), data, torch.device("cpu"))
+    assert weights is not None
+    assert weights.tolist() == pytest.approx([40 / 60, 2.0])
+    assert _class_weights(TrainConfig(), data, torch.device("cpu")) is None

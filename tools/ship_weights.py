@@ -1,0 +1,36 @@
+"""Make a run's best weights part of the package: fp16, BN statistics in fp32, without this machine's paths.
+
+python tools/ship_weights.py RUN attention56_cifar.cifar10
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from residual_attention.checkpoints import read_checkpoint, resolve_model, save_checkpoint
+from residual_attention.checkpoints.load import WEIGHTS
+
+
+def half(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """fp16 for weights; running statistics keep their range, counters their type."""
+    if not tensor.is_floating_point() or "running_" in name:
+        return tensor
+    return tensor.half()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="run folder or checkpoint")
+    parser.add_argument("name", help="NETWORK.DATA")
+    arguments = parser.parse_args()
+    tensors, metadata = read_checkpoint(resolve_model(arguments.run))
+    metadata["config"] |= {"data_dir": None, "out": None}
+    out: Path = WEIGHTS / f"{arguments.name}.safetensors"
+    out.parent.mkdir(exist_ok=True)
+    save_checkpoint(out, {name: half(name, t) for name, t in tensors.items()}, metadata)
+    print(f"{out}: {out.stat().st_size / 2**20:.2f} MiB")
+
+
+if __name__ == "__main__":
+    main()
