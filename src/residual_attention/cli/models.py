@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import tyro
 
-from ..training.config import Learning, MaskActivation, MaskStructure, StemName, Unit
+from ..training.options import NetworkOptions
 from .arguments import parse
 
 DESCRIPTION = """The network family: parameters, multiply-accumulates of one image, and trunk depth.
@@ -16,7 +16,7 @@ NAME is any of the family; all are listed without one. Overrides apply to every 
 
 
 @dataclass(frozen=True)
-class ModelsArguments:
+class ModelsArguments(NetworkOptions):
     names: tyro.conf.Positional[tuple[str, ...]] = ()
     """Networks to list."""
     image_size: int | None = None
@@ -25,50 +25,10 @@ class ModelsArguments:
     """Outputs; each network's own by default (1000 or 10)."""
     in_chans: int = 3
     """Channels of the input."""
-    p: int | None = None
-    """Units before and after each attention module's branches."""
-    t: int | None = None
-    """Units of the trunk branch."""
-    r: int | None = None
-    """Units between poolings of the mask branch."""
-    modules: tuple[int, ...] | None = None
-    """Attention modules of each stage."""
-    widths: tuple[int, ...] | None = None
-    """Channels of each stage."""
-    mask_depths: tuple[int, ...] | None = None
-    """Down-samplings in the mask branch of each stage."""
-    unit: Unit | None = None
-    """Residual unit, or the trunk's (vgg, dense)."""
-    mask_activation: MaskActivation | None = None
-    """What makes the mask of the last convolution."""
-    mask_structure: MaskStructure | None = None
-    """Encoder-decoder, or the same units at full size."""
-    learning: Learning | None = None
-    """residual: (1 + M) * T, or naive: M * T."""
-    skip: bool | None = None
-    """Skip paths in the mask branch."""
-    stem: StemName | None = None
-    """What comes before the first stage."""
     json: bool = False
     """Print one JSON array."""
     debug: bool = False
     """Show tracebacks."""
-
-
-OVERRIDES = [
-    "p",
-    "t",
-    "r",
-    "modules",
-    "widths",
-    "mask_depths",
-    "unit",
-    "mask_activation",
-    "mask_structure",
-    "learning",
-    "skip",
-    "stem",
-]  # as in TrainConfig
 
 
 def main(argv: list[str]) -> int:
@@ -77,7 +37,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"image-size must be at least 1, not {given.image_size}")
     from ..models import ledger_row, list_models
 
-    overrides = {name: value for name in OVERRIDES if (value := getattr(given, name)) is not None}
+    overrides = given.network_overrides()
     rows = [
         ledger_row(name, given.image_size, given.num_classes, given.in_chans, **overrides)
         for name in given.names or list_models()

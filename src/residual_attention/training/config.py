@@ -8,37 +8,16 @@ from typing import Any, Literal, get_type_hints
 
 import yaml
 
-Unit = Literal["preact", "resnext", "inception", "vgg", "dense"]
-MaskActivation = Literal["mixed", "channel", "spatial"]
-MaskStructure = Literal["encoder_decoder", "local"]
-Learning = Literal["residual", "naive"]
-StemName = Literal["imagenet", "cifar", "cifar_wide", "cifar_wide_nopool"]
+from .options import MachineOptions, NetworkOptions
+
 RecipeName = Literal["quick", "paper", "modern", "classic"]
 Schedule = Literal["cosine", "multistep", "plateau", "constant"]
 Resize = Literal["crop", "squash", "letterbox"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Switch = Literal["auto", "on", "off"]
-
-NETWORK_FIELDS = (
-    "p",
-    "t",
-    "r",
-    "modules",
-    "widths",
-    "mask_depths",
-    "unit",
-    "mask_activation",
-    "mask_structure",
-    "learning",
-    "skip",
-    "stem",
-    "dropout",
-)
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides a run. ``None`` means: chosen from the data or the machine, and printed."""
+class RunOptions:
+    """Data, schedule, optimizer, regularisation and augmentation."""
 
     data: str = "digits"
     """digits | cifar10 | cifar100 | imagenet | a folder of class folders, with or without train/val/test."""
@@ -149,58 +128,13 @@ class TrainConfig:
     progressive: float = 1.0
     """Share of the side at which training starts, growing to full over the first 60 % of epochs; 1: off."""
 
-    # Network, by the paper's terms; None leaves the variant's own
-    p: int | None = None
-    """Units before and after each attention module's branches."""
-    t: int | None = None
-    """Units of the trunk branch."""
-    r: int | None = None
-    """Units between poolings of the mask branch."""
-    modules: tuple[int, ...] | None = None
-    """Attention modules of each stage."""
-    widths: tuple[int, ...] | None = None
-    """Channels of each stage."""
-    mask_depths: tuple[int, ...] | None = None
-    """Down-samplings in the mask branch of each stage."""
-    unit: Unit | None = None
-    """preact | resnext | inception (all units), vgg | dense (trunk alone)."""
-    mask_activation: MaskActivation | None = None
-    """mixed | channel | spatial."""
-    mask_structure: MaskStructure | None = None
-    """encoder_decoder | local."""
-    learning: Learning | None = None
-    """residual: (1 + M) * T | naive: M * T."""
-    skip: bool | None = None
-    """Skip paths in the mask branch."""
-    stem: StemName | None = None
-    """imagenet | cifar | cifar_wide | cifar_wide_nopool."""
-    dropout: float | None = None
-    """Dropout before the classifier."""
 
-    # Machine
-    device: str = "auto"
-    """auto | cpu | cuda | cuda:N | mps."""
-    precision: Precision = "auto"
-    """auto: bf16 where the processor computes in it, else fp32; or fp32 | bf16 | fp16 (CUDA)."""
-    compile: Switch = "auto"
-    """torch.compile; auto turns it on where it pays (CUDA)."""
-    channels_last: Switch = "auto"
-    """Memory layout NHWC; auto turns it on wherever bf16 or CUDA is used, and on the CPU."""
-    grad_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
-    checkpoint_steps: int = 0
-    """Save within an epoch every this many steps, besides at each epoch's end; 0: only there."""
-    json: bool = False
-    """Print one JSON object at the end and nothing else to standard output."""
-    debug: bool = False
-    """Show tracebacks."""
+@dataclass(frozen=True)
+class TrainConfig(MachineOptions, NetworkOptions, RunOptions):
+    """Everything that decides a run. ``None`` means: chosen from the data or the machine, and printed."""
 
     def __post_init__(self) -> None:
         _validate(self)
-
-    def network_overrides(self) -> dict[str, Any]:
-        """The overrides of `create_model` that were given."""
-        return {name: value for name in NETWORK_FIELDS if (value := getattr(self, name)) is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML and JSON."""

@@ -40,7 +40,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     """
     with _processes(config) as processes:
         machine = resolve_machine(config, processes.local_rank)
-        dataset = load_dataset(config)
+        dataset = _load_dataset(config, processes)
         plan = make_plan(config, dataset, machine)
         model, overrides, notices = build_model(plan, len(dataset.classes))
         path = processes.from_main(str(config.out or default_run_path(config.data, plan.model)))
@@ -77,7 +77,7 @@ def resume(
     config = _extended(config, metadata, epochs, steps)
     with _processes(config) as processes:
         machine = resolve_machine(config, processes.local_rank)
-        dataset = load_dataset(config)
+        dataset = _load_dataset(config, processes)
         if dataset.classes != metadata["classes"] or len(dataset.train or ()) != metadata["train_images"]:
             raise ValueError(
                 f"{config.data} has changed since {run} began: {len(dataset.train or ())} training images of "
@@ -109,6 +109,17 @@ def _extended(config: TrainConfig, metadata: dict, epochs: int | None, steps: in
 def _processes(config: TrainConfig) -> Iterator[Processes]:
     with process_group(resolve_device(config.device).type) as processes:
         yield processes
+
+
+def _load_dataset(config: TrainConfig, processes: Processes) -> Dataset:
+    """Rank 0 goes first where something may be downloaded, so that it is downloaded once."""
+    downloads = config.data_dir is None and config.data in ("cifar10", "cifar100")
+    if downloads and not processes.is_main:
+        processes.barrier()
+    dataset = load_dataset(config)
+    if downloads and processes.is_main:
+        processes.barrier()
+    return dataset
 
 
 def prepared_forward(model: nn.Module, machine: Machine, processes: Processes) -> nn.Module:
