@@ -6,7 +6,7 @@ import torch
 
 from residual_attention import attention_masks, create_model
 from residual_attention.attention.masks import plain_network, record_masks
-from residual_attention.attention.overlay import as_picture, display_range, mask_overlay, reduce_mask, upsample
+from residual_attention.attention.overlay import as_picture, display_range, mask_overlay
 
 
 def hooks(model) -> int:
@@ -65,15 +65,6 @@ def test_wrapped_networks_are_seen_through(model):
     assert len(attention_masks(compiled, torch.randn(1, 3, 16, 16))) == 6
 
 
-def test_reductions():
-    mask = torch.stack([torch.zeros(2, 2), torch.ones(2, 2)])
-    assert torch.equal(reduce_mask(mask), torch.full((2, 2), 0.5))
-    assert torch.equal(reduce_mask(mask, 1), torch.ones(2, 2))
-    with pytest.raises(ValueError, match="channel must lie between 0 and 1"):
-        reduce_mask(mask, 2)
-    assert upsample(torch.eye(2), 5, 5)[2, 2] == pytest.approx(0.5)
-
-
 def test_overlay_is_brightest_where_the_mask_is():
     mask = torch.zeros(4, 4)
     mask[0, 3] = 1.0
@@ -81,7 +72,9 @@ def test_overlay_is_brightest_where_the_mask_is():
     assert drawn.shape == (64, 64, 3)
     assert drawn.dtype == np.uint8
     brightness = drawn.sum(2)
-    assert np.unravel_index(brightness.argmax(), brightness.shape) == (0, 63)
+    row, column = np.unravel_index(brightness.argmax(), brightness.shape)
+    assert row < 8  # the half of the mask's position that no other position reaches
+    assert column >= 56
 
 
 def test_signed_masks_are_drawn_about_zero():

@@ -6,11 +6,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from residual_attention.attention.figures import draw_attention
 from residual_attention.data.datasets import TensorSamples
 from residual_attention.data.loading import Shard, evaluation_batches
 from residual_attention.data.preprocess import Preprocess
 from residual_attention.evaluation.evaluate import evaluate
-from residual_attention.evaluation.figures import draw_attention, draw_confusion, draw_curves
+from residual_attention.evaluation.figures import draw_confusion, draw_curves
 from residual_attention.evaluation.measures import summarise
 
 
@@ -83,8 +84,8 @@ def test_curves_are_drawn_with_and_without_validation(tmp_path):
 @pytest.mark.parametrize("chans, signed", [(3, False), (1, True)])
 def test_attention_is_drawn_for_colour_and_gray(tmp_path, chans, signed):
     images = torch.randint(0, 256, (3, chans, 32, 32), dtype=torch.uint8)
-    masks = {"stages.0.1": torch.rand(3, 8, 32, 32) - 0.5 * signed, "stages.2.1": torch.rand(3, 8, 8, 8)}
+    maps = {"stages.0.1": torch.rand(3, 32, 32) - 0.5 * signed, "stages.2.1": torch.rand(3, 8, 8)}
     out = tmp_path / "a.png"
-    draw_attention(images, ["a", "b", "c"], ["a", "b", "b"], [0.5, 0.6, 0.7], masks, out, signed=signed)
+    draw_attention(images, ["a", "b", "c"], ["a", "b", "b"], [0.5, 0.6, 0.7], maps, out, signed=signed)
     with Image.open(out) as image:
         assert image.width > 500

@@ -42,20 +42,24 @@ def attention_modules(model: nn.Module) -> OrderedDict[str, AttentionModule]:
 
 
 @contextmanager
-def record_masks(model: nn.Module, *, features: bool = False) -> Iterator[Recording]:
+def record_masks(model: nn.Module, *, features: bool = False, attached: bool = False) -> Iterator[Recording]:
     """A context in which each forward pass of ``model`` leaves its masks in the `Recording`.
 
+    With ``attached`` they stay in the autograd graph, so that gradients can be taken with respect to them.
     Hooks are removed at the end, also after an exception. A compiled wrapper does not run hooks set later:
     call the network inside it (`plain_network`).
     """
     recording = Recording()
     handles = []
 
+    def kept(tensor: Tensor) -> Tensor:
+        return tensor if attached else tensor.detach()
+
     def keep(into: OrderedDict[str, Tensor], name: str):
-        return lambda _module, _inputs, output: into.__setitem__(name, output.detach())
+        return lambda _module, _inputs, output: into.__setitem__(name, kept(output))
 
     def keep_input(name: str):
-        return lambda _module, inputs: recording.after.__setitem__(name, inputs[0].detach())
+        return lambda _module, inputs: recording.after.__setitem__(name, kept(inputs[0]))
 
     try:
         for name, module in attention_modules(model).items():

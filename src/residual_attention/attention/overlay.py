@@ -1,50 +1,52 @@
-"""A mask as a heat map over its image, in colours that colour-blind readers can tell apart."""
+"""A map as a heat map over its image, in colours that colour-blind readers can tell apart."""
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib import colormaps
 from torch import Tensor
 
-UNSIGNED, SIGNED = "magma", "PuOr_r"  # one hue's lightness; two hues about zero
+from ..palette import SIGNED, UNSIGNED
+from .geometry import upsample
+
 OPACITY = 0.6
+UNSEEN = 0.35  # brightness left to what the network did not see
 
 
-def reduce_mask(mask: Tensor, channel: int | None = None) -> Tensor:
-    """(C, h, w) to (h, w): the mean over channels, or one channel."""
-    if channel is None:
-        return mask.mean(0)
-    if not 0 <= channel < len(mask):
-        raise ValueError(f"channel must lie between 0 and {len(mask) - 1}, not {channel}")
-    return mask[channel]
-
-
-def upsample(mask: Tensor, height: int, width: int) -> Tensor:
-    """(h, w) to (height, width), bilinear and corner-aligned, as the network itself resizes its masks."""
-    return F.interpolate(mask[None, None].float(), (height, width), mode="bilinear", align_corners=True)[0, 0]
-
-
-def display_range(mask: Tensor, signed: bool) -> tuple[float, float]:
-    """The values at both ends of the colours: symmetric about 0 when signed, else the mask's own range."""
+def display_range(values: Tensor, signed: bool) -> tuple[float, float]:
+    """The values at both ends of the colours: symmetric about 0 when signed, else the map's own range; NaN aside."""
+    values = values[~values.isnan()]
     if signed:
-        top = max(float(mask.abs().max()), 1e-6)
+        top = max(float(values.abs().max()), 1e-6)
         return -top, top
-    low, high = float(mask.min()), float(mask.max())
+    low, high = float(values.min()), float(values.max())
     return (low, high) if high - low > 1e-6 else (low - 0.5e-6, high + 0.5e-6)
 
 
-def mask_overlay(image: np.ndarray, mask: Tensor, *, signed: bool = False, opacity: float = OPACITY) -> np.ndarray:
-    """Draw ``mask`` (h, w) over ``image`` (H, W, 3) uint8; returns (H, W, 3) uint8.
+def heat(image: np.ndarray, values: Tensor, *, signed: bool = False, opacity: float = OPACITY) -> np.ndarray:
+    """``values`` (H, W) in colour over ``image`` (H, W, 3) uint8; darkened where they are NaN. Returns uint8.
 
-    Colours span the mask's own range (`display_range`), so that its shape shows; name the range beside it.
+    Colours span the map's own range (`display_range`), so that its shape shows; name the range beside it.
     """
-    height, width = image.shape[:2]
-    values = upsample(mask, height, width)
-    low, high = display_range(mask, signed)
-    colours = colormaps[SIGNED if signed else UNSIGNED](((values - low) / (high - low)).clamp(0, 1).numpy())[..., :3]
+    if values.shape != image.shape[:2]:
+        raise ValueError(f"the map is {tuple(values.shape)}, the image {image.shape[:2]}")
+    low, high = display_range(values, signed)
+    unseen = values.isnan().numpy()[..., None]
+    share = ((values.nan_to_num(low) - low) / (high - low)).clamp(0, 1).numpy()
+    colours = colormaps[SIGNED if signed else UNSIGNED](share)[..., :3]
     gray = image.mean(axis=2, keepdims=True).repeat(3, axis=2)  # the image's own colours would mix with the map's
-    blended = (1 - opacity) * gray + opacity * 255.0 * colours
+    blended = np.where(unseen, UNSEEN * gray, (1 - opacity) * gray + opacity * 255.0 * colours)
     return np.clip(np.rint(blended), 0, 255).astype(np.uint8)
+
+
+def mask_overlay(image: np.ndarray, values: Tensor, *, signed: bool = False, opacity: float = OPACITY) -> np.ndarray:
+    """A map (h, w) over the network's own square ``image`` (H, W, 3) uint8; returns (H, W, 3) uint8."""
+    return heat(image, upsample(values, *image.shape[:2]), signed=signed, opacity=opacity)
+
+
+def enlarged(picture: np.ndarray, least: int = 128) -> np.ndarray:
+    """Small images by whole factors without blur, so that a smooth map can lie over sharp pixels."""
+    factor = max(1, -(-least // max(picture.shape[:2])))
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def as_picture(images: Tensor) -> np.ndarray:

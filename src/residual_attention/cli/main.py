@@ -13,6 +13,8 @@ COMMANDS = {
     "resume": "go on with a stopped run, bit for bit, or extend it",
     "eval": "error of a trained model on a data set's split",
     "predict": "classes of images, folders or globs",
+    "attend": "attention masks over images, per module; --measure tells how good they are",
+    "report": "a run's HTML report anew, or several runs compared on one page",
     "models": "the network family: parameters, MACs, depth",
 }
 

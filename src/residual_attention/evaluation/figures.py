@@ -1,28 +1,19 @@
-"""The figures of a run: learning curves, confusion matrix, attention masks. PNG files, drawn without a display."""
+"""The figures of a run: learning curves and confusion matrix. PNG files, drawn without a display."""
 
 import csv
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..attention.overlay import as_picture, display_range, mask_overlay, reduce_mask
+from ..palette import BLUE, GRAY, GREEN, ORANGE, new_figure, shortened
 
-BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito: told apart with any colour vision
-DPI = 130
 NUMBERED_CLASSES = 20  # up to this many, the confusion matrix shows its counts
 NAMED_CLASSES = 50  # beyond, only every n-th class is named
-
-
-def new_figure(width_in: float, height_in: float) -> Figure:
-    """A figure with its own canvas: no global state, so that threads may draw."""
-    figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _column(rows: list[dict[str, str]], name: str) -> np.ndarray:
@@ -68,10 +59,6 @@ def draw_curves(metrics_csv: Path, out: Path) -> None:
     figure.savefig(out)
 
 
-def _shortened(name: str, longest: int = 18) -> str:
-    return name if len(name) <= longest else name[: longest - 1] + "…"
-
-
 def draw_confusion(confusion: Sequence[Sequence[int]] | np.ndarray, classes: Sequence[str], out: Path) -> None:
     """Rows are true classes in percent of each, columns what was predicted; counts inside up to 20 classes."""
     counts = np.asarray(confusion, dtype=float)
@@ -83,7 +70,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]] | np.ndarray, classes: Seq
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     every = max(1, -(-number // NAMED_CLASSES))
     ticks = list(range(0, number, every))
-    names = [_shortened(classes[i]) for i in ticks]
+    names = [shortened(classes[i]) for i in ticks]
     size = 9 if number <= NUMBERED_CLASSES else 7
     axes.set_xticks(ticks, names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=size)
     axes.set_yticks(ticks, names, fontsize=size)
@@ -98,78 +85,48 @@ def draw_confusion(confusion: Sequence[Sequence[int]] | np.ndarray, classes: Seq
     figure.savefig(out)
 
 
-def _mark(axes: Axes, title: str, colour: str = "black") -> None:
-    axes.set_title(title, fontsize=8, color=colour)
-    axes.set_xticks([])
-    axes.set_yticks([])
-
-
-def _enlarged(picture: np.ndarray, least: int = 128) -> np.ndarray:
-    """Small images by whole factors without blur, so that a smooth mask can lie over sharp pixels."""
-    factor = max(1, -(-least // max(picture.shape[:2])))
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def draw_attention(
-    images: Tensor,
-    truth: Sequence[str],
-    predicted: Sequence[str],
-    confidences: Sequence[float],
-    masks: Mapping[str, Tensor],
-    out: Path,
-    *,
-    signed: bool = False,
-) -> None:
-    """One row an image: the image with its prediction, then each module's mask over it, low to high level.
+def draw_calibration(probabilities: Tensor, labels: Tensor, out: Path, bins: int = 15) -> None:
+    """Share that is right against the confidence stated, in equal bins, and how many images each bin holds.
 
     Args:
-        images: (N, C, H, W) uint8.
-        masks: module name -> (N, C, h, w), as `attention_masks` returns them; drawn as their mean over channels,
-            each map over its own range, which is printed above it.
+        probabilities: (N, K); labels: (N,).
     """
-    pictures = as_picture(images)
-    columns = 1 + len(masks)
-    blocks = 2 if len(pictures) >= 6 and columns <= 5 else 1  # side by side, so that the figure is not a ribbon
-    rows = -(-len(pictures) // blocks)
-    figure = new_figure(1.9 * columns * blocks, 2.05 * rows + 0.5)
-    parts = np.atleast_1d(figure.subfigures(1, blocks, wspace=0.03))
-    for part, first in zip(parts, range(0, len(pictures), rows), strict=False):
-        grid = part.subplots(rows, columns, squeeze=False)
-        for row, axes in enumerate(grid):
-            if first + row < len(pictures):
-                index = first + row
-                title = _prediction_title(truth[index], predicted[index], confidences[index])
-                of_image = {name: mask[index].cpu() for name, mask in masks.items()}
-                _draw_row(axes, pictures[index], title, of_image, signed=signed, heading=row == 0)
-            else:
-                for empty in axes:
-                    empty.set_axis_off()
-    scale = "purple negative, orange positive" if signed else "dark low, bright high"
-    figure.suptitle(f"Attention masks, mean over channels ({scale}; each over its own range)", fontsize=9)
+    confidence, predicted = probabilities.max(dim=1)
+    right = (predicted == labels).double()
+    place = (confidence * bins).long().clamp(max=bins - 1)
+    count = torch.bincount(place, minlength=bins).double()
+    filled = count > 0
+    shares = torch.bincount(place, weights=right, minlength=bins)[filled] / count[filled]
+    stated = torch.bincount(place, weights=confidence.double(), minlength=bins)[filled] / count[filled]
+    figure = new_figure(5.6, 5)
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    axes.plot([0, 100], [0, 100], color=GRAY, linestyle="--", linewidth=1, label="perfectly calibrated")
+    axes.plot(100 * stated, 100 * shares, color=BLUE, marker="o", label="this network")
+    axes.set(ylabel="right (%)", xlim=(0, 100), ylim=(0, 102))
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    below.bar((np.arange(bins) + 0.5) * 100 / bins, count.numpy(), width=90 / bins, color=GRAY)
+    below.set(xlabel="confidence of the predicted class (%)", ylabel="images", yscale="log")
     figure.savefig(out)
 
 
-def _prediction_title(truth: str, predicted: str, confidence: float) -> tuple[str, str]:
-    """The line above an image, and its colour: black when right."""
-    title = f"{_shortened(predicted)} {100 * confidence:.0f} %"
-    return (title, "black") if truth == predicted else (f"{title}\n(true: {_shortened(truth)})", ORANGE)
-
-
-def _draw_row(
-    axes: np.ndarray,
-    small: np.ndarray,
-    title: tuple[str, str],
-    masks: Mapping[str, Tensor],
-    *,
-    signed: bool,
-    heading: bool,
-) -> None:
-    picture = _enlarged(small)
-    axes[0].imshow(picture)
-    _mark(axes[0], *title)
-    for place, (name, mask) in zip(axes[1:], masks.items(), strict=True):
-        reduced = reduce_mask(mask)
-        low, high = display_range(reduced, signed)
-        place.imshow(mask_overlay(picture, reduced, signed=signed))
-        height, width = reduced.shape
-        _mark(place, (f"{name}, {height}×{width}\n" if heading else "") + f"{low:.2f} to {high:.2f}")
+def draw_compared_curves(runs: Sequence[tuple[str, Path]], out: Path) -> None:
+    """Validation error and training loss by epoch of several runs, (name, metrics.csv) each."""
+    figure = new_figure(12, 4)
+    error, loss = figure.subplots(1, 2)
+    styles = [(colour, line) for line in ("-", "--", ":") for colour in (BLUE, ORANGE, GREEN, GRAY)]
+    for (name, metrics), (colour, line) in zip(runs, itertools.cycle(styles), strict=False):
+        if not metrics.is_file():
+            continue
+        with open(metrics, newline="") as file:
+            rows = list(csv.DictReader(file))
+        epochs = _column(rows, "epoch")
+        marker = "o" if len(rows) < 3 else None
+        for axes, column in ((error, "val_error_pct"), (loss, "train_loss")):
+            axes.plot(epochs, _column(rows, column), color=colour, linestyle=line, marker=marker, label=name)
+    error.set(xlabel="epoch", ylabel="validation error (%)", ylim=(0, None))
+    loss.set(xlabel="epoch", ylabel="training loss (nats, augmented)", yscale="log")
+    for axes in (error, loss):
+        axes.grid(alpha=0.25)
+    figure.legend(*error.get_legend_handles_labels(), loc="outside lower center", frameon=False, ncols=2, fontsize=8)
+    figure.savefig(out)

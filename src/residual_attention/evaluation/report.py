@@ -2,10 +2,18 @@
 
 import base64
 import json
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, PackageLoader, select_autoescape
+
+from ..atomic import write_atomically
+from .figures import draw_compared_curves, draw_confusion, draw_curves
+
+PICTURES = ("attention", "mistakes", "successes", "curves", "confusion", "calibration")
 
 
 def _picture(path: Path) -> str | None:
@@ -88,29 +96,105 @@ def _made(summary: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("residual_attention.evaluation"),
+        autoescape=select_autoescape(default=True),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    """A finished run's ``summary.json``. Raises ValueError when the folder holds none, or a damaged one."""
+    if not run.is_dir():
+        raise ValueError(f"no run folder at {run}")
+    path = run / "summary.json"
+    if not path.is_file():
+        raise ValueError(f"{run} holds no finished run: there is no summary.json in it")
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError:
+        raise ValueError(f"{path} is damaged; `ran resume {run}` writes it anew") from None
+
+
 def write_report(run: Path) -> Path:
     """Write ``run/report.html`` from config.yaml, metrics.csv, summary.json and the PNG files beside them.
 
     Sections whose file is missing are left out. Raises ValueError when the folder holds no finished run.
     """
-    summary_path = run / "summary.json"
-    if not summary_path.is_file():
-        raise ValueError(f"{run} holds no finished run: there is no summary.json in it")
-    summary = json.loads(summary_path.read_text())
+    summary = read_summary(run)
     config = run / "config.yaml"
-    environment = Environment(
-        loader=PackageLoader("residual_attention.evaluation"), autoescape=select_autoescape(default=True)
-    )
-    page = environment.get_template("report.html.j2").render(
-        summary=summary,
-        headline=_headline(summary),
-        splits=_splits(summary),
-        assessed=_assessed(summary),
-        made=_made(summary),
-        pictures={name: _picture(run / f"{name}.png") for name in ("attention", "curves", "confusion")},
-        config=config.read_text() if config.is_file() else None,
-        run=str(run),
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            summary=summary,
+            headline=_headline(summary),
+            splits=_splits(summary),
+            assessed=_assessed(summary),
+            made=_made(summary),
+            pictures={name: _picture(run / f"{name}.png") for name in PICTURES},
+            config=config.read_text() if config.is_file() else None,
+            run=str(run),
+        )
     )
     out = run / "report.html"
-    out.write_text(page, encoding="utf-8")
+    write_atomically(out, page.encode())
+    return out
+
+
+def rebuild_report(run: Path) -> Path:
+    """`write_report` with the curves and the confusion matrix drawn anew from the run's figures."""
+    summary = read_summary(run)
+    if (run / "metrics.csv").is_file():
+        draw_curves(run / "metrics.csv", run / "curves.png")
+    part = summary.get("test") or summary.get("val")
+    if part and "confusion" in part:
+        draw_confusion(part["confusion"], summary["classes"], run / "confusion.png")
+    return write_report(run)
+
+
+def _compared(run: Path, summary: dict[str, Any]) -> dict[str, Any]:
+    """One row of the comparison."""
+    errors = {name: _number((summary.get(name) or {}).get("error_pct")) for name in ("train", "val", "test")}
+    return {
+        "name": run.resolve().name,
+        "model": summary["model"],
+        "data": summary["data"],
+        "recipe": f"{summary['recipe']}, seed {summary['seed']}",
+        "parameters": f"{summary['parameters'] / 1e6:.2f} M",
+        "epochs": str(summary["epochs"]),
+        "time": _duration(summary["time_s"]),
+        "ece": _number((summary.get("test") or summary.get("val") or {}).get("ece_pct")),
+        "attention": _picture(run / "attention.png"),
+        **errors,
+    }
+
+
+def differing_settings(runs: Sequence[Path]) -> list[tuple[str, list[str]]]:
+    """Settings in which the runs' ``config.yaml`` differ: (key, one value a run)."""
+    configs = [yaml.safe_load((run / "config.yaml").read_text()) or {} for run in runs]
+    keys = list(dict.fromkeys(key for config in configs for key in config))
+    values = [(key, [str(config.get(key)) for config in configs]) for key in keys if key != "out"]
+    return [(key, of_runs) for key, of_runs in values if len(set(of_runs)) > 1]
+
+
+def write_comparison(runs: Sequence[Path], out: Path) -> Path:
+    """One self-contained page about several runs side by side, in the order given.
+
+    Raises ValueError for a folder that holds no finished run.
+    """
+    rows = [_compared(run, read_summary(run)) for run in runs]
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "curves.png"
+        draw_compared_curves([(row["name"], run / "metrics.csv") for row, run in zip(rows, runs, strict=True)], picture)
+        curves = _picture(picture)
+    page = (
+        _environment()
+        .get_template("comparison.html.j2")
+        .render(rows=rows, curves=curves, differing=differing_settings(runs))
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, page.encode())
     return out

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..attention.masks import attention_masks
+from ..attention.figures import draw_attention
+from ..attention.readings import look, read
 from ..checkpoints.format import read_checkpoint
 from ..checkpoints.load import model_weights
 from ..data.datasets import Dataset, Samples, TensorSamples
 from ..data.loading import Shard, evaluation_batches
 from ..evaluation.evaluate import Evaluation, evaluate
-from ..evaluation.figures import draw_attention, draw_confusion, draw_curves
+from ..evaluation.examples import clear_successes, worst_mistakes
+from ..evaluation.figures import draw_calibration, draw_confusion, draw_curves
 from ..evaluation.measures import summarise
 from ..evaluation.report import write_report
 from ..machine import hardware, versions
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from .writer import RunWriter
 
 TRAIN_IMAGES_EVALUATED = 10_000
-ATTENTION_IMAGES = 8
+EXAMPLES = 8
 
 
 def _first(samples: Samples, count: int) -> Samples:
@@ -123,25 +125,41 @@ def _draw(
     split = dataset.test if summary["test"] else dataset.val
     assert split is not None
     draw_confusion(last["confusion"], dataset.classes, folder.confusion)
-    few = _first(split, ATTENTION_IMAGES)
-    device = next(model.parameters()).device
-    batch = next(iter(evaluation_batches(few, dataset.preprocess, batch_size=ATTENTION_IMAGES, device=device)))
-    with torch.no_grad():
-        probabilities = model(batch.images).float().softmax(1).cpu()
-    confidence, predicted = probabilities.max(1)
-    draw_attention(
-        dataset.preprocess.denormalize(batch.images.cpu()),
-        [dataset.classes[i] for i in batch.labels.tolist()],
-        [dataset.classes[i] for i in predicted.tolist()],
-        confidence.tolist(),
-        attention_masks(model, batch.images),
-        folder.attention,
-        signed=writer.config.mask_activation == "channel",
-    )
+    draw_calibration(shown.probabilities, shown.labels, folder.path / "calibration.png")
+    _draw_examples(writer, model, dataset, split, shown)
     if writer.board is not None:
         writer.board.confusion(folder.confusion, summary["steps"])
         writer.board.finish(writer.config.to_dict(), summary)
         writer.board.close()
+
+
+def _draw_examples(
+    writer: "RunWriter", model: torch.nn.Module, dataset: Dataset, split: Samples, shown: Evaluation
+) -> None:
+    """Masks of images evenly spaced over the split, of the worst mistakes, and of successes of many classes."""
+    folder = writer.folder
+    mistakes, successes = worst_mistakes(shown, EXAMPLES), clear_successes(shown, EXAMPLES)
+    device = next(model.parameters()).device
+    for out, few in (
+        (folder.attention, _first(split, EXAMPLES)),
+        (folder.path / "mistakes.png", split.subset(mistakes)),
+        (folder.path / "successes.png", split.subset(successes)),
+    ):
+        if len(few) == 0:  # a network without mistakes on this split
+            out.unlink(missing_ok=True)
+            continue
+        batch = next(iter(evaluation_batches(few, dataset.preprocess, batch_size=EXAMPLES, device=device)))
+        found = look(model, batch.images, gradients=False)
+        confidence, predicted = found.probabilities.cpu().max(dim=1)
+        draw_attention(
+            dataset.preprocess.denormalize(batch.images.cpu()),
+            [dataset.classes[i] for i in batch.labels.tolist()],
+            [dataset.classes[i] for i in predicted.tolist()],
+            confidence.tolist(),
+            read(found, "mean"),
+            out,
+            signed=writer.config.mask_activation == "channel",
+        )
 
 
 def _say_end(writer: "RunWriter", summary: dict[str, Any]) -> None:

@@ -10,20 +10,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..attention.masks import attention_masks
-from ..attention.overlay import as_picture, mask_overlay, reduce_mask
+from ..attention.overlay import as_picture, mask_overlay
+from ..attention.statistics import mask_statistics
 from ..data.preprocess import Preprocess
-
-SATURATED = 0.05  # a mixed mask this near to 0 or 1 no longer learns
-
-
-def mask_statistics(masks: dict[str, Tensor]) -> dict[str, float]:
-    """Per module: mean, share of values within 0.05 of 0 or 1, and standard deviation over positions."""
-    found: dict[str, float] = {}
-    for name, mask in masks.items():
-        found[f"{name}/mean"] = mask.mean().item()
-        found[f"{name}/saturated_share"] = ((mask < SATURATED) | (mask > 1 - SATURATED)).float().mean().item()
-        found[f"{name}/std_over_positions"] = mask.flatten(2).std(dim=2, correction=0).mean().item()
-    return found
 
 
 class TensorBoard:
@@ -76,13 +65,14 @@ class TensorBoard:
     def masks(self, model: nn.Module, images: Tensor, step: int) -> None:
         """Masks of fixed validation images (B, C, H, W), one row of them a module, and their statistics."""
         masks = attention_masks(model, images)
-        for name, value in mask_statistics(masks).items():
-            self.writer.add_scalar(f"masks/{name}", value, step)
+        for name, found in mask_statistics(masks, signed=self.signed).items():
+            for statistic, value in found.items():
+                self.writer.add_scalar(f"masks/{name}/{statistic}", value, step)
         pictures = as_picture(self.preprocess.denormalize(images.cpu()))
         self._images("masks/images", torch.from_numpy(pictures).permute(0, 3, 1, 2), 0)
         for name, mask in masks.items():
             drawn = [
-                torch.from_numpy(mask_overlay(picture, reduce_mask(one.cpu()), signed=self.signed))
+                torch.from_numpy(mask_overlay(picture, one.mean(dim=0).cpu(), signed=self.signed))
                 for picture, one in zip(pictures, mask, strict=True)
             ]
             self._images(f"masks/{name}", torch.stack(drawn).permute(0, 3, 1, 2), step)

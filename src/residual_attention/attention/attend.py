@@ -1,0 +1,185 @@
+"""``ran attend``: for each image a figure of its masks on its own pixels, arrays on request, a sheet for many."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..checkpoints import Classifier
+from ..data.images import ImageError, read_image
+from .figures import Drawn, draw_attention, draw_channels, draw_image
+from .geometry import on_original
+from .readings import Look, check_channel, excited_channels, look, read
+
+SHEET_IMAGES = 20
+LONGEST_SIDE = 800  # px of the picture drawn; larger originals are reduced, arrays are not concerned
+SMALLEST_SIDE = 224  # small originals are enlarged, so that a smooth map shows
+
+
+@dataclass(frozen=True)
+class AttendOptions:
+    """How masks are read and what is written.
+
+    ``reading``: mean, excited, class, or a channel number. ``channels``: what the before/after figure draws;
+    the most excited one of each module when empty.
+    """
+
+    reading: str | int = "mean"
+    before_after: bool = False
+    channels: tuple[int, ...] = ()
+    save_arrays: bool = False
+    top_k: int = 5
+
+
+@dataclass(frozen=True)
+class Attended:
+    """What was found and written for one image."""
+
+    path: str
+    top: list[tuple[str, float]]
+    files: list[str]
+    masks: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        top = [{"class": name, "probability": share} for name, share in self.top]
+        return {"path": self.path, "class": top[0]["class"], "top": top, "files": self.files, "masks": self.masks}
+
+
+def _displayed(image: Image.Image) -> Image.Image:
+    """The original at a size to draw: reduced when huge, enlarged by a whole factor when tiny."""
+    longest = max(image.size)
+    if longest > LONGEST_SIDE:
+        factor = LONGEST_SIDE / longest
+        size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+        return image.resize(size, Image.Resampling.LANCZOS)
+    times = -(-SMALLEST_SIDE // longest)
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+
+
+def _free_name(path: Path, taken: set[str]) -> str:
+    """The file's stem, numbered when another image of the same call has it."""
+    name, number = path.stem, 2
+    while name in taken:
+        name, number = f"{path.stem}-{number}", number + 1
+    taken.add(name)
+    return name
+
+
+def _top(model: Classifier, probabilities: torch.Tensor, count: int) -> list[tuple[str, float]]:
+    best = probabilities.topk(min(count, len(model.classes)))
+    return [(model.classes[i], share) for share, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+
+
+def _save_arrays(found: Look, out: Path) -> None:
+    """Masks of one image by module name, (C, h, w) float32, and its logits."""
+    arrays = {name: mask[0].cpu().numpy() for name, mask in found.masks.items()}
+    np.savez_compressed(out, logits=found.logits[0].cpu().numpy(), **arrays)  # type: ignore[arg-type]
+
+
+def _chosen_channels(found: Look, options: AttendOptions) -> dict[str, tuple[int, ...]]:
+    if options.channels:
+        for channel in options.channels:
+            check_channel(channel, found.masks)
+        return dict.fromkeys(found.masks, options.channels)
+    return {name: (int(excited_channels(r)[0]),) for name, r in found.response.items()}
+
+
+def look_at(model: Classifier, image: Image.Image, options: AttendOptions) -> tuple[Look, torch.Tensor]:
+    """The forward pass of one image, and the square (1, C, S, S) that the network read."""
+    needs_gradients = options.reading in ("excited", "class") or (options.before_after and not options.channels)
+    device = next(model.parameters()).device
+    square = model.preprocess(image)[None].to(device)
+    return look(model, square, gradients=needs_gradients, features=options.before_after), square
+
+
+def maps_on(model: Classifier, image: Image.Image, found: Look, reading: str | int) -> OrderedDict[str, torch.Tensor]:
+    """Each module's map on the displayed image, (H, W) with NaN where the network saw nothing."""
+    preprocess = model.preprocess
+    return OrderedDict(
+        (name, on_original(values[0].cpu(), preprocess, *image.size)) for name, values in read(found, reading).items()
+    )
+
+
+def signed_masks(model: Classifier) -> bool:
+    """Whether masks may be negative: those of the channel activation are (paper, eq. 5)."""
+    return model.card.get("overrides", {}).get("mask_activation", "mixed") == "channel"
+
+
+def attend_one(model: Classifier, path: Path, name: str, out: Path, options: AttendOptions) -> tuple[Attended, Look]:
+    """Read, look, draw. Raises ImageError for what is no image."""
+    image = read_image(path, model.preprocess.in_chans)
+    found, square = look_at(model, image, options)
+    signed = signed_masks(model) and options.reading != "class"
+    shown = _displayed(image)
+    top = _top(model, found.probabilities[0].cpu(), options.top_k)
+    sizes = {module: (mask.shape[2], mask.shape[3]) for module, mask in found.masks.items()}
+    drawn = Drawn(
+        path.name, np.asarray(shown.convert("RGB")), top, maps_on(model, shown, found, options.reading), sizes
+    )
+    files = [out / f"{name}.png"]
+    draw_image(drawn, files[0], reading=options.reading, signed=signed)
+    if options.before_after:
+        files.append(out / f"{name}-before-after.png")
+        picture = model.preprocess.denormalize(square.cpu())[0].permute(1, 2, 0).numpy()
+        picture = picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture
+        draw_channels(picture, found, _chosen_channels(found, options), files[-1], signed=signed_masks(model))
+    if options.save_arrays:
+        files.append(out / f"{name}.npz")
+        _save_arrays(found, files[-1])
+    masks = {
+        module: {"channels": mask.shape[1], "height": mask.shape[2], "width": mask.shape[3], "mean": mask.mean().item()}
+        for module, mask in found.masks.items()
+    }
+    return Attended(str(path), top, [str(file) for file in files], masks), found
+
+
+def attend(
+    model: Classifier, paths: Sequence[Path], out: Path, options: AttendOptions = AttendOptions()
+) -> Iterator[Attended | ImageError]:
+    """Attend to each file in turn: what was written, or the error of a file that is no image, which stops nothing.
+
+    ``out`` is made. Files of the same stem are numbered; nothing outside ``out`` is written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
+    for path in paths:
+        try:
+            yield attend_one(model, path, _free_name(path, taken), out, options)[0]
+        except ImageError as error:
+            yield error
+
+
+def draw_sheets(
+    model: Classifier,
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    reading: str | int = "mean",
+    truth: Sequence[str | None] | None = None,
+) -> list[Path]:
+    """Contact sheets of `SHEET_IMAGES` images each, drawn on the squares that the network read."""
+    device = next(model.parameters()).device
+    truth = truth or [None] * len(paths)
+    sheets: list[Path] = []
+    for first in range(0, len(paths), SHEET_IMAGES):
+        part = paths[first : first + SHEET_IMAGES]
+        squares = torch.stack([model.preprocess(read_image(path, model.preprocess.in_chans)) for path in part])
+        found = look(model, squares.to(device), gradients=reading in ("excited", "class"))
+        best = found.probabilities.cpu().max(dim=1)
+        sheets.append(out / ("sheet.png" if len(paths) <= SHEET_IMAGES else f"sheet-{len(sheets) + 1}.png"))
+        draw_attention(
+            model.preprocess.denormalize(squares),
+            truth[first : first + SHEET_IMAGES],
+            [model.classes[i] for i in best.indices.tolist()],
+            best.values.tolist(),
+            read(found, reading),
+            sheets[-1],
+            reading=reading,
+            signed=signed_masks(model) and reading != "class",
+        )
+    return sheets

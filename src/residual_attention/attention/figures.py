@@ -1,0 +1,162 @@
+"""Pictures of attention: many images on a sheet, one image in detail, chosen channels before and after the mask."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from ..palette import BLUE, GRAY, ORANGE, UNSIGNED, new_figure, shortened
+from .overlay import as_picture, display_range, enlarged, heat, mask_overlay
+from .readings import Look
+
+ACROSS = 5  # pictures in a row of the detailed figure, the image itself among them
+SCALES = {False: "dark low, bright high", True: "purple negative, orange positive"}
+MEANINGS = {
+    "mean": "mean over channels",
+    "excited": "the channel most excited by the class",
+    "class": "where the mask speaks for the class",
+}
+
+
+def meaning(reading: str | int) -> str:
+    """A reading in words for a title."""
+    return f"channel {reading}" if isinstance(reading, int) else MEANINGS[reading]
+
+
+def _mark(axes: Axes, title: str, colour: str = "black") -> None:
+    axes.set_title(title, fontsize=8, color=colour)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _range(values: Tensor, signed: bool) -> str:
+    low, high = display_range(values, signed)
+    digits = 2 if max(abs(low), abs(high)) >= 0.1 else 1
+    return f"{low:.2f} to {high:.2f}" if digits == 2 else f"{low:.1e} to {high:.1e}"
+
+
+def prediction_title(truth: str | None, predicted: str, confidence: float) -> tuple[str, str]:
+    """The line above an image, and its colour: black when right or unknown."""
+    title = f"{shortened(predicted)} {100 * confidence:.0f} %"
+    wrong = truth is not None and truth != predicted
+    return (f"{title}\n(true: {shortened(truth or '')})", ORANGE) if wrong else (title, "black")
+
+
+def draw_attention(
+    images: Tensor,
+    truth: Sequence[str | None],
+    predicted: Sequence[str],
+    confidences: Sequence[float],
+    maps: Mapping[str, Tensor],
+    out: Path,
+    *,
+    reading: str | int = "mean",
+    signed: bool = False,
+) -> None:
+    """A sheet: one row an image, first the image with its prediction, then each module's map over it.
+
+    Args:
+        images: (N, C, H, W) uint8, as the network gets them.
+        truth: the true class of each, None where it is not known.
+        maps: module name -> (N, h, w), low to high level (`read`); each is drawn over its own range, printed above.
+    """
+    pictures = as_picture(images)
+    columns = 1 + len(maps)
+    blocks = 2 if len(pictures) >= 6 and columns <= 5 else 1  # side by side, so that the figure is not a ribbon
+    rows = -(-len(pictures) // blocks)
+    figure = new_figure(1.9 * columns * blocks, 2.05 * rows + 0.5)
+    parts = np.atleast_1d(figure.subfigures(1, blocks, wspace=0.03))  # type: ignore[arg-type]
+    for part, first in zip(parts, range(0, len(pictures), rows), strict=False):
+        grid = part.subplots(rows, columns, squeeze=False)
+        for row, axes in enumerate(grid):
+            index = first + row
+            if index >= len(pictures):
+                for empty in axes:
+                    empty.set_axis_off()
+                continue
+            picture = enlarged(pictures[index])
+            axes[0].imshow(picture)
+            _mark(axes[0], *prediction_title(truth[index], predicted[index], confidences[index]))
+            for place, (name, of_module) in zip(axes[1:], maps.items(), strict=True):
+                values = of_module[index].cpu()
+                place.imshow(mask_overlay(picture, values, signed=signed))
+                heading = f"{name}, {values.shape[0]}×{values.shape[1]}\n" if row == 0 else ""
+                _mark(place, heading + _range(values, signed))
+    figure.suptitle(f"Attention masks, {meaning(reading)} ({SCALES[signed]}; each over its own range)", fontsize=9)
+    figure.savefig(out)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One image as it was given, uint8 (H, W, 3), its prediction, and maps of its own size by module."""
+
+    name: str
+    picture: np.ndarray
+    top: Sequence[tuple[str, float]]
+    maps: Mapping[str, Tensor]
+    sizes: Mapping[str, tuple[int, int]]
+
+
+def draw_image(drawn: Drawn, out: Path, *, reading: str | int = "mean", signed: bool = False) -> None:
+    """One image in detail: the original with its prediction, then each module's map over it."""
+    height, width = drawn.picture.shape[:2]
+    across = min(1 + len(drawn.maps), ACROSS)
+    down = -(-(1 + len(drawn.maps)) // across)
+    aspect = min(max(height / width, 0.4), 2.5)
+    figure = new_figure(2.6 * across, (2.5 * aspect + 0.45) * down + 0.3)
+    grid = figure.subplots(down, across, squeeze=False).ravel()
+    grid[0].imshow(drawn.picture)
+    _mark(grid[0], "\n".join(f"{shortened(name, 28)} {100 * share:.1f} %" for name, share in drawn.top[:2]))
+    for axes, (name, values) in zip(grid[1:], drawn.maps.items(), strict=False):
+        axes.imshow(heat(drawn.picture, values, signed=signed))
+        _mark(axes, f"{name}, {drawn.sizes[name][0]}×{drawn.sizes[name][1]}\n{_range(values, signed)}")
+    for empty in grid[1 + len(drawn.maps) :]:
+        empty.set_axis_off()
+    figure.suptitle(f"{shortened(drawn.name, 60)}: masks, {meaning(reading)} ({SCALES[signed]})", fontsize=9)
+    figure.savefig(out)
+
+
+def draw_channels(
+    picture: np.ndarray, found: Look, channels: Mapping[str, Sequence[int]], out: Path, *, signed: bool = False
+) -> None:
+    """The paper's Figure 1: a feature map before the mask, the mask, and the feature map after it.
+
+    Args:
+        picture: uint8 (H, W, 3), what the network got.
+        found: of this one image, with ``features``.
+        channels: module name -> the channels to draw, one row each.
+    """
+    rows = [(name, channel) for name, chosen in channels.items() for channel in chosen]
+    figure = new_figure(9.2, 2.35 * len(rows) + 0.5)
+    grid = figure.subplots(len(rows), 4, squeeze=False)
+    for axes, (name, channel) in zip(grid, rows, strict=True):
+        axes[0].imshow(enlarged(picture))
+        _mark(axes[0], f"{name}, channel {channel}")
+        before, mask, after = (part[name][0, channel].cpu() for part in (found.before, found.masks, found.after))
+        limit = max(float(before.abs().max()), float(after.abs().max()), 1e-6)  # one scale for both feature maps
+        for place, values, title in ((axes[1], before, "before: T"), (axes[3], after, "after: H")):
+            place.imshow(values.numpy(), cmap="PuOr_r", vmin=-limit, vmax=limit)
+            _mark(place, f"{title}   ±{limit:.2g}")
+        low, high = display_range(mask, signed)
+        axes[2].imshow(mask.numpy(), cmap="PuOr_r" if signed else UNSIGNED, vmin=low, vmax=high)
+        _mark(axes[2], f"mask: M   {_range(mask, signed)}")
+    figure.suptitle(
+        "Feature map before the mask, mask, feature map after (purple negative, orange positive)", fontsize=9
+    )
+    figure.savefig(out)
+
+
+def draw_responses(responses: Mapping[str, Mapping[str, float]], out: Path) -> None:
+    """Mean absolute response of each stage's output, one line a network (paper, section 4.1)."""
+    figure = new_figure(6.4, 4)
+    axes = figure.subplots()
+    for colour, marker, (label, values) in zip((BLUE, ORANGE, GRAY), "osD", responses.items(), strict=False):
+        axes.plot(list(values), list(values.values()), color=colour, marker=marker, label=label)
+    axes.set(xlabel="output of", ylabel="mean absolute response", ylim=(0, None))
+    axes.tick_params(axis="x", labelrotation=45 if max(len(v) for v in responses.values()) > 6 else 0)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    figure.savefig(out)

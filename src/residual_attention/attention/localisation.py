@@ -1,0 +1,78 @@
+"""Do maps lie on the object? Pointing game and energy in the box, where boxes are known."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+Box = tuple[float, float, float, float]
+
+
+def pointing_hits(heat: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+    """Whether the hottest pixel's centre lies in one of the object's boxes (Zhang et al., ECCV 2016).
+
+    Args:
+        heat: (B, H, W); the first of several equally hot pixels counts.
+        boxes: for each image (n, 4), n >= 1, as (x0, y0, x1, y1) in pixels of the map.
+
+    Returns:
+        (B,) of 0 and 1.
+    """
+    width = heat.shape[2]
+    hottest = heat.flatten(1).argmax(dim=1).cpu()
+    hits = []
+    for place, of_image in zip(hottest.tolist(), boxes, strict=True):
+        x, y = place % width + 0.5, place // width + 0.5
+        x0, y0, x1, y1 = of_image.unbind(dim=1)
+        hits.append(bool(((x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)).any()))
+    return torch.tensor(hits, dtype=torch.float64)
+
+
+def coverage(boxes: Tensor, height: int, width: int) -> Tensor:
+    """The share of each pixel that lies in a box, the largest over boxes (n, 4): (height, width)."""
+
+    def overlap(low: Tensor, high: Tensor, length: int) -> Tensor:
+        edge = torch.arange(length)
+        return (torch.minimum(high[:, None], edge + 1.0) - torch.maximum(low[:, None], edge + 0.0)).clamp(0, 1)
+
+    across, down = overlap(boxes[:, 0], boxes[:, 2], width), overlap(boxes[:, 1], boxes[:, 3], height)
+    return (down[:, :, None] * across[:, None, :]).amax(dim=0)
+
+
+def energy_in_box(heat: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+    """Share of the map's positive sum inside the boxes (Wang et al., Score-CAM, 2020): to (B,) in [0, 1].
+
+    A map that is nowhere positive counts as even. Shapes as in `pointing_hits`.
+    """
+    positive = heat.detach().cpu().clamp(min=0).double()
+    positive[positive.sum(dim=(1, 2)) <= 0] = 1.0
+    inside = torch.stack([coverage(of_image, *heat.shape[1:]) for of_image in boxes])
+    return (positive * inside).sum(dim=(1, 2)) / positive.sum(dim=(1, 2))
+
+
+def _checked(path: Path, name: str, boxes: object) -> list[Box]:
+    """One box or a list of them. Raises ValueError for an empty or inverted one."""
+    listed = boxes if isinstance(boxes, list) and boxes and isinstance(boxes[0], list) else [boxes]
+    for box in listed:
+        numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)
+        if not numbers or box[0] >= box[2] or box[1] >= box[3]:
+            raise ValueError(f"{path}: {name} needs boxes [x0, y0, x1, y1] with x0 < x1 and y0 < y1, not {box}")
+    return [tuple(map(float, box)) for box in listed]  # type: ignore[arg-type, misc]
+
+
+def read_boxes(path: Path) -> dict[str, list[Box]]:
+    """Boxes by image path (``class/name.png``) from a JSON file; one box of an image may stand without its list.
+
+    Raises ValueError, in one line, for what is no such file, or an empty or inverted box.
+    """
+    try:
+        entries = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"no file of boxes at {path}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ValueError(f"{path} is not JSON") from None
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path}: expected one object, image path to [x0, y0, x1, y1]")
+    return {name: _checked(path, name, boxes) for name, boxes in entries.items()}

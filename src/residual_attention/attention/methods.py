@@ -1,0 +1,70 @@
+"""The maps that are measured side by side: ours, Grad-CAM, and what knows nothing of the image."""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from ..models import ResidualAttentionNetwork
+from .geometry import upsample
+from .readings import Look, combined, look, read
+
+CENTRE_SIGMA = 0.25  # of the side
+RANDOM_POSITIONS = 8  # a side: as coarse as the coarsest masks of the networks for small images
+
+
+def last_of_each_stage(names: list[str]) -> list[str]:
+    """The last attention module of each stage, of names such as ``stages.0.1``."""
+    return list({name.split(".")[1]: name for name in names}.values())
+
+
+def centre_prior(count: int, size: int) -> Tensor:
+    """A Gaussian about the centre: (count, size, size)."""
+    axis = (torch.arange(size) + 0.5) / size - 0.5
+    one = torch.exp(-(axis[:, None] ** 2 + axis[None, :] ** 2) / (2 * CENTRE_SIGMA**2))
+    return one.expand(count, size, size)
+
+
+def random_maps(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Uniform noise on a coarse grid, upsampled like a mask: (count, size, size)."""
+    return upsample(torch.rand(count, RANDOM_POSITIONS, RANDOM_POSITIONS, generator=generator), size, size)
+
+
+def grad_cam(model: ResidualAttentionNetwork, images: Tensor, targets: Tensor) -> Tensor:
+    """Grad-CAM (Selvaraju et al., ICCV 2017) at the last feature map, by captum: (B, h, w), positive part.
+
+    Raises ModuleNotFoundError without captum, which the extra ``measure`` installs.
+    """
+    from captum.attr import LayerGradCam
+
+    layer: nn.Module = model.final if isinstance(model.norm, nn.Identity) else model.norm
+    maps = LayerGradCam(model, layer).attribute(images, target=targets, relu_attributions=True)
+    assert isinstance(maps, Tensor)
+    return maps[:, 0].detach()
+
+
+def _ours(found: Look, size: int) -> OrderedDict[str, Tensor]:
+    """Readings of the last module of each stage, and their combinations."""
+    names = last_of_each_stage(list(found.masks))
+    maps: OrderedDict[str, Tensor] = OrderedDict()
+    mean, by_class = read(found, "mean"), read(found, "class")
+    for label, reading in (("mean", mean), ("class", by_class)):
+        for name in names:
+            maps[f"{label}, {name}"] = upsample(reading[name], size, size)
+    maps[f"excited, {names[-1]}"] = upsample(read(found, "excited")[names[-1]], size, size)
+    maps["mean, combined"] = combined(mean, size)
+    maps["class, combined"] = combined(by_class, size)
+    return maps
+
+
+def method_maps(
+    model: ResidualAttentionNetwork, images: Tensor, generator: torch.Generator
+) -> tuple[OrderedDict[str, Tensor], Look]:
+    """All maps of preprocessed ``images`` (B, C, S, S) about their predicted class, name -> (B, S, S) on the CPU."""
+    size = images.shape[-1]
+    found = look(model, images)
+    maps = _ours(found, size)
+    maps["Grad-CAM"] = upsample(grad_cam(model, images, found.targets), size, size)
+    maps["centre prior"] = centre_prior(len(images), size)
+    maps["random"] = random_maps(len(images), size, generator)
+    return OrderedDict((name, each.detach().float().cpu()) for name, each in maps.items()), found

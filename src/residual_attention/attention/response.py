@@ -1,0 +1,34 @@
+"""Mean absolute response of each stage's output: how naive learning lets features fade (paper, section 4.1)."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from ..models import ResidualAttentionNetwork
+
+
+@torch.no_grad()
+def stage_responses(model: ResidualAttentionNetwork, batches: Iterable[Tensor]) -> OrderedDict[str, float]:
+    """Mean of |output| over images, channels and positions, of each stage and of the final units.
+
+    Args:
+        model: in eval mode afterwards as before.
+        batches: preprocessed images (B, C, H, W).
+    """
+    names = [f"stage {i + 1}" for i in range(len(model.stages))] + ["final"]
+    totals, count = dict.fromkeys(names, 0.0), 0
+    training = model.training
+    model.eval()
+    try:
+        for images in batches:
+            maps = model.forward_intermediates(images, intermediates_only=True)[1:]
+            for name, features in zip(names, maps, strict=True):
+                totals[name] += features.abs().mean().item() * len(images)
+            count += len(images)
+    finally:
+        model.train(training)
+    if count == 0:
+        raise ValueError("no images to measure responses on")
+    return OrderedDict((name, total / count) for name, total in totals.items())

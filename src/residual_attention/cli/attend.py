@@ -1,0 +1,187 @@
+"""``ran attend MODEL IMAGE...``: the masks of images, or with ``--measure`` how good they are."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from .arguments import parse, print_error
+
+if TYPE_CHECKING:
+    from ..attention.attend import AttendOptions
+    from ..checkpoints import Classifier
+
+DESCRIPTION = """Where a model looks: its attention masks over images, one figure each, and a sheet for several.
+
+Masks are drawn on the original pixels, from low to high level. --measure takes a data set or a folder of class folders
+in place of images, and measures how well masks tell what the network uses and where objects are."""
+
+
+@dataclass(frozen=True)
+class AttendArguments:
+    model: tyro.conf.Positional[str]
+    """MODEL: a run folder, a .safetensors of ours, or the name of shipped weights."""
+    images: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Image files, folders or globs; with --measure or --response one data set or folder of class folders."""
+    out: Path = Path("attention")
+    """Folder for what is drawn and measured."""
+    reading: Literal["mean", "excited", "class"] = "mean"
+    """How a mask of many channels becomes one map: their mean; the channel most excited by the predicted class;
+    or where the mask speaks for that class."""
+    channel: int | None = None
+    """Draw this channel of each mask instead."""
+    before_after: bool = False
+    """Also draw feature map, mask and masked feature map (the paper's figure 1)."""
+    channels: tuple[int, ...] = ()
+    """Channels for --before-after; by default the most excited one of each module."""
+    save_arrays: bool = False
+    """Also write each image's masks as a NumPy .npz, module name to (C, h, w)."""
+    top_k: int = 5
+    """Classes listed for each image."""
+    measure: bool = False
+    """Measure deletion, insertion, and mask statistics on DATA; with --boxes localisation too."""
+    boxes: Path | None = None
+    """JSON file: image path below DATA to [x0, y0, x1, y1] in pixels of the image, or to a list of such boxes."""
+    limit: int = 500
+    """Images measured, evenly spaced over the split."""
+    split: Literal["test", "val", "train"] = "test"
+    """Split of DATA to measure on."""
+    data_dir: Path | None = None
+    """Where a named data set lies."""
+    response: bool = False
+    """Draw the mean absolute response of each stage's output on DATA."""
+    beside: str | None = None
+    """A second MODEL for --response, one of naive learning, say."""
+    device: str = "auto"
+    """auto | cpu | cuda | cuda:N | mps."""
+    seed: int = 0
+    """Seed of the random baseline and of the bootstrap."""
+    json: bool = False
+    """Print JSON."""
+    debug: bool = False
+    """Show tracebacks."""
+
+
+def _check(given: AttendArguments) -> None:
+    if not given.images:
+        raise ValueError("no image or data set given; see `ran attend --help`")
+    if given.measure and given.response:
+        raise ValueError("--measure and --response are two things; give one")
+    if (given.measure or given.response) and len(given.images) != 1:
+        raise ValueError("--measure and --response take one data set or folder")
+    if given.boxes and not given.measure:
+        raise ValueError("--boxes goes with --measure")
+    if given.beside and not given.response:
+        raise ValueError("--beside goes with --response")
+    if given.channels and not given.before_after:
+        raise ValueError("--channels goes with --before-after; --channel draws one channel of each mask")
+    if given.top_k < 1 or given.limit < 2:
+        raise ValueError("top-k must be at least 1 and limit at least 2")
+    if given.out.exists() and not given.out.is_dir():
+        raise ValueError(f"{given.out} is a file; --out names a folder")
+
+
+def _reading(given: AttendArguments) -> str | int:
+    return given.reading if given.channel is None else given.channel
+
+
+def _options(given: AttendArguments) -> "AttendOptions":
+    from ..attention.attend import AttendOptions
+
+    return AttendOptions(_reading(given), given.before_after, given.channels, given.save_arrays, given.top_k)
+
+
+def _draw(given: AttendArguments, model: "Classifier") -> int:
+    from ..attention.attend import Attended, attend, draw_sheets
+    from ..evaluation.predict import find_images
+
+    found: list[dict[str, Any]] = []
+    good: list[Path] = []
+    failed = False
+    for path, result in zip(
+        paths := find_images(given.images), attend(model, paths, given.out, _options(given)), strict=True
+    ):
+        if not isinstance(result, Attended):
+            print_error(str(result))
+            failed = True
+            continue
+        good.append(path)
+        found.append(result.to_dict())
+        if not given.json:
+            top = "  ".join(f"{name} {100 * share:.1f} %" for name, share in result.top)
+            print(f"{result.path}\t{top}\t{' '.join(result.files)}")
+    sheets = []
+    if len(good) > 1:
+        truth = [path.parent.name if path.parent.name in model.classes else None for path in good]
+        sheets = [str(s) for s in draw_sheets(model, good, given.out, reading=_reading(given), truth=truth)]
+    if given.json:
+        print(json.dumps({"images": found, "sheets": sheets}))
+    elif sheets:
+        print(f"all together\t{' '.join(sheets)}")
+    return 2 if failed else 0
+
+
+def _measure(given: AttendArguments, model: "Classifier") -> int:
+    from ..attention.measure import measure_model, print_measures, write_measures
+
+    result = measure_model(
+        model,
+        given.images[0],
+        data_dir=given.data_dir,
+        split=given.split,
+        limit=given.limit,
+        boxes=given.boxes,
+        seed=given.seed,
+    )
+    result["model"] = given.model
+    files = write_measures(result, given.out)
+    if given.json:
+        print(json.dumps(result))
+    else:
+        print_measures(result)
+        print(f"written     {' '.join(str(f) for f in files)}")
+    return 0
+
+
+def _respond(given: AttendArguments, model: "Classifier") -> int:
+    from ..attention.figures import draw_responses
+    from ..attention.measure import model_responses
+    from ..checkpoints import load
+    from ..machine import resolve_device
+
+    models = {given.model: model}
+    if given.beside:
+        models[given.beside] = load(given.beside, resolve_device(given.device))
+    responses = {}
+    for name, network in models.items():
+        learning = network.card["overrides"].get("learning", "residual")
+        values = model_responses(
+            network, given.images[0], data_dir=given.data_dir, split=given.split, limit=given.limit
+        )
+        responses[f"{name} ({learning} learning)"] = values
+    given.out.mkdir(parents=True, exist_ok=True)
+    out = given.out / "responses.png"
+    draw_responses(responses, out)
+    if given.json:
+        print(json.dumps({"responses": responses, "file": str(out)}))
+        return 0
+    for name, values in responses.items():
+        print(name + "\t" + "  ".join(f"{stage} {value:.4f}" for stage, value in values.items()))
+    print(f"drawn       {out}")
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    given = parse(AttendArguments, argv, prog="ran attend", description=DESCRIPTION)
+    _check(given)
+    from ..checkpoints import load
+    from ..machine import resolve_device
+
+    model = load(given.model, resolve_device(given.device))
+    if given.measure:
+        return _measure(given, model)
+    if given.response:
+        return _respond(given, model)
+    return _draw(given, model)

@@ -1,0 +1,42 @@
+"""``ran report RUN...``."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from .arguments import parse
+
+DESCRIPTION = """The HTML report of a run, written anew from the files in its folder; of several runs, one page that
+compares them. Pages are self-contained: they can be mailed, and open without a network."""
+
+
+@dataclass(frozen=True)
+class ReportArguments:
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """RUN...: run folders."""
+    out: Path | None = None
+    """File for the comparison of several runs; comparison.html by default."""
+    json: bool = False
+    """Print one JSON object."""
+    debug: bool = False
+    """Show tracebacks."""
+
+
+def main(argv: list[str]) -> int:
+    given = parse(ReportArguments, argv, prog="ran report", description=DESCRIPTION)
+    if not given.runs:
+        raise ValueError("no run given; see `ran report --help`")
+    if given.out is not None and len(given.runs) == 1:
+        raise ValueError("--out goes with several runs; one run's report lies in its folder")
+    if given.out is not None and given.out.is_dir():
+        raise ValueError(f"{given.out} is a folder; --out names a file")
+    from ..evaluation.report import rebuild_report, write_comparison
+
+    if len(given.runs) == 1:
+        page = rebuild_report(given.runs[0])
+    else:
+        page = write_comparison(given.runs, given.out or Path("comparison.html"))
+    print(json.dumps({"report": str(page)}) if given.json else page)
+    return 0

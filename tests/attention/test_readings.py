@@ -1,0 +1,99 @@
+"""Each reading means what it says, and taking one leaves the network as it was."""
+
+import pytest
+import torch
+
+from residual_attention import create_model
+from residual_attention.attention.readings import combined, excited_channels, look, read
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    network = create_model("attention56_cifar", modules=1, widths=(16, 32, 32))
+    with torch.no_grad():
+        for _ in range(20):
+            network(torch.randn(8, 3, 32, 32))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def test_response_is_mask_times_gradient(model, images):
+    found = look(model, images)
+    assert torch.equal(found.targets, model(images).argmax(1))
+    name, step = "stages.2.1", 1e-2
+
+    def logit(factor: float) -> torch.Tensor:
+        """The class's logit with the module's mask scaled."""
+        handle = model.get_submodule(name).mask.register_forward_hook(lambda _m, _i, out: out * factor)
+        with torch.no_grad():
+            values = model(images).gather(1, found.targets[:, None])[:, 0]
+        handle.remove()
+        return values
+
+    slope = (logit(1 + step) - logit(1 - step)) / (2 * step)  # d y / d factor = sum of M * dy/dM
+    assert torch.allclose(found.response[name].sum((1, 2, 3)), slope, atol=2e-3, rtol=2e-2)
+
+
+def test_excited_is_the_channel_that_makes_most_of_the_class(model, images):
+    found = look(model, images)
+    maps = read(found, "excited")
+    for name, response in found.response.items():
+        channels = excited_channels(response)
+        assert torch.equal(channels, response.sum((2, 3)).argmax(1))
+        for image, channel in enumerate(channels.tolist()):
+            assert torch.equal(maps[name][image], found.masks[name][image, channel])
+
+
+def test_mean_class_and_single_channels(model, images):
+    found = look(model, images)
+    for name, mask in found.masks.items():
+        assert torch.allclose(read(found, "mean")[name], mask.mean(1))
+        assert torch.equal(read(found, 5)[name], mask[:, 5])
+        assert torch.equal(read(found, "class")[name], found.response[name].sum(1).clamp(min=0))
+
+
+def test_targets_change_the_class_that_is_asked_about(model, images):
+    first = look(model, images, targets=torch.tensor([0, 0, 0]))
+    second = look(model, images, targets=torch.tensor([1, 1, 1]))
+    assert torch.equal(first.logits, second.logits)
+    assert not torch.allclose(first.response["stages.2.1"], second.response["stages.2.1"])
+
+
+def test_nothing_stays_behind(model, images):
+    model.train()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    try:
+        found = look(model, images, features=True)  # gradients reach masks of a frozen network too
+        assert model.training
+        assert all(parameter.grad is None for parameter in model.parameters())
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+        assert not any(t.requires_grad for part in (found.masks, found.before, found.response) for t in part.values())
+    finally:
+        model.eval().requires_grad_(True)
+
+
+def test_unknown_readings_and_missing_gradients_are_told(model, images):
+    found = look(model, images, gradients=False)
+    assert not found.response
+    with pytest.raises(ValueError, match="needs gradients"):
+        read(found, "class")
+    with pytest.raises(ValueError, match="mean, excited, class or a channel number"):
+        read(found, "meen")
+    with pytest.raises(ValueError, match="between 0 and 15"):
+        read(found, 16)
+
+
+def test_combination_weighs_modules_alike():
+    maps = {"a": torch.zeros(1, 4, 4), "b": torch.full((1, 2, 2), 1e-3), "c": torch.full((1, 2, 2), -1.0)}
+    maps["a"][0, 0, 0] = 1e3
+    total = combined(maps, 4)
+    assert total.sum() == pytest.approx(2.0)  # c is nowhere positive
+    assert total[0, 3, 3] == pytest.approx(1 / 16)
+    with pytest.raises(ValueError, match="no attention modules"):
+        combined({}, 4)

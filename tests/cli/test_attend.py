@@ -1,0 +1,171 @@
+"""``ran attend`` and ``ran report`` on a real small run."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from residual_attention.cli.main import main
+from residual_attention.evaluation.report import write_comparison
+
+
+def fails(capsys, *arguments: str) -> str:
+    assert main(list(arguments)) == 2
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return err.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """A wide digit-like picture, two of the same name, and what is no image."""
+    folder = tmp_path / "pictures"
+    (folder / "3").mkdir(parents=True)
+    stroke = np.zeros((40, 70), np.uint8)
+    stroke[8:32, 30:36] = 255
+    Image.fromarray(stroke).save(folder / "wide.png")
+    Image.fromarray(stroke).convert("RGB").save(folder / "3" / "wide.jpg")
+    (folder / "text.png").write_text("no image")
+    return folder
+
+
+def test_figures_arrays_and_a_sheet_for_each_image(finished, pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    code = main(
+        ["attend", str(finished), str(pictures), "--out", str(out), "--save-arrays", "--before-after", "--json"]
+    )
+    answer, err = capsys.readouterr()
+    assert code == 2  # text.png
+    assert "text.png" in err
+    found = json.loads(answer)
+    assert [Path(image["path"]).name for image in found["images"]] == ["wide.jpg", "wide.png"]
+    names = sorted(path.name for path in out.iterdir())
+    kinds = (".png", ".npz", "-before-after.png")
+    assert names == sorted([f"wide{number}{kind}" for number in ("", "-2") for kind in kinds] + ["sheet.png"])
+    arrays = np.load(out / "wide.npz")
+    assert arrays["stages.0.1"].ndim == 3
+    assert arrays["logits"].shape == (10,)
+    assert set(found["images"][0]["masks"]) == set(arrays) - {"logits"}
+    for path in out.glob("*.png"):
+        with Image.open(path) as image:
+            assert min(image.size) > 150
+
+
+@pytest.mark.parametrize("reading", [["--reading", "class"], ["--reading", "excited"], ["--channel", "3"]])
+def test_readings_draw(finished, pictures, tmp_path, reading, capsys):
+    assert main(["attend", str(finished), str(pictures / "wide.png"), "--out", str(tmp_path / "o"), *reading]) == 0
+    assert "wide.png" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["wide.png"]
+
+
+def test_measures_on_a_data_set(finished, tmp_path, capsys):
+    pytest.importorskip("captum")
+    out = tmp_path / "m"
+    assert main(["attend", str(finished), "digits", "--measure", "--limit", "6", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    result = json.loads((out / "measures.json").read_text())
+    assert result["images"] == 6
+    assert {"Grad-CAM", "centre prior", "random", "class, combined", "mean, stages.2.1"} <= set(result["methods"])
+    assert all(set(v) == {"deletion_auc", "insertion_auc"} for v in result["methods"].values())
+    assert "Grad-CAM" in printed
+    assert sorted(path.name for path in out.iterdir()) == ["measures.csv", "measures.json", "measures.png"]
+
+
+def test_measures_with_boxes(finished, pictures, tmp_path, capsys):
+    pytest.importorskip("captum")
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"3/wide.jpg": [[28, 6, 38, 34]]}))
+    arguments = [
+        "attend",
+        str(finished),
+        str(pictures),
+        "--measure",
+        "--boxes",
+        str(boxes),
+        "--out",
+        str(tmp_path / "m"),
+    ]
+    assert main([*arguments, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    for found in result["methods"].values():
+        assert 0 <= found["energy_in_box"]["mean"] <= 1
+        assert found["pointing_game"]["mean"] in (0, 1)
+    assert result["methods"]["centre prior"]["pointing_game"]["mean"] == 1
+
+
+def test_responses_of_two_networks(finished, tmp_path, capsys):
+    arguments = [
+        "attend",
+        str(finished),
+        "digits",
+        "--response",
+        "--limit",
+        "10",
+        "--out",
+        str(tmp_path / "r"),
+        "--json",
+    ]
+    assert main([*arguments, "--beside", str(finished / "checkpoints" / "last.safetensors")]) == 0
+    found = json.loads(capsys.readouterr().out)["responses"]
+    assert len(found) == 2
+    for values in found.values():
+        assert list(values) == ["stage 1", "stage 2", "stage 3", "final"]
+        assert all(value > 0 for value in values.values())
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "no image or data set given"),
+        (["nothing.png"], "no image at nothing.png"),
+        (["x.png", "--channels", "1"], "--channels goes with --before-after"),
+        (["a", "b", "--measure"], "take one data set"),
+        (["a", "--boxes", "b.json"], "--boxes goes with --measure"),
+        (["a", "--measure", "--response"], "give one"),
+        (["a", "--measure", "--boxes", "b.json"], "DATA is a folder"),
+        (["digits", "--measure", "--limit", "1"], "limit at least 2"),
+    ],
+)
+def test_wrong_calls_are_told_in_a_line(finished, capsys, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in fails(capsys, "attend", str(finished), *arguments)
+
+
+def test_a_channel_that_is_not_there(finished, pictures, tmp_path, capsys):
+    line = fails(capsys, "attend", str(finished), str(pictures / "wide.png"), "--channel", "99", "--out", str(tmp_path))
+    assert "channel must lie between 0 and 31" in line
+
+
+def test_report_is_written_anew_and_asks_for_nothing(finished, capsys):
+    page = finished / "report.html"
+    page.unlink()
+    assert main(["report", str(finished)]) == 0
+    text = page.read_text()
+    assert "Worst mistakes" in text
+    assert "Calibration" in text
+    assert "data:image/png;base64," in text
+    assert not re.search(r"(src|href)=.(?!data:)|url\(|@import", text)
+
+
+def test_several_runs_on_one_page(finished, tmp_path, capsys):
+    out = tmp_path / "pages" / "both.html"
+    assert main(["report", str(finished), str(finished), "--out", str(out)]) == 0
+    text = out.read_text()
+    assert "2 runs compared" in text
+    assert text.count("data:image/png;base64,") == 3
+    assert "Settings that differ" not in text
+    with pytest.raises(ValueError, match="no run folder"):
+        write_comparison([finished, tmp_path / "none"], out)
+
+
+@pytest.mark.parametrize("arguments, message", [([], "no run given"), (["none"], "no run folder at none")])
+def test_wrong_reports_are_told(capsys, arguments, message):
+    assert message in fails(capsys, "report", *arguments)
+
+
+def test_damaged_summaries_are_told(tmp_path, capsys):
+    (tmp_path / "summary.json").write_text("{")
+    assert "is damaged" in fails(capsys, "report", str(tmp_path))
