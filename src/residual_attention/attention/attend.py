@@ -50,14 +50,14 @@ class Attended:
         return {"path": self.path, "class": top[0]["class"], "top": top, "files": self.files, "masks": self.masks}
 
 
-def _displayed(image: Image.Image) -> Image.Image:
-    """The original at a size to draw: reduced when huge, enlarged by a whole factor when tiny."""
+def displayed(image: Image.Image, smallest: int = SMALLEST_SIDE) -> Image.Image:
+    """The original at a size to draw: reduced when huge, enlarged by a whole factor to ``smallest`` px when tiny."""
     longest = max(image.size)
     if longest > LONGEST_SIDE:
         factor = LONGEST_SIDE / longest
         size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
         return image.resize(size, Image.Resampling.LANCZOS)
-    times = -(-SMALLEST_SIDE // longest)
+    times = -(-smallest // longest)
     return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
@@ -115,7 +115,7 @@ def attend_one(model: Classifier, path: Path, name: str, out: Path, options: Att
     image = read_image(path, model.preprocess.in_chans)
     found, square = look_at(model, image, options)
     signed = signed_masks(model) and options.reading != "class"
-    shown = _displayed(image)
+    shown = displayed(image)
     top = _top(model, found.probabilities[0].cpu(), options.top_k)
     sizes = {module: (mask.shape[2], mask.shape[3]) for module, mask in found.masks.items()}
     drawn = Drawn(

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
+from torch import Tensor
 
 from ..attention.figures import draw_attention
+from ..attention.overlay import as_picture
 from ..attention.readings import look, read
 from ..checkpoints.format import read_checkpoint
 from ..checkpoints.load import model_weights
@@ -151,15 +154,29 @@ def _draw_examples(
         batch = next(iter(evaluation_batches(few, dataset.preprocess, batch_size=EXAMPLES, device=device)))
         found = look(model, batch.images, gradients=False)
         confidence, predicted = found.probabilities.cpu().max(dim=1)
+        pictures = dataset.preprocess.denormalize(batch.images.cpu())
+        truth = [dataset.classes[i] for i in batch.labels.tolist()]
+        if out == folder.attention:
+            _save_examples(folder.path / "examples", pictures, truth)
         draw_attention(
-            dataset.preprocess.denormalize(batch.images.cpu()),
-            [dataset.classes[i] for i in batch.labels.tolist()],
+            pictures,
+            truth,
             [dataset.classes[i] for i in predicted.tolist()],
             confidence.tolist(),
             read(found, "mean"),
             out,
             signed=writer.config.mask_activation == "channel",
         )
+
+
+def _save_examples(folder: Path, pictures: Tensor, truth: list[str]) -> None:
+    """The images of ``attention.png`` as files, for ``ran demo`` and ``ran attend`` to try: ``0-<class>.png``."""
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    for i, (picture, label) in enumerate(zip(as_picture(pictures), truth, strict=True)):
+        plain = "".join(c if c.isalnum() or c in " -_" else "_" for c in label)
+        Image.fromarray(picture).save(folder / f"{i}-{plain}.png")
 
 
 def _say_end(writer: "RunWriter", summary: dict[str, Any]) -> None:

@@ -1,0 +1,70 @@
+"""``ran demo MODEL``."""
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from .arguments import parse
+
+DESCRIPTION = """A web page on this machine: drop an image, see its classes and where the model looks.
+
+Nothing leaves the machine; only this machine can open the page unless --host says otherwise."""
+
+
+@dataclass(frozen=True)
+class DemoArguments:
+    model: tyro.conf.Positional[str]
+    """MODEL: a run folder, a .safetensors of ours, or the name of shipped weights."""
+    examples: Path | None = None
+    """Folder of example images; a run's own examples by default."""
+    host: str = "127.0.0.1"
+    """Address to serve on; 0.0.0.0 opens the page to the network."""
+    port: int | None = None
+    """Port; the first free one from 7860 by default."""
+    device: str = "auto"
+    """auto | cpu | cuda | cuda:N | mps."""
+    debug: bool = False
+    """Show tracebacks."""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def main(argv: list[str]) -> int:
+    given = parse(DemoArguments, argv, prog="ran demo", description=DESCRIPTION)
+    if given.port is not None and not 1 <= given.port <= 65535:
+        raise ValueError(f"port must lie between 1 and 65535, not {given.port}")
+    if given.examples is not None and not given.examples.is_dir():
+        raise ValueError(f"no folder of examples at {given.examples}")
+    from ..checkpoints import load
+    from ..machine import resolve_device
+
+    model = load(given.model, resolve_device(given.device))
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        from ..demo.page import launch
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        raise ValueError("ran demo needs Gradio: pip install 'residual-attention[demo]'") from None
+    from ..demo.session import example_images
+
+    if not _is_loopback(given.host):
+        print(f"note: anyone who reaches {given.host} can use this page; there is no password")
+    run = Path(given.model)
+    folders = [given.examples] if given.examples else [run / "examples"]
+    launch(
+        model,
+        run.resolve().name if run.exists() else given.model,
+        examples=example_images(folders),
+        host=given.host,
+        port=given.port,
+    )
+    return 0

@@ -1,0 +1,129 @@
+"""What the page shows of one image, computed without the web: classified once, drawn as often as a slider moves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from PIL import Image
+
+from ..attention.attend import AttendOptions, displayed, look_at, signed_masks
+from ..attention.geometry import on_original
+from ..attention.overlay import OPACITY, display_range, enlarged, heat
+from ..attention.readings import Look, excited_channels, read
+from ..checkpoints import Classifier
+from ..data.folders import EXTENSIONS
+from ..data.images import read_image
+from ..palette import SIGNED, UNSIGNED
+
+READINGS = {
+    "mean over channels": "mean",
+    "most excited channel": "excited",
+    "speaks for the class": "class",
+    "one channel": "channel",
+}
+TILE = 224  # px, the least side of the pictures before and after
+SHOWN = 400  # px, the least longer side of the image itself
+EXAMPLES = 12
+
+
+@dataclass(frozen=True)
+class Session:
+    """One image and the pass over it, masks and features on the CPU."""
+
+    picture: Image.Image
+    found: Look
+    top: dict[str, float]
+    model: Classifier
+
+    @property
+    def modules(self) -> list[str]:
+        return list(self.found.masks)
+
+
+def module_names(model: Classifier) -> list[str]:
+    """The attention modules from low to high level."""
+    from ..attention.masks import attention_modules
+
+    return list(attention_modules(model))
+
+
+def open_session(model: Classifier, path: Path, top_k: int = 5) -> Session:
+    """Classify one file. Raises ImageError, in one line, for what is no image or too large."""
+    image = read_image(path, model.preprocess.in_chans)
+    found, _ = look_at(model, image, AttendOptions(reading="class", before_after=True))
+    best = found.probabilities[0].cpu().topk(min(top_k, len(model.classes)))
+    top = {model.classes[i]: share for share, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)}
+    return Session(displayed(image, SHOWN).convert("RGB"), found, top, model)
+
+
+def _values(session: Session, module: str, reading: str, channel: int) -> torch.Tensor:
+    """(h, w) of a module; a channel number too high for the module is its last one."""
+    kind = READINGS.get(reading, "mean")
+    if kind == "channel":
+        mask = session.found.masks[module][0]
+        return mask[min(max(channel, 0), len(mask) - 1)].cpu()
+    return read(session.found, kind)[module][0].cpu()
+
+
+def overlay(
+    session: Session, module: int, reading: str, channel: int = 0, opacity: float = OPACITY
+) -> tuple[Image.Image, str]:
+    """The image with the map of the ``module``-th attention module over it, and a line that says what it is."""
+    name = session.modules[min(max(module, 0), len(session.modules) - 1)]
+    values = _values(session, name, reading, channel)
+    signed = signed_masks(session.model) and READINGS.get(reading) != "class"
+    low, high = display_range(values, signed)
+    on_picture = on_original(values, session.model.preprocess, *session.picture.size)
+    drawn = heat(np.asarray(session.picture), on_picture, signed=signed, opacity=min(max(opacity, 0.0), 1.0))
+    mask = session.found.masks[name]
+    line = f"{name}: {mask.shape[1]} channels of {mask.shape[2]}×{mask.shape[3]}; colours from {low:.3g} to {high:.3g}"
+    return Image.fromarray(drawn), line
+
+
+def _coloured(values: torch.Tensor, low: float, high: float, colours: str) -> Image.Image:
+    share = ((values - low) / max(high - low, 1e-6)).clamp(0, 1).numpy()
+    picture = np.rint(255 * colormaps[colours](share)[..., :3]).astype(np.uint8)
+    return Image.fromarray(enlarged(picture, TILE))
+
+
+def before_and_after(session: Session, module: int, reading: str, channel: int = 0) -> tuple[list[Image.Image], str]:
+    """Feature map before the mask, the mask, feature map after it, and a line that tells them.
+
+    Of the channel chosen, or the most excited one.
+    """
+    name = session.modules[min(max(module, 0), len(session.modules) - 1)]
+    found = session.found
+    if READINGS.get(reading) == "channel":
+        chosen = min(max(channel, 0), found.masks[name].shape[1] - 1)
+    else:
+        chosen = int(excited_channels(found.response[name])[0])
+    before, mask, after = (part[name][0, chosen].cpu() for part in (found.before, found.masks, found.after))
+    limit = max(float(before.abs().max()), float(after.abs().max()), 1e-6)
+    signed = signed_masks(session.model)
+    low, high = display_range(mask, signed)
+    pictures = [
+        _coloured(before, -limit, limit, SIGNED),
+        _coloured(mask, low, high, SIGNED if signed else UNSIGNED),
+        _coloured(after, -limit, limit, SIGNED),
+    ]
+    line = (
+        f"Channel {chosen} of {name}: features before the mask (T, purple {-limit:.2g} to orange {limit:.2g}), "
+        f"the mask (M, {low:.2f} to {high:.2f}), features after it (H, same colours as T)"
+    )
+    return pictures, line
+
+
+def example_images(folders: Sequence[Path]) -> list[Path]:
+    """Up to `EXAMPLES` images of the first folder that holds any, by name."""
+    for folder in folders:
+        if folder.is_dir():
+            found = sorted(
+                p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")
+            )
+            if found:
+                step = max(1, len(found) // EXAMPLES)
+                return found[::step][:EXAMPLES]
+    return []

@@ -1,0 +1,152 @@
+"""The demo and the report as a person sees them: a real headless Chromium, where there is one."""
+
+import json
+import os
+import shutil
+import struct
+import urllib.error
+import urllib.request
+import zlib
+from pathlib import Path
+
+import pytest
+
+from residual_attention.checkpoints import load
+from residual_attention.demo.session import example_images
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+gradio = pytest.importorskip("gradio", reason="gradio is not installed")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path; `apt-get install chromium` gives one"),
+    pytest.mark.filterwarnings("ignore"),  # Gradio's and its servers' own
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def demo(finished):
+    """A served demo: its address and the run's examples."""
+    from residual_attention.demo.page import launch
+
+    examples = example_images([finished / "examples"])
+    address = launch(load(finished), "digits", examples=examples, block=False)
+    yield address, examples
+    gradio.close_all()
+
+
+@pytest.fixture
+def page(browser, demo):
+    opened = browser.new_page(viewport={"width": 1200, "height": 1000})
+    requests: list[str] = []
+    opened.on("request", lambda request: requests.append(request.url))
+    opened.goto(demo[0])
+    opened.wait_for_selector("#upload input[type=file]", state="attached", timeout=60_000)
+    yield opened
+    assert all(url.startswith((demo[0], "data:", "blob:")) for url in requests), "a request left the machine"
+    opened.close()
+
+
+def shown(page) -> str:
+    """Address of the overlay's picture; it changes with the picture."""
+    page.wait_for_selector("#overlay img", timeout=60_000)
+    return page.get_attribute("#overlay img", "src")
+
+
+def changed(page, before: str) -> str:
+    page.wait_for_function(
+        "before => { const i = document.querySelector('#overlay img'); return i && i.src !== before }",
+        arg=before,
+        timeout=30_000,
+    )
+    return shown(page)
+
+
+def upload(page, path: Path) -> None:
+    page.set_input_files("#upload input[type=file]", str(path))
+
+
+def test_an_uploaded_image_is_classified_and_the_slider_changes_the_overlay(page, demo):
+    upload(page, demo[1][0])
+    first = shown(page)
+    assert "%" in page.inner_text("#classes")
+    assert "stages.2.1" in page.inner_text("#line")
+    page.fill("#module input[type=number]", "0")
+    page.press("#module input[type=number]", "Enter")
+    second = changed(page, first)
+    page.wait_for_function("document.querySelector('#line').innerText.includes('stages.0.1')")
+    page.get_by_label("speaks for the class").click()
+    changed(page, second)
+    assert page.locator("#triple img").count() == 3
+
+
+def test_an_example_is_one_click(page):
+    page.locator("#examples img").nth(2).click()
+    shown(page)
+    assert "%" in page.inner_text("#classes")
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A valid black grayscale PNG without ever holding it decoded."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer = zlib.compressobj()
+    row = bytes(width + 1)
+    body = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    "name, content, sentence",
+    [
+        ("notes.txt", b"not an image at all", "not an image"),
+        ("huge.png", png_of(10_000, 10_000), "above the limit of 64,000,000 pixels"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_a_sentence(page, tmp_path, name, content, sentence):
+    (tmp_path / name).write_bytes(content)
+    upload(page, tmp_path / name)
+    page.get_by_text(sentence).first.wait_for(timeout=30_000)
+    assert str(tmp_path) not in page.content()
+    assert page.locator("#overlay img").count() == 0
+
+
+@pytest.mark.parametrize("path", ["http://127.0.0.1:9/a.png", "/etc/passwd"])
+def test_addresses_and_paths_are_refused(demo, path):
+    """A page that was tampered with: a file that was never uploaded."""
+    body = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}]}
+    call = urllib.request.Request(
+        demo[0] + "gradio_api/call/classify", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(call, timeout=30) as answer:
+            event = json.load(answer)["event_id"]
+        with urllib.request.urlopen(demo[0] + f"gradio_api/call/classify/{event}", timeout=30) as answer:
+            events = answer.read().decode()
+    except urllib.error.HTTPError as error:
+        events = f"event: error {error.code}"
+    assert "event: error" in events
+    assert "event: complete" not in events
+    assert "root:" not in events
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_report_fits_and_asks_for_nothing(browser, finished, width):
+    opened = browser.new_page(viewport={"width": width, "height": 900})
+    requests: list[str] = []
+    opened.on("request", lambda request: requests.append(request.url))
+    opened.goto((finished / "report.html").as_uri())
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+    opened.close()

@@ -1,0 +1,71 @@
+"""The demo's answers without a browser."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from residual_attention.checkpoints import load
+from residual_attention.cli.main import main
+from residual_attention.data.images import ImageError
+from residual_attention.demo.session import READINGS, before_and_after, example_images, open_session, overlay
+
+
+@pytest.fixture(scope="module")
+def session(finished):
+    return open_session(load(finished), example_images([finished / "examples"])[0])
+
+
+def test_an_image_is_classified_and_seen_through_every_reading(session):
+    assert sum(session.top.values()) <= 1.0 + 1e-6
+    assert next(iter(session.top.values())) == max(session.top.values())
+    drawn = {}
+    for module in range(len(session.modules)):
+        for reading in READINGS:
+            picture, line = overlay(session, module, reading, channel=2)
+            assert picture.size == session.picture.size
+            assert session.modules[module] in line
+            drawn[module, reading] = picture.tobytes()
+    assert len(set(drawn.values())) == len(drawn)
+
+
+def test_opacity_and_numbers_out_of_range_are_bounded(session):
+    clear, _ = overlay(session, 0, "mean over channels", opacity=-3)
+    assert np.abs(np.diff(np.asarray(clear).astype(int), axis=2)).max() <= 1  # the gray image alone
+    last, _ = overlay(session, 99, "one channel", channel=10**9)
+    assert last.size == session.picture.size
+
+
+def test_before_and_after_are_the_chosen_channel(session):
+    pictures, line = before_and_after(session, 0, "one channel", 7)
+    assert len(pictures) == 3
+    assert "Channel 7" in line
+    name = session.modules[0]
+    excited = int(session.found.response[name][0].sum((1, 2)).argmax())
+    assert f"Channel {excited} " in before_and_after(session, 0, "mean over channels")[1]
+
+
+def test_what_is_no_image_is_refused(session, tmp_path):
+    (tmp_path / "a.png").write_text("text")
+    with pytest.raises(ImageError, match="not an image"):
+        open_session(session.model, tmp_path / "a.png")
+
+
+def test_examples_are_the_first_folder_with_images(finished, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert example_images([tmp_path / "none", tmp_path / "empty"]) == []
+    found = example_images([tmp_path / "empty", finished / "examples"])
+    assert len(found) == 8
+    assert torch.is_tensor(load(finished).preprocess(Image.open(found[0])))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--port", "70000"], "port must lie between"),
+        (["--examples", "none"], "no folder of examples"),
+    ],
+)
+def test_wrong_calls_are_told_in_a_line(finished, capsys, arguments, message):
+    assert main(["demo", str(finished), *arguments]) == 2
+    assert message in capsys.readouterr().err
