@@ -23,17 +23,20 @@ def blocks(language: str) -> list[str]:
 
 
 def test_tables_are_current():
-    spec = importlib.util.spec_from_file_location("update_readme", ROOT / "tools" / "update_readme.py")
+    spec = importlib.util.spec_from_file_location("update_docs", ROOT / "tools" / "update_docs.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.updated(README) == README, "run `python tools/update_readme.py`"
+    for page in module.PAGES:
+        text = (ROOT / page).read_text()
+        assert module.updated(page, text) == text, "run `python tools/update_docs.py`"
 
 
 def test_pictures_and_links_exist():
-    for target in re.findall(r"\]\((?!http|#)([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
     for target in re.findall(r"\]\(#([^)]+)\)", README):
         assert f"## {target}" in README.lower()
 

@@ -12,6 +12,8 @@ from PIL import Image
 
 from ..checkpoints import Classifier
 from ..data.images import ImageError, read_image
+from ..data.load_split import load_split
+from ..data.loading import evaluation_batches
 from .figures import Drawn, draw_attention, draw_channels, draw_image
 from .geometry import on_original
 from .readings import Look, check_channel, excited_channels, look, read
@@ -26,7 +28,7 @@ class AttendOptions:
     """How masks are read and what is written.
 
     ``reading``: mean, excited, class, or a channel number. ``channels``: what the before/after figure draws;
-    the most excited one of each module when empty.
+    the most excited one of each module when empty. ``form``: of the pictures, png, jpg or webp.
     """
 
     reading: str | int = "mean"
@@ -34,6 +36,7 @@ class AttendOptions:
     channels: tuple[int, ...] = ()
     save_arrays: bool = False
     top_k: int = 5
+    form: str = "png"
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,10 @@ def attend_one(model: Classifier, path: Path, name: str, out: Path, options: Att
     drawn = Drawn(
         path.name, np.asarray(shown.convert("RGB")), top, maps_on(model, shown, found, options.reading), sizes
     )
-    files = [out / f"{name}.png"]
+    files = [out / f"{name}.{options.form}"]
     draw_image(drawn, files[0], reading=options.reading, signed=signed)
     if options.before_after:
-        files.append(out / f"{name}-before-after.png")
+        files.append(out / f"{name}-before-after.{options.form}")
         picture = model.preprocess.denormalize(square.cpu())[0].permute(1, 2, 0).numpy()
         picture = picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture
         draw_channels(picture, found, _chosen_channels(found, options), files[-1], signed=signed_masks(model))
@@ -154,6 +157,30 @@ def attend(
             yield error
 
 
+def _draw_sheet(
+    model: Classifier, squares: torch.Tensor, truth: Sequence[str | None], out: Path, reading: str | int
+) -> Path:
+    """One sheet of preprocessed images (N, C, S, S)."""
+    device = next(model.parameters()).device
+    found = look(model, squares.to(device), gradients=reading in ("excited", "class"))
+    best = found.probabilities.cpu().max(dim=1)
+    draw_attention(
+        model.preprocess.denormalize(squares.cpu()),
+        truth,
+        [model.classes[i] for i in best.indices.tolist()],
+        best.values.tolist(),
+        read(found, reading),
+        out,
+        reading=reading,
+        signed=signed_masks(model) and reading != "class",
+    )
+    return out
+
+
+def _sheet_name(count: int, number: int, form: str) -> str:
+    return f"sheet.{form}" if count <= SHEET_IMAGES else f"sheet-{number}.{form}"
+
+
 def draw_sheets(
     model: Classifier,
     paths: Sequence[Path],
@@ -161,25 +188,40 @@ def draw_sheets(
     *,
     reading: str | int = "mean",
     truth: Sequence[str | None] | None = None,
+    form: str = "png",
 ) -> list[Path]:
     """Contact sheets of `SHEET_IMAGES` images each, drawn on the squares that the network read."""
-    device = next(model.parameters()).device
     truth = truth or [None] * len(paths)
     sheets: list[Path] = []
     for first in range(0, len(paths), SHEET_IMAGES):
         part = paths[first : first + SHEET_IMAGES]
         squares = torch.stack([model.preprocess(read_image(path, model.preprocess.in_chans)) for path in part])
-        found = look(model, squares.to(device), gradients=reading in ("excited", "class"))
-        best = found.probabilities.cpu().max(dim=1)
-        sheets.append(out / ("sheet.png" if len(paths) <= SHEET_IMAGES else f"sheet-{len(sheets) + 1}.png"))
-        draw_attention(
-            model.preprocess.denormalize(squares),
-            truth[first : first + SHEET_IMAGES],
-            [model.classes[i] for i in best.indices.tolist()],
-            best.values.tolist(),
-            read(found, reading),
-            sheets[-1],
-            reading=reading,
-            signed=signed_masks(model) and reading != "class",
-        )
+        name = _sheet_name(len(paths), len(sheets) + 1, form)
+        sheets.append(_draw_sheet(model, squares, truth[first : first + SHEET_IMAGES], out / name, reading))
+    return sheets
+
+
+def draw_split(
+    model: Classifier,
+    data: str,
+    out: Path,
+    *,
+    reading: str | int = "mean",
+    data_dir: Path | None = None,
+    split: str = "test",
+    limit: int = SHEET_IMAGES,
+    form: str = "png",
+) -> list[Path]:
+    """Sheets of ``limit`` images evenly spaced over a data set's split. Raises ValueError for no such data."""
+    samples, _ = load_split(data, model.preprocess, model.classes, split=split, data_dir=data_dir)
+    index = torch.linspace(0, len(samples) - 1, min(limit, len(samples))).round().long()
+    out.mkdir(parents=True, exist_ok=True)
+    sheets: list[Path] = []
+    batches = evaluation_batches(
+        samples.subset(index), model.preprocess, batch_size=SHEET_IMAGES, device=torch.device("cpu")
+    )
+    for batch in batches:
+        truth = [model.classes[i] for i in batch.labels.tolist()]
+        name = _sheet_name(len(index), len(sheets) + 1, form)
+        sheets.append(_draw_sheet(model, batch.images, truth, out / name, reading))
     return sheets

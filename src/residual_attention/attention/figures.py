@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ..palette import BLUE, GRAY, ORANGE, UNSIGNED, new_figure, shortened
+from ..palette import BLUE, GRAY, ORANGE, UNSIGNED, new_figure, save_photographs, shortened
 from .overlay import as_picture, display_range, enlarged, heat, mask_overlay
 from .readings import Look
 
@@ -86,7 +86,7 @@ def draw_attention(
                 heading = f"{name}, {values.shape[0]}×{values.shape[1]}\n" if row == 0 else ""
                 _mark(place, heading + _range(values, signed))
     figure.suptitle(f"Attention masks, {meaning(reading)} ({SCALES[signed]}; each over its own range)", fontsize=9)
-    figure.savefig(out)
+    save_photographs(figure, out)
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,16 @@ DESCRIPTION = """Where a model looks: its attention masks over images, one figur
 Masks are drawn on the original pixels, from low to high level. --measure takes a data set or a folder of class folders
 in place of images, and measures how well masks tell what the network uses and where objects are."""
 
+MEASURED, DRAWN = 500, 20  # images of a data set, unless --limit says otherwise
+
 
 @dataclass(frozen=True)
 class AttendArguments:
     model: tyro.conf.Positional[str]
     """MODEL: a run folder, a .safetensors of ours, or the name of shipped weights."""
     images: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Image files, folders or globs; with --measure or --response one data set or folder of class folders."""
+    """Image files, folders or globs, or the name of a data set; with --measure or --response one data set or folder
+    of class folders."""
     out: Path = Path("attention")
     """Folder for what is drawn and measured."""
     reading: Literal["mean", "excited", "class"] = "mean"
@@ -38,14 +41,16 @@ class AttendArguments:
     """Channels for --before-after; by default the most excited one of each module."""
     save_arrays: bool = False
     """Also write each image's masks as a NumPy .npz, module name to (C, h, w)."""
+    format: Literal["png", "jpg", "webp"] = "png"
+    """Of the pictures."""
     top_k: int = 5
     """Classes listed for each image."""
     measure: bool = False
     """Measure deletion, insertion, and mask statistics on DATA; with --boxes localisation too."""
     boxes: Path | None = None
     """JSON file: image path below DATA to [x0, y0, x1, y1] in pixels of the image, or to a list of such boxes."""
-    limit: int = 500
-    """Images measured, evenly spaced over the split."""
+    limit: int | None = None
+    """Images of a data set, evenly spaced over the split: 500 measured, 20 drawn."""
     split: Literal["test", "val", "train"] = "test"
     """Split of DATA to measure on."""
     data_dir: Path | None = None
@@ -77,7 +82,7 @@ def _check(given: AttendArguments) -> None:
         raise ValueError("--beside goes with --response")
     if given.channels and not given.before_after:
         raise ValueError("--channels goes with --before-after; --channel draws one channel of each mask")
-    if given.top_k < 1 or given.limit < 2:
+    if given.top_k < 1 or (given.limit is not None and given.limit < 2):
         raise ValueError("top-k must be at least 1 and limit at least 2")
     if given.out.exists() and not given.out.is_dir():
         raise ValueError(f"{given.out} is a file; --out names a folder")
@@ -90,7 +95,29 @@ def _reading(given: AttendArguments) -> str | int:
 def _options(given: AttendArguments) -> "AttendOptions":
     from ..attention.attend import AttendOptions
 
-    return AttendOptions(_reading(given), given.before_after, given.channels, given.save_arrays, given.top_k)
+    return AttendOptions(
+        _reading(given), given.before_after, given.channels, given.save_arrays, given.top_k, given.format
+    )
+
+
+def _draw_data_set(given: AttendArguments, model: "Classifier") -> int:
+    from ..attention.attend import draw_split
+
+    if given.before_after or given.save_arrays:
+        raise ValueError("--before-after and --save-arrays are for image files, not for a data set")
+    sheets = draw_split(
+        model,
+        given.images[0],
+        given.out,
+        reading=_reading(given),
+        data_dir=given.data_dir,
+        split=given.split,
+        limit=given.limit or DRAWN,
+        form=given.format,
+    )
+    files = [str(sheet) for sheet in sheets]
+    print(json.dumps({"images": [], "sheets": files}) if given.json else "all together\t" + " ".join(files))
+    return 0
 
 
 def _draw(given: AttendArguments, model: "Classifier") -> int:
@@ -115,7 +142,9 @@ def _draw(given: AttendArguments, model: "Classifier") -> int:
     sheets = []
     if len(good) > 1:
         truth = [path.parent.name if path.parent.name in model.classes else None for path in good]
-        sheets = [str(s) for s in draw_sheets(model, good, given.out, reading=_reading(given), truth=truth)]
+        sheets = [
+            str(s) for s in draw_sheets(model, good, given.out, reading=_reading(given), truth=truth, form=given.format)
+        ]
     if given.json:
         print(json.dumps({"images": found, "sheets": sheets}))
     elif sheets:
@@ -131,7 +160,7 @@ def _measure(given: AttendArguments, model: "Classifier") -> int:
         given.images[0],
         data_dir=given.data_dir,
         split=given.split,
-        limit=given.limit,
+        limit=given.limit or MEASURED,
         boxes=given.boxes,
         seed=given.seed,
     )
@@ -177,6 +206,7 @@ def main(argv: list[str]) -> int:
     given = parse(AttendArguments, argv, prog="ran attend", description=DESCRIPTION)
     _check(given)
     from ..checkpoints import load
+    from ..data.sources import SOURCES
     from ..machine import resolve_device
 
     model = load(given.model, resolve_device(given.device))
@@ -184,4 +214,6 @@ def main(argv: list[str]) -> int:
         return _measure(given, model)
     if given.response:
         return _respond(given, model)
+    if len(given.images) == 1 and given.images[0] in SOURCES and not Path(given.images[0]).exists():
+        return _draw_data_set(given, model)
     return _draw(given, model)

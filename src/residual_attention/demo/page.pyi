@@ -16,7 +16,6 @@ FORGET_AFTER_S = 1800  # a session's masks, and uploaded files
 SYSTEM_FONTS = ("system-ui", "sans-serif")  # Gradio's own come from another host
 CSS = ".gradio-container { max-width: 1100px !important; margin: auto; }"
 
-
 class UploadedImage(gr.File):
     """A file that came with the request: an address, or a path of this machine, is refused."""
 
@@ -26,8 +25,11 @@ class UploadedImage(gr.File):
         if "://" in str(url_or_file_path):
             raise gr.Error("Only uploaded files are taken, no addresses.")
         return await super().async_move_resource_to_block_cache(url_or_file_path)
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component

@@ -143,16 +143,16 @@ def _draw_examples(
     folder = writer.folder
     mistakes, successes = worst_mistakes(shown, EXAMPLES), clear_successes(shown, EXAMPLES)
     device = next(model.parameters()).device
-    for out, few in (
-        (folder.attention, _first(split, EXAMPLES)),
-        (folder.path / "mistakes.png", split.subset(mistakes)),
-        (folder.path / "successes.png", split.subset(successes)),
+    for out, few, reading in (
+        (folder.attention, _first(split, EXAMPLES), "mean"),
+        (folder.path / "mistakes.png", split.subset(mistakes), "class"),
+        (folder.path / "successes.png", split.subset(successes), "class"),
     ):
         if len(few) == 0:  # a network without mistakes on this split
             out.unlink(missing_ok=True)
             continue
         batch = next(iter(evaluation_batches(few, dataset.preprocess, batch_size=EXAMPLES, device=device)))
-        found = look(model, batch.images, gradients=False)
+        found = look(model, batch.images, gradients=reading == "class")
         confidence, predicted = found.probabilities.cpu().max(dim=1)
         pictures = dataset.preprocess.denormalize(batch.images.cpu())
         truth = [dataset.classes[i] for i in batch.labels.tolist()]
@@ -163,9 +163,10 @@ def _draw_examples(
             truth,
             [dataset.classes[i] for i in predicted.tolist()],
             confidence.tolist(),
-            read(found, "mean"),
+            read(found, reading),
             out,
-            signed=writer.config.mask_activation == "channel",
+            reading=reading,
+            signed=writer.config.mask_activation == "channel" and reading == "mean",
         )
 
 

@@ -1,8 +1,9 @@
-"""Write the README's tables from the ledger and from ``results/``; ``--check`` only tells whether they are current."""
+"""Write the tables of the README and the docs from the ledger and ``results/``; ``--check`` only tells if current."""
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,24 +78,87 @@ def _speed(result: dict[str, Any] | None) -> str | None:
     )
 
 
-def updated(text: str) -> str:
-    for name, content in (("ledger", ledger()), ("measured", measured())):
+MEASURES = {
+    "deletion_auc": "deletion ↓",
+    "insertion_auc": "insertion ↑",
+    "pointing_game": "pointing game ↑",
+    "energy_in_box": "energy in box ↑",
+}
+
+
+def _interval(value: dict[str, float]) -> str:
+    return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def _measures(name: str) -> str:
+    """One row a method; what was not run says so."""
+    result = _read(name)
+    if result is None:
+        return f"`{name}`: not run."
+    first = next(iter(result["methods"].values()))
+    shown = [measure for measure in MEASURES if measure in first]
+    rows = [[method, *(_interval(found[measure]) for measure in shown)] for method, found in result["methods"].items()]
+    note = (
+        f"{result['images']} images, {result['accuracy_pct']:.1f} % of them classified right, seed {result['seed']}; "
+        f"{_machine(result)}.\n`{result['command']}`"
+    )
+    return _table(["map", *(MEASURES[measure] for measure in shown)], rows) + "\n\n" + note
+
+
+def _mask_statistics(name: str) -> str:
+    result = _read(name)
+    if result is None:
+        return f"`{name}`: not run."
+    keys = list(next(iter(result["masks"].values())))
+    rows = [[f"`{module}`", *(f"{found[key]:.3f}" for key in keys)] for module, found in result["masks"].items()]
+    return _table(["module", *(key.replace("_", " ") for key in keys)], rows)
+
+
+def _cost() -> str:
+    result = _read("benchmark_masks")
+    if result is None:
+        return "Cost of recording the masks: not run."
+    ratio, noise = result["ratio_to_predict"]["with_masks"], result["ratio_to_predict"]["predict_again"]
+    return (
+        f"Recording the masks of one image at {result['image_size_px']} px takes {ratio:.3f} times a prediction "
+        f"(`{result['network']}`, median of {result['rounds']} interleaved pairs; a second plain prediction "
+        f"{noise:.3f}); the readings *class* and *excited* need a backward pass, "
+        f"{result['ratio_to_predict']['with_class_gradients']:.2f} times. `{result['command']}`; {_machine(result)}."
+    )
+
+
+PAGES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"ledger": ledger, "measured": measured},
+    "docs/masks.md": {
+        "measures on CIFAR-10": lambda: _measures("measures_cifar10"),
+        "measures on cells": lambda: _measures("measures_cells"),
+        "statistics": lambda: _mask_statistics("measures_cifar10"),
+        "cost": _cost,
+    },
+}
+
+
+def updated(page: str, text: str) -> str:
+    """The page's text with what stands between its markers written anew."""
+    for name, content in PAGES[page].items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         before, rest = text.split(start)
-        text = f"{before}{start}\n{content}\n{end}{rest.split(end)[1]}"
+        text = f"{before}{start}\n{content()}\n{end}{rest.split(end)[1]}"
     return text
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="exit with 1 when the README is out of date")
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    current = updated(text)
-    if parser.parse_args().check:
-        return int(current != text)
-    readme.write_text(current)
-    return 0
+    parser.add_argument("--check", action="store_true", help="exit with 1 when a page is out of date")
+    check, stale = parser.parse_args().check, 0
+    for page in PAGES:
+        path = ROOT / page
+        text = path.read_text()
+        current = updated(page, text)
+        stale += current != text
+        if not check:
+            path.write_text(current)
+    return int(check and stale > 0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,30 @@
+"""Put a run's summary on record under ``results/``, with the command that made it and without this machine's paths.
+
+python tools/record_result.py runs/THE_RUN cifar10_quick --command "ran train cifar10 ..." --note "..."
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a finished run, or the JSON of a measurement")
+    parser.add_argument("name", help="results/NAME.json")
+    parser.add_argument("--command", required=True)
+    parser.add_argument("--note", action="append", default=[])
+    given = parser.parse_args()
+    source = given.run / "summary.json" if given.run.is_dir() else given.run
+    summary = json.loads(source.read_text())
+    summary.pop("run", None)
+    record = {"command": given.command, "notes": given.note, **summary}
+    out = RESULTS / f"{given.name}.json"
+    out.write_text(json.dumps(record, indent=1) + "\n")
+    print(out)
+
+
+if __name__ == "__main__":
+    main()
