@@ -5,15 +5,17 @@ python benchmarks/masks.py [--out results/benchmark_masks.json]
 
 import argparse
 import json
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from residual_attention import attention_masks, create_model
-from residual_attention.attention.readings import look, read
+from residual_attention import create_model, record_masks
+from residual_attention.attention.readings import look
 from residual_attention.machine import hardware, versions
 
 ROUNDS = 30
@@ -39,11 +41,22 @@ def main() -> None:
     def predict() -> object:
         return model(image).softmax(1)
 
+    @torch.inference_mode()
+    def with_masks() -> object:
+        with record_masks(model) as found:
+            return model(image).softmax(1), dict(found.masks)
+
+    @torch.inference_mode()
+    def with_reduced_masks() -> object:
+        with record_masks(model) as found:
+            probabilities = model(image).softmax(1)
+        return probabilities, {name: mask.mean(dim=1) for name, mask in found.masks.items()}
+
     ways = {
         "predict": predict,
         "predict_again": predict,  # how far two equal calls differ: the noise
-        "with_masks": lambda: attention_masks(model, image),
-        "with_masks_reduced": lambda: read(look(model, image, gradients=False), "mean"),
+        "with_masks": with_masks,
+        "with_masks_reduced": with_reduced_masks,
         "with_class_gradients": lambda: look(model, image),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
@@ -54,10 +67,11 @@ def main() -> None:
         for name, call in ways.items():
             times[name].append(timed(call))
     result = {
-        "command": "python benchmarks/masks.py",
+        "command": shlex.join(["python", *sys.argv]),
         "network": given.network,
         "image_size_px": given.size,
         "batch": 1,
+        "seed": 0,
         "rounds": ROUNDS,
         "median_ms": {name: round(1e3 * statistics.median(values), 2) for name, values in times.items()},
         "ratio_to_predict": {

@@ -9,7 +9,9 @@ measured in the same rounds, as the time between steps. The ratio is taken round
 
 import argparse
 import json
+import shlex
 import statistics
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +103,8 @@ def main() -> None:
         "ratio_min_max": [round(min(ratios), 2), round(max(ratios), 2)],
         "loading_and_augmentation_share_pct": round(100 * statistics.median(shares), 2),
         "rounds": arguments.rounds,
-        "command": "python benchmarks/training.py",
+        "seed": 0,
+        "command": shlex.join(["python", *sys.argv]),
         "hardware": hardware(default.device),
         "versions": versions(),
         "date": time.strftime("%Y-%m-%d"),

@@ -93,7 +93,7 @@ def crops(
                 inside = window and boxes_in(window, label, objects[name], rank)
                 if window and inside:
                     made += 1
-                    yield label, f"{name}-{made:04d}.png", image.convert("RGB").crop(tuple(map(int, window))), inside
+                    yield label, f"{name}-{made:04d}.png", image.convert("RGB").crop(window), inside
 
 
 def main() -> None:

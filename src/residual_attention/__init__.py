@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .attention.masks import attention_masks
+    from .attention.masks import attention_masks, record_masks
     from .checkpoints.load import load
     from .models.variants import create_model, list_models
 
@@ -18,9 +18,10 @@ _HOMES = {
     "create_model": "models.variants",
     "list_models": "models.variants",
     "load": "checkpoints.load",
+    "record_masks": "attention.masks",
 }
 
-__all__ = ["__version__", "attention_masks", "create_model", "list_models", "load"]
+__all__ = ["__version__", "attention_masks", "create_model", "list_models", "load", "record_masks"]
 
 
 def __getattr__(name: str) -> Any:

@@ -97,3 +97,9 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def device_of(model: torch.nn.Module) -> torch.device:
+    """Where a network's weights lie; the CPU for one without, such as an exported network."""
+    first = next(model.parameters(), None)
+    return torch.device("cpu") if first is None else first.device

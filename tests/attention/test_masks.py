@@ -49,6 +49,15 @@ def test_recording_changes_no_output_and_leaves_no_hook_after_an_exception(model
     assert hooks(model) == 0
 
 
+def test_modules_that_were_frozen_stay_frozen(model):
+    frozen = model.stages[0][0].preact
+    frozen.eval()
+    attention_masks(model, torch.randn(1, 3, 32, 32))
+    assert model.training
+    assert model.stages[1].training
+    assert not any(module.training for module in frozen.modules())
+
+
 def test_features_before_and_after_obey_the_equation(model):
     model.eval()
     with torch.no_grad(), record_masks(model, features=True) as recording:

@@ -68,7 +68,10 @@ def test_statistics_of_even_pointed_and_saturated_masks():
     assert found["point"]["entropy"] == pytest.approx(0.0, abs=1e-5)
     assert found["point"]["saturated_share"] == 1.0
     signed = mask_statistics({"s": torch.zeros(1, 2, 4, 4)}, signed=True)
-    assert signed["s"]["saturated_share"] == 0.0
+    assert "saturated_share" not in signed["s"]
+    opposed = torch.zeros(1, 2, 4, 4)
+    opposed[:, 0], opposed[:, 1] = 0.5, -0.6
+    assert mask_statistics({"s": opposed}, signed=True)["s"]["entropy"] == pytest.approx(1.0)
 
 
 def test_baselines():

@@ -85,8 +85,9 @@ def test_unknown_readings_and_missing_gradients_are_told(model, images):
         read(found, "class")
     with pytest.raises(ValueError, match="mean, excited, class or a channel number"):
         read(found, "meen")
-    with pytest.raises(ValueError, match="between 0 and 15"):
-        read(found, 16)
+    with pytest.raises(ValueError, match="between 0 and 31"):
+        read(found, 32)
+    assert list(read(found, 16)) == ["stages.1.1", "stages.2.1"]  # the first has 16 channels
 
 
 def test_combination_weighs_modules_alike():

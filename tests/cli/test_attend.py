@@ -102,8 +102,6 @@ def test_responses_of_two_networks(finished, tmp_path, capsys):
         str(finished),
         "digits",
         "--response",
-        "--limit",
-        "10",
         "--out",
         str(tmp_path / "r"),
         "--json",
@@ -134,9 +132,33 @@ def test_wrong_calls_are_told_in_a_line(finished, capsys, arguments, message, tm
     assert message in fails(capsys, "attend", str(finished), *arguments)
 
 
-def test_a_channel_that_is_not_there(finished, pictures, tmp_path, capsys):
-    line = fails(capsys, "attend", str(finished), str(pictures / "wide.png"), "--channel", "99", "--out", str(tmp_path))
-    assert "channel must lie between 0 and 31" in line
+def test_a_channel_that_no_module_or_only_some_have(finished, pictures, tmp_path, capsys):
+    image = str(pictures / "wide.png")
+    line = fails(capsys, "attend", str(finished), image, "--channel", "99", "--out", str(tmp_path / "a"))
+    assert "channel must lie between 0 and 63" in line
+    assert main(["attend", str(finished), image, "--channel", "40", "--out", str(tmp_path / "b")]) == 0
+
+
+def test_an_image_called_sheet_keeps_its_figure(finished, pictures, tmp_path, capsys):
+    (pictures / "wide.png").rename(pictures / "sheet.png")
+    arguments = [
+        "attend",
+        str(finished),
+        str(pictures / "sheet.png"),
+        str(pictures / "3"),
+        "--out",
+        str(tmp_path / "a"),
+    ]
+    assert main(arguments) == 0
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["sheet-2.png", "sheet.png", "wide.png"]
+
+
+def test_boxes_that_the_crop_cuts_away(finished, pictures, tmp_path, capsys):
+    pytest.importorskip("captum")
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"3/wide.jpg": [0, 0, 3, 3]}))
+    line = fails(capsys, "attend", str(finished), str(pictures), "--measure", "--boxes", str(boxes))
+    assert "nothing to measure" in line
 
 
 def test_report_is_written_anew_and_asks_for_nothing(finished, capsys):

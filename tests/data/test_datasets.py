@@ -127,7 +127,10 @@ def test_labels_follow_names_not_folder_order(tmp_path):
     [
         (lambda root: None, "holds no images in class folders; expected"),
         (lambda root: (root / "only").mkdir() or noise().save(root / "only/1.png"), "single class"),
-        (lambda root: (root / "train").mkdir() or (root / "training").mkdir(), "both train and training"),
+        (
+            lambda root: [(root / name / "a").mkdir(parents=True) for name in ("train", "training")],
+            "both train and training",
+        ),
         (lambda root: (root / "val/a").mkdir(parents=True), "no train folder"),
     ],
 )
@@ -202,7 +205,7 @@ def test_cifar_is_downloaded_checked_and_kept(tmp_path, own_cache, monkeypatch, 
         data = load_dataset(TrainConfig(data="cifar10", val_fraction=0.5))
         server.shutdown()
         thread.join()
-    assert "downloading cifar10" in capsys.readouterr().out
+    assert "downloading cifar10" in capsys.readouterr().err
     assert [len(s) for s in (data.train, data.val, data.test)] == [10, 10, 20]
     assert data.classes[3] == "kind3"
     assert (own_cache / "cifar-10-batches-py").is_dir()
@@ -228,6 +231,19 @@ def test_cifar_from_a_given_archive_leaves_its_folder_alone(tmp_path, monkeypatc
     archive.write_bytes(archive.read_bytes()[:-10])
     with pytest.raises(ValueError, match="incomplete or damaged"):
         load_dataset(TrainConfig(data="cifar10", data_dir=tmp_path))
+
+
+def test_a_given_archive_is_unpacked_once(tmp_path, own_cache, monkeypatch):
+    cifar_archive(tmp_path, monkeypatch)
+    config = TrainConfig(data="cifar10", data_dir=tmp_path, val_fraction=0.5)
+    load_dataset(config)
+    before = snapshot(own_cache)
+    load_dataset(config)
+    assert before
+    assert snapshot(own_cache) == before
+    monkeypatch.setattr(sources, "IN_MEMORY_BYTES", 1000)
+    with pytest.raises(ValueError, match="GiB of memory"):
+        load_dataset(TrainConfig(data="cifar10", data_dir=tmp_path, val_fraction=0.5, image_size=64))
 
 
 def test_cifar_from_class_folders_and_a_wrong_folder(write_image_folder, tmp_path):
@@ -275,6 +291,44 @@ def test_shards_are_read_where_they_lie(tmp_path, own_cache):
 # Choices among labels
 
 
+def test_shards_of_any_folder_name_and_classes_that_training_lacks(tmp_path):
+    for split, labels in (("train", "ab"), ("val", "abc")):
+        with tarfile.open(tmp_path / f"{split}-0.tar", "w") as archive:
+            for i, label in enumerate(labels * 2):
+                image = io.BytesIO()
+                Image.new("RGB", (70, 70)).save(image, "PNG")
+                for suffix, content in (("png", image.getvalue()), ("cls", label.encode())):
+                    info = tarfile.TarInfo(f"./v1.0/{i}.{suffix}")
+                    info.size = len(content)
+                    archive.addfile(info, io.BytesIO(content))
+    data = load_dataset(TrainConfig(data=str(tmp_path), image_size=72))
+    assert (data.classes, len(data.train), len(data.val)) == (["a", "b"], 4, 4)
+    assert any("2 images of classes that training does not know: c" in notice for notice in data.notices)
+
+
+def write(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        noise().save(root / name)
+
+
+def test_folders_named_like_splits(tmp_path):
+    write(tmp_path / "vehicles", "train/0.png", "bus/0.png")  # trains are vehicles
+    listing = scan_folder(tmp_path / "vehicles")
+    assert listing.classes == ["bus", "train"]
+    assert any("taken as a class" in notice for notice in listing.notices)
+    write(tmp_path / "unlabelled", "train/a/0.png", "train/b/0.png", "test/0.png")
+    listing = scan_folder(tmp_path / "unlabelled")
+    assert set(listing.splits) == {"train"}
+    assert any("test holds images without class folders: left out" in notice for notice in listing.notices)
+    write(tmp_path / "mixed", "cat/0.png", "dog/0.png", "test/cat/0.png")
+    with pytest.raises(ValueError, match="has test but no train folder"):
+        scan_folder(tmp_path / "mixed")
+    write(tmp_path / "hidden", "val/a/0.png", "test/a/0.png", ".ipynb_checkpoints/0.png")
+    with pytest.raises(ValueError, match="no train folder"):
+        scan_folder(tmp_path / "hidden")
+
+
 def test_every_class_keeps_a_training_sample():
     labels = torch.tensor([0] * 100 + [1] * 3 + [2] * 2 + [3])
     kept, held = stratified_split(labels, 0.1, seed=0)
@@ -317,5 +371,10 @@ def test_a_models_classes_are_matched_by_name(write_image_folder, tmp_path):
     assert any("all of it is evaluated" in notice for notice in notices)
     with pytest.raises(ValueError, match="classes that the model does not know: class02; it knows class00, class01"):
         load_split(str(root), preprocess, ["class00", "class01"])
+    write(tmp_path / "y", "train/class00/0.png", "train/class01/0.png", "test/class00/0.png", "test/class02/0.png")
+    samples, _ = load_split(str(tmp_path / "y"), preprocess, ["class00", "class01", "class02"])
+    assert samples.labels.tolist() == [0, 2]  # none is lost because the training folders beside it lack it
+    with pytest.raises(ValueError, match="has changed since training"):
+        load_split(str(root), preprocess, ["class00", "class01", "class02"], whole=False, train_images=3)
     with pytest.raises(ValueError, match="no folder at"):
         load_split("imagenet", preprocess, ["a"], data_dir=tmp_path / "nothing")

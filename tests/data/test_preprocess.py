@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from residual_attention.data.images import read_image
 from residual_attention.data.preprocess import Preprocess
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -70,3 +71,25 @@ def test_dictionaries_come_back_and_unknown_keys_are_refused():
         Preprocess.from_dict({**preprocess.to_dict(), "colour": 1})
     with pytest.raises(ValueError, match="resize must be one of"):
         Preprocess(48, "stretch")
+
+
+@pytest.mark.parametrize("kind", ["sixteen.png", "alpha.png", "turned.jpg", "palette.gif", "cmyk.jpg"])
+def test_an_image_given_by_the_user_follows_the_rules_of_files(tmp_path, kind):
+    values = np.arange(48 * 32, dtype=np.uint16).reshape(32, 48)
+    rgb = Image.fromarray((values % 251).astype(np.uint8)).convert("RGB")
+    path = tmp_path / kind
+    if kind == "sixteen.png":
+        Image.fromarray(values * 40).save(path)
+    elif kind == "alpha.png":
+        rgb.putalpha(Image.fromarray((values % 256).astype(np.uint8)))
+        rgb.save(path)
+    elif kind == "turned.jpg":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        rgb.save(path, exif=exif)
+    else:
+        rgb.convert("P" if kind == "palette.gif" else "CMYK").save(path)
+    for chans in (1, 3):
+        preprocess = Preprocess(32, "crop", (0.5,) * chans, (0.5,) * chans)
+        with Image.open(path) as image:
+            assert torch.equal(preprocess(image), preprocess(read_image(path, chans)))

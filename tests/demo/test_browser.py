@@ -1,13 +1,17 @@
 """The demo and the report as a person sees them: a real headless Chromium, where there is one."""
 
+import http.server
 import json
 import os
 import shutil
 import struct
+import tempfile
+import threading
 import urllib.error
 import urllib.request
 import zlib
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -117,27 +121,77 @@ def test_what_is_no_image_is_refused_with_a_sentence(page, tmp_path, name, conte
     (tmp_path / name).write_bytes(content)
     upload(page, tmp_path / name)
     page.get_by_text(sentence).first.wait_for(timeout=30_000)
-    assert str(tmp_path) not in page.content()
+    assert str(Path(tempfile.gettempdir()) / "gradio") not in page.inner_text("body")
     assert page.locator("#overlay img").count() == 0
 
 
-@pytest.mark.parametrize("path", ["http://127.0.0.1:9/a.png", "/etc/passwd"])
-def test_addresses_and_paths_are_refused(demo, path):
-    """A page that was tampered with: a file that was never uploaded."""
+def called(address: str, path: str) -> str:
+    """What the server answers to a page that was tampered with: the events of one call on a file at ``path``."""
     body = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}]}
-    call = urllib.request.Request(
-        demo[0] + "gradio_api/call/classify", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(call, timeout=30) as answer:
-            event = json.load(answer)["event_id"]
-        with urllib.request.urlopen(demo[0] + f"gradio_api/call/classify/{event}", timeout=30) as answer:
-            events = answer.read().decode()
-    except urllib.error.HTTPError as error:
-        events = f"event: error {error.code}"
+    headers = {"Content-Type": "application/json"}
+    call = urllib.request.Request(address + "gradio_api/call/classify", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(call, timeout=30) as answer:
+        event = json.load(answer)["event_id"]
+    with urllib.request.urlopen(f"{address}gradio_api/call/classify/{event}", timeout=30) as answer:
+        return answer.read().decode()
+
+
+def uploaded(address: str, path: Path) -> str:
+    """The place where the server keeps a file that was really sent."""
+    boundary = "a-boundary"
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n'
+    body = f"{head}Content-Type: image/png\r\n\r\n".encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    with urllib.request.urlopen(urllib.request.Request(address + "gradio_api/upload", body, headers)) as answer:
+        return json.load(answer)[0]
+
+
+def test_uploads_are_taken_and_paths_of_the_server_are_not(demo):
+    address, examples = demo
+    assert "event: complete" in called(address, uploaded(address, examples[0]))
+    events = called(address, "/etc/passwd")
     assert "event: error" in events
-    assert "event: complete" not in events
     assert "root:" not in events
+
+
+class Quiet(http.server.BaseHTTPRequestHandler):
+    """A web server of an image that remembers who asked."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_addresses_are_not_fetched(demo):
+    server = http.server.HTTPServer(("127.0.0.1", 0), Quiet)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    elsewhere = f"http://127.0.0.1:{server.server_port}/a.png"
+    try:
+        assert "event: error" in called(demo[0], elsewhere)
+        for kind in ("file", "proxy"):
+            for name in (elsewhere, "https://example.com/a.png"):
+                with pytest.raises(urllib.error.HTTPError) as refused:
+                    urllib.request.urlopen(f"{demo[0]}gradio_api/{kind}={name}", timeout=30)
+                assert refused.value.code == 403
+                assert b"no addresses are taken" in refused.value.read()
+    finally:
+        server.shutdown()
+    assert Quiet.asked == []
+
+
+def test_another_name_for_this_machine_is_not_answered(demo):
+    with urllib.request.urlopen(demo[0], timeout=30) as answer:
+        assert answer.status == 200
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(urllib.request.Request(demo[0], headers={"Host": "evil.example"}), timeout=30)
 
 
 @pytest.mark.parametrize("width", [390, 1200])
@@ -148,5 +202,5 @@ def test_the_report_fits_and_asks_for_nothing(browser, finished, width):
     opened.goto((finished / "report.html").as_uri())
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
     assert opened.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
-    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+    assert [url for url in requests if not url.startswith("data:")] == [(finished / "report.html").as_uri()]
     opened.close()

@@ -1,5 +1,7 @@
 """The demo's answers without a browser."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,22 @@ def test_what_is_no_image_is_refused(session, tmp_path):
     (tmp_path / "a.png").write_text("text")
     with pytest.raises(ImageError, match="not an image"):
         open_session(session.model, tmp_path / "a.png")
+
+
+def test_visitors_at_the_same_time_get_their_own_masks(finished):
+    model = load(finished)
+    paths = example_images([finished / "examples"])[:4]
+    alone = [open_session(model, path).found for path in paths]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda path: open_session(model, path).found, paths * 5))
+    for i, found in enumerate(together):
+        for name, mask in alone[i % 4].masks.items():
+            assert torch.equal(found.masks[name], mask)
+
+
+def test_a_needle_of_an_image_is_classified_without_its_whole_length(finished, tmp_path):
+    Image.new("L", (60_000, 1), 200).save(tmp_path / "needle.png")
+    assert open_session(load(finished), tmp_path / "needle.png").top
 
 
 def test_examples_are_the_first_folder_with_images(finished, tmp_path):

@@ -42,6 +42,26 @@ def test_constant_stays():
     assert rates(TrainConfig(schedule="constant", lr=0.3), 5, 2) == [0.3] * 5
 
 
+@pytest.mark.parametrize("schedule", ["constant", "plateau"])
+def test_every_schedule_warms_up(schedule):
+    found = rates(TrainConfig(schedule=schedule, lr=1.0, warmup_epochs=2.0), 20, 5)
+    assert found[0] == pytest.approx(0.01)
+    assert found[5] == pytest.approx(0.505)
+    assert found[10:] == pytest.approx([1.0] * 10)
+
+
+def test_repeated_readings_of_an_epoch_differ_and_each_is_whole():
+    samples = TensorSamples(torch.arange(7, dtype=torch.uint8).view(7, 1, 1, 1), torch.arange(7))
+    data = TrainingData(
+        samples, Preprocess(1, mean=(0.0,), std=(1.0,)), Augment(), 7, 7, 0, torch.device("cpu"), repeats=2
+    )
+    first, second = (batch.targets.tolist() for batch in data.epoch(0))
+    assert sorted(first) == sorted(second) == list(range(7))
+    assert first != second
+    plain = TrainingData(samples, data.preprocess, Augment(), 7, 7, 0, torch.device("cpu"))
+    assert [batch.targets.tolist() for epoch in (0, 1) for batch in plain.epoch(epoch)] == [first, second]
+
+
 def test_plateau_lowers_after_its_patience():
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
     schedule = Schedule(optimizer, TrainConfig(schedule="plateau", patience=1, lr=1.0), 10, 1)

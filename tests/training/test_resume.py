@@ -190,3 +190,70 @@ def test_nothing_to_resume_is_one_line(tmp_path):
         resume(tmp_path / "missing")
     with pytest.raises(ValueError, match="nothing to resume"):
         resume(tmp_path)
+
+
+GROUP = """
+import sys, yaml
+from residual_attention.cli.main import main
+from residual_attention.training.config import TrainConfig
+import residual_attention.training.run as run_module
+run_module.finish_run = lambda *_: {}
+sys.argv[0] = "ran"
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_signal_to_the_whole_process_group_saves_though_workers_get_it_too(write_image_folder, tmp_path):
+    """As torchrun, GNU timeout and Slurm send it."""
+    folder = write_image_folder(tmp_path / "images")
+    thin = ["--widths", "16", "16", "16", "--mask-depths", "1", "1", "1", "--t", "1", "--batch-size", "6"]
+    arguments = ["train", str(folder), "--image-size", "72", "--steps", "100000", "--workers", "2", *thin]
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-c", GROUP, *arguments, "--out", str(run), "--model", "attention56_cifar"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 2/" in line:
+            break
+    os.killpg(process.pid, signal.SIGTERM)
+    rest = process.stdout.read()
+    assert process.wait(timeout=120) == 143, rest
+    assert "saved; go on with" in rest
+    read_checkpoint(run / "checkpoints" / "last.safetensors")
+
+
+def test_a_run_that_stopped_early_stays_as_it_is_unless_extended(tiny_config, without_report, monkeypatch):
+    config = tiny_config(epochs=6, early_stop=1)
+    monkeypatch.setattr(loop, "_is_better", lambda error_pct, loss, state: state.progress.best_error_pct is None)
+    train(config)
+    before = weights(config.out)
+    assert read_checkpoint(config.out / "checkpoints" / "last.safetensors")[1]["metrics"]["epoch"] == 2
+    resume(config.out, json=True)
+    after = weights(config.out)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    resume(config.out, epochs=7, json=True)
+    assert read_checkpoint(config.out / "checkpoints" / "last.safetensors")[1]["metrics"]["epoch"] == 3
+
+
+def test_a_resume_elsewhere_finds_the_data_again(
+    tiny_config, without_report, monkeypatch, write_image_folder, tmp_path
+):
+    folder = write_image_folder(tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    config = tiny_config(data="images", image_size=32, limit_train=None, batch_size=6)
+    with monkeypatch.context() as patched:
+        stop_at(patched, 1, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            train(config)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    resume(config.out, steps=3, json=True)
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match="no data set or folder"):
+        resume(config.out, epochs=2, json=True)
+    resume(config.out, epochs=2, json=True, data=str(tmp_path / "moved"))

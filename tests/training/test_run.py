@@ -8,6 +8,8 @@ import math
 import os
 import shutil
 from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,9 +20,11 @@ import residual_attention.training.loop as loop
 from residual_attention import load
 from residual_attention.checkpoints import read_checkpoint
 from residual_attention.data.datasets import load_dataset
+from residual_attention.data.images import ImageError
 from residual_attention.evaluation.assess import assess
 from residual_attention.evaluation.report import write_report
 from residual_attention.training.config import TrainConfig
+from residual_attention.training.machine import resolve_machine
 from residual_attention.training.run import resume, train
 
 
@@ -33,7 +37,11 @@ def test_the_folder_holds_what_the_contract_names(finished):
         "report.html",
         "curves.png",
         "confusion.png",
+        "calibration.png",
         "attention.png",
+        "mistakes.png",
+        "successes.png",
+        "examples",
         "tensorboard",
         "checkpoints",
     }
@@ -93,7 +101,7 @@ def test_the_report_is_self_contained_and_escapes(finished, tmp_path):
     page = (finished / "report.html").read_text()
     assert "http://" not in page
     assert "https://" not in page
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 6
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     summary = json.loads((run / "summary.json").read_text())
@@ -236,3 +244,80 @@ def test_init_takes_all_but_a_classifier_of_other_classes(tiny_config, write_ima
     other = TrainConfig(**{**second.__dict__, "widths": (32, 16, 16), "out": tmp_path / "third"})
     with pytest.raises(ValueError, match="another network than this one"):
         train(other)
+
+
+def truncated(folder: Path) -> None:
+    """Cut one training image short."""
+    path = sorted(folder.rglob("*.png"))[5]
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_large_training_image_is_counted_and_stops_nothing(
+    tiny_config, write_image_folder, tmp_path, workers
+):
+    folder = write_image_folder(tmp_path / "images", each=20)
+    truncated(folder)
+    config = tiny_config(
+        data=str(folder), image_size=72, limit_train=None, batch_size=6, workers=workers, epochs=None, steps=2
+    )
+    summary = train(config)  # two steps may not have met it; the evaluation of the training images does
+    assert summary["train"]["images"] + summary["val"]["images"] + summary["test"]["images"] == 39
+    assert summary["status"] == "done"
+
+
+def test_without_skipping_an_unreadable_image_is_one_line(tiny_config, write_image_folder, tmp_path):
+    folder = write_image_folder(tmp_path / "images", each=20)
+    for path in folder.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:2000])
+    config = tiny_config(
+        data=str(folder),
+        image_size=72,
+        limit_train=None,
+        batch_size=6,
+        workers=2,
+        skip_bad_images=False,
+        val_fraction=0.0,
+        test_fraction=0.0,
+    )
+    with pytest.raises(ImageError) as raised:
+        train(config)
+    assert len(str(raised.value)) < 300
+    assert "Traceback" not in str(raised.value)
+
+
+@pytest.mark.parametrize("out", ["inside", None])
+def test_the_data_folder_is_never_written_to(tiny_config, write_image_folder, tmp_path, monkeypatch, out):
+    folder = write_image_folder(tmp_path / "images")
+    before = sorted(folder.rglob("*"))
+    monkeypatch.chdir(folder)
+    config = tiny_config(data=".", image_size=32, limit_train=None, batch_size=6, out=out and folder / out)
+    with pytest.raises(ValueError, match="never written to"):
+        train(config)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_validation_loss_that_is_not_finite_names_the_step_and_keeps_the_state(tiny_config, monkeypatch):
+    evaluate = loop.evaluate
+    monkeypatch.setattr(loop, "evaluate", lambda *a, **k: replace(evaluate(*a, **k), loss=math.inf))
+    config = tiny_config()
+    with pytest.raises(ValueError, match="step 6: the validation loss is not finite"):
+        train(config)
+    saved = read_checkpoint(config.out / "checkpoints" / "last.safetensors")[1]["training"]["progress"]
+    assert (saved["step"], saved["step_in_epoch"]) == (6, 6)
+
+
+def test_few_images_are_read_several_times_an_epoch(tiny_config, monkeypatch):
+    monkeypatch.setattr("residual_attention.training.run.finish_run", lambda *_: {})
+    config = tiny_config(epochs=2, min_steps=30)
+    train(config)
+    resolved = TrainConfig.from_dict(yaml.safe_load((config.out / "config.yaml").read_text()))
+    assert resolved.repeats == 3
+    rows = list(csv.DictReader((config.out / "metrics.csv").read_text().splitlines()))
+    assert [int(row["step"]) for row in rows] == [18, 36]
+
+
+def test_compile_and_checkpointing_are_refused_together():
+    with pytest.raises(ValueError, match="do not go together"):
+        TrainConfig(compile="on", grad_checkpointing=True)
+    assert not resolve_machine(TrainConfig(grad_checkpointing=True)).compile

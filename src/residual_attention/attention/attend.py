@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 
 from ..checkpoints import Classifier
+from ..checkpoints.own_data import split_for
 from ..data.images import ImageError, read_image
-from ..data.load_split import load_split
 from ..data.loading import evaluation_batches
+from ..machine import device_of
 from .figures import Drawn, draw_attention, draw_channels, draw_image
 from .geometry import on_original
-from .readings import Look, check_channel, excited_channels, look, read
+from .readings import Look, check_channel, excited_channels, look, look_in_parts, read
 
 SHEET_IMAGES = 20
 LONGEST_SIDE = 800  # px of the picture drawn; larger originals are reduced, arrays are not concerned
@@ -88,14 +89,18 @@ def _chosen_channels(found: Look, options: AttendOptions) -> dict[str, tuple[int
     if options.channels:
         for channel in options.channels:
             check_channel(channel, found.masks)
-        return dict.fromkeys(found.masks, options.channels)
+        return {
+            name: had
+            for name, mask in found.masks.items()
+            if (had := tuple(channel for channel in options.channels if channel < mask.shape[1]))
+        }
     return {name: (int(excited_channels(r)[0]),) for name, r in found.response.items()}
 
 
 def look_at(model: Classifier, image: Image.Image, options: AttendOptions) -> tuple[Look, torch.Tensor]:
     """The forward pass of one image, and the square (1, C, S, S) that the network read."""
     needs_gradients = options.reading in ("excited", "class") or (options.before_after and not options.channels)
-    device = next(model.parameters()).device
+    device = device_of(model)
     square = model.preprocess(image)[None].to(device)
     return look(model, square, gradients=needs_gradients, features=options.before_after), square
 
@@ -149,7 +154,7 @@ def attend(
     ``out`` is made. Files of the same stem are numbered; nothing outside ``out`` is written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    taken: set[str] = set()
+    taken = {"sheet"}  # the name of what shows all
     for path in paths:
         try:
             yield attend_one(model, path, _free_name(path, taken), out, options)[0]
@@ -161,8 +166,7 @@ def _draw_sheet(
     model: Classifier, squares: torch.Tensor, truth: Sequence[str | None], out: Path, reading: str | int
 ) -> Path:
     """One sheet of preprocessed images (N, C, S, S)."""
-    device = next(model.parameters()).device
-    found = look(model, squares.to(device), gradients=reading in ("excited", "class"))
+    found = look_in_parts(model, squares.to(device_of(model)), gradients=reading in ("excited", "class"))
     best = found.probabilities.cpu().max(dim=1)
     draw_attention(
         model.preprocess.denormalize(squares.cpu()),
@@ -213,7 +217,7 @@ def draw_split(
     form: str = "png",
 ) -> list[Path]:
     """Sheets of ``limit`` images evenly spaced over a data set's split. Raises ValueError for no such data."""
-    samples, _ = load_split(data, model.preprocess, model.classes, split=split, data_dir=data_dir)
+    _, samples, _ = split_for(model, data, split=split, data_dir=data_dir)
     index = torch.linspace(0, len(samples) - 1, min(limit, len(samples))).round().long()
     out.mkdir(parents=True, exist_ok=True)
     sheets: list[Path] = []

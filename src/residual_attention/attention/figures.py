@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ..palette import BLUE, GRAY, ORANGE, UNSIGNED, new_figure, save_photographs, shortened
 from .overlay import as_picture, display_range, enlarged, heat, mask_overlay
-from .readings import Look
+from .readings import Look, last_of_each_stage
 
+MOST_COLUMNS = 6  # of maps on a sheet; deeper networks show the last module of each stage
 ACROSS = 5  # pictures in a row of the detailed figure, the image itself among them
 SCALES = {False: "dark low, bright high", True: "purple negative, orange positive"}
 MEANINGS = {
@@ -64,6 +65,9 @@ def draw_attention(
         maps: module name -> (N, h, w), low to high level (`read`); each is drawn over its own range, printed above.
     """
     pictures = as_picture(images)
+    everything = len(maps)
+    if everything > MOST_COLUMNS:
+        maps = {name: maps[name] for name in last_of_each_stage(list(maps))}
     columns = 1 + len(maps)
     blocks = 2 if len(pictures) >= 6 and columns <= 5 else 1  # side by side, so that the figure is not a ribbon
     rows = -(-len(pictures) // blocks)
@@ -85,7 +89,9 @@ def draw_attention(
                 place.imshow(mask_overlay(picture, values, signed=signed))
                 heading = f"{name}, {values.shape[0]}×{values.shape[1]}\n" if row == 0 else ""
                 _mark(place, heading + _range(values, signed))
-    figure.suptitle(f"Attention masks, {meaning(reading)} ({SCALES[signed]}; each over its own range)", fontsize=9)
+    which = "" if len(maps) == everything else f"; last module of each stage, of {everything}"
+    title = f"Attention masks, {meaning(reading)} ({SCALES[signed]}; each over its own range{which})"
+    figure.suptitle(title, fontsize=9)
     save_photographs(figure, out)
 
 

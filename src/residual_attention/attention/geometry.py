@@ -1,7 +1,9 @@
 """Where a map of the network lies on the image that was given: preprocessing undone, to the pixel.
 
 Positions are continuous: pixel i covers [i, i + 1]. A map of h x w positions covers the network's whole square
-evenly, so that its size does not matter; between the centres of its positions values are bilinear.
+evenly, so that its size does not matter; between the centres of its positions values are bilinear. What is undone is
+the preprocessing: convolutions and poolings shift what a position *sees* against where it lies, by less than its
+stride.
 """
 
 import torch

@@ -55,11 +55,16 @@ def energy_in_box(heat: Tensor, boxes: Sequence[Tensor]) -> Tensor:
 def _checked(path: Path, name: str, boxes: object) -> list[Box]:
     """One box or a list of them. Raises ValueError for an empty or inverted one."""
     listed = boxes if isinstance(boxes, list) and boxes and isinstance(boxes[0], list) else [boxes]
+    checked: list[Box] = []
     for box in listed:
-        numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)
-        if not numbers or box[0] >= box[2] or box[1] >= box[3]:
-            raise ValueError(f"{path}: {name} needs boxes [x0, y0, x1, y1] with x0 < x1 and y0 < y1, not {box}")
-    return [tuple(map(float, box)) for box in listed]  # type: ignore[arg-type, misc]
+        match box:
+            case [int() | float() as x0, int() | float() as y0, int() | float() as x1, int() | float() as y1] if (
+                x0 < x1 and y0 < y1
+            ):
+                checked.append((float(x0), float(y0), float(x1), float(y1)))
+            case _:
+                raise ValueError(f"{path}: {name} needs boxes [x0, y0, x1, y1] with x0 < x1 and y0 < y1, not {box}")
+    return checked
 
 
 def read_boxes(path: Path) -> dict[str, list[Box]]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.exported import ExportedClassifier
 from ..models import AttentionModule
+from ..models.modes import evaluating
 
 
 @dataclass
@@ -46,7 +48,8 @@ def record_masks(model: nn.Module, *, features: bool = False, attached: bool = F
     """A context in which each forward pass of ``model`` leaves its masks in the `Recording`.
 
     With ``attached`` they stay in the autograd graph, so that gradients can be taken with respect to them.
-    Hooks are removed at the end, also after an exception. A compiled wrapper does not run hooks set later:
+    Hooks are removed at the end, also after an exception. They hang on the model: one thread at a time, and no forward
+    pass of another's images meanwhile, or their masks are recorded. A compiled wrapper does not run hooks set later:
     call the network inside it (`plain_network`).
     """
     recording = Recording()
@@ -77,15 +80,12 @@ def record_masks(model: nn.Module, *, features: bool = False, attached: bool = F
 def attention_masks(model: nn.Module, images: Tensor) -> OrderedDict[str, Tensor]:
     """The masks of preprocessed ``images`` (B, C, H, W): module name -> (B, C, h, w), float32.
 
-    The network is read in eval mode and left in the mode it was in. The last forward's predictions are not
-    changed by recording. Mixed and spatial masks lie in (0, 1), channel masks in [-1, 1] (paper, eq. 4 to 6).
+    The network is read in eval mode and left as it was. To have predictions and masks of one pass, use
+    `record_masks` around the call. Mixed and spatial masks lie in (0, 1), channel masks in [-1, 1] (paper, eq. 4 to 6).
     """
     network = plain_network(model)
-    training = network.training
-    network.eval()
-    try:
-        with record_masks(network) as recording:
-            network(images)
-    finally:
-        network.train(training)
+    if isinstance(network, ExportedClassifier):
+        return network.with_masks(images)[1]
+    with evaluating(network), record_masks(network) as recording:
+        network(images)
     return OrderedDict((name, mask.float()) for name, mask in recording.masks.items())

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,20 +14,20 @@ from torch import Tensor
 
 from ..atomic import write_atomically
 from ..checkpoints import Classifier
+from ..checkpoints.own_data import split_for
 from ..data.images import read_image
-from ..data.load_split import load_split
 from ..data.loading import evaluation_batches
-from ..machine import DTYPES, hardware, resolve_precision, versions
+from ..machine import DTYPES, device_of, hardware, resolve_precision, versions
 from .faithfulness import BATCH, STEPS, replacement_auc
 from .geometry import box_on_input
 from .localisation import energy_in_box, pointing_hits, read_boxes
 from .measure_figure import draw_measures
 from .methods import method_maps
+from .readings import images_at_once
 from .response import stage_responses
 from .statistics import mask_statistics
 
 RESAMPLES = 2000
-IMAGES_AT_ONCE = 50
 MEASURES = {
     "deletion_auc": "deletion (lower is better)",
     "insertion_auc": "insertion (higher is better)",
@@ -52,10 +53,12 @@ def _split_batches(
     model: Classifier, data: str, data_dir: Path | None, split: str, limit: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Preprocessed images and labels of a data set's split, evenly spaced over it."""
-    samples, _ = load_split(data, model.preprocess, model.classes, split=split, data_dir=data_dir)
+    _, samples, notices = split_for(model, data, split=split, data_dir=data_dir)
+    for notice in notices:
+        print(f"note: {notice}", file=sys.stderr)
     samples = samples.subset(_evenly(len(samples), limit))
-    device = next(model.parameters()).device
-    for batch in evaluation_batches(samples, model.preprocess, batch_size=IMAGES_AT_ONCE, device=device):
+    at_once = images_at_once(model.preprocess.image_size)
+    for batch in evaluation_batches(samples, model.preprocess, batch_size=at_once, device=device_of(model)):
         yield batch.images, batch.labels
 
 
@@ -66,7 +69,7 @@ def _boxed_batches(
     entries = sorted(read_boxes(boxes).items())
     if not entries:
         raise ValueError(f"{boxes} holds no boxes")
-    device = next(model.parameters()).device
+    device = device_of(model)
     images, labels, squares = [], [], []
     for i in _evenly(len(entries), limit).tolist():
         name, given = entries[i]
@@ -81,7 +84,7 @@ def _boxed_batches(
         images.append(model.preprocess(image))
         labels.append(model.classes.index(label))
         squares.append(torch.tensor(visible))
-        if len(images) == IMAGES_AT_ONCE:
+        if len(images) == images_at_once(model.preprocess.image_size):
             yield torch.stack(images).to(device), torch.tensor(labels, device=device), squares
             images, labels, squares = [], [], []
     if images:
@@ -95,7 +98,7 @@ class _Values:
         self.parts: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
 
     def add(self, method: str, measure: str, values: Tensor) -> None:
-        self.parts[method][measure].append(values.double().cpu())
+        self.parts[method][measure].append(values.cpu().double())
 
     def summary(self, seed: int) -> dict[str, dict[str, dict[str, float]]]:
         return {
@@ -125,7 +128,7 @@ def measure_model(
     """
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
-    device = next(model.parameters()).device
+    device = device_of(model)
     precision = resolve_precision("auto", device)
     signed = model.card.get("overrides", {}).get("mask_activation") == "channel"
 
@@ -158,6 +161,9 @@ def measure_model(
         statistics.append((len(images), mask_statistics(found.masks, signed=signed)))
         right += int((found.targets == labels).sum())
         count += len(images)
+        print(f"  {count} images, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    if count == 0:
+        raise ValueError(f"nothing to measure: preprocessing crops every box of {boxes} away")
     return {
         "data": data,
         "split": None if boxes else split,

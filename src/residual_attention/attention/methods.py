@@ -7,15 +7,10 @@ from torch import Tensor, nn
 
 from ..models import ResidualAttentionNetwork
 from .geometry import upsample
-from .readings import Look, combined, look, read
+from .readings import Look, combined, last_of_each_stage, look, read
 
 CENTRE_SIGMA = 0.25  # of the side
 RANDOM_POSITIONS = 8  # a side: as coarse as the coarsest masks of the networks for small images
-
-
-def last_of_each_stage(names: list[str]) -> list[str]:
-    """The last attention module of each stage, of names such as ``stages.0.1``."""
-    return list({name.split(".")[1]: name for name in names}.values())
 
 
 def centre_prior(count: int, size: int) -> Tensor:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.exported import ExportedClassifier
+from ..models.modes import evaluating
 from .geometry import upsample
 from .masks import plain_network, record_masks
 
@@ -43,6 +45,15 @@ class Look:
     before: OrderedDict[str, Tensor]
     after: OrderedDict[str, Tensor]
 
+    def on_cpu(self) -> "Look":
+        """The same, with every tensor in main memory."""
+
+        def moved(maps: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
+            return OrderedDict((name, tensor.cpu()) for name, tensor in maps.items())
+
+        maps = (moved(part) for part in (self.masks, self.response, self.before, self.after))
+        return Look(self.logits.cpu(), self.targets.cpu(), *maps)
+
     @property
     def probabilities(self) -> Tensor:
         return self.logits.softmax(dim=1)
@@ -61,26 +72,59 @@ def look(
     ``targets`` (B,) are the classes that the gradients are of; the predicted ones by default.
     """
     network = plain_network(model)
-    training = network.training
-    network.eval()
-    try:
-        with torch.set_grad_enabled(gradients), record_masks(network, features=features, attached=gradients) as found:
-            logits = network(images.detach().requires_grad_(gradients))
-            chosen = logits.argmax(dim=1) if targets is None else targets.to(logits.device)
-            response: OrderedDict[str, Tensor] = OrderedDict()
-            if gradients:
-                score = logits.gather(1, chosen[:, None]).sum()
-                for (name, mask), gradient in zip(
-                    found.masks.items(), torch.autograd.grad(score, list(found.masks.values())), strict=True
-                ):
-                    response[name] = (mask * gradient).detach().float()
-    finally:
-        network.train(training)
+    if isinstance(network, ExportedClassifier):
+        return _look_exported(network, images, gradients or features)
+    with (
+        evaluating(network),
+        torch.set_grad_enabled(gradients),
+        record_masks(network, features=features, attached=gradients) as found,
+    ):
+        logits = network(images.detach().requires_grad_(gradients))
+        chosen = logits.argmax(dim=1) if targets is None else targets.to(logits.device)
+        response: OrderedDict[str, Tensor] = OrderedDict()
+        if gradients:
+            score = logits.gather(1, chosen[:, None]).sum()
+            slopes = torch.autograd.grad(score, list(found.masks.values()))
+            for (name, mask), slope in zip(found.masks.items(), slopes, strict=True):
+                response[name] = (mask * slope).detach().float()
 
     def plain(maps: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
         return OrderedDict((name, tensor.detach().float()) for name, tensor in maps.items())
 
     return Look(logits.detach().float(), chosen, plain(found.masks), response, plain(found.before), plain(found.after))
+
+
+PIXELS_AT_ONCE = 50 * 64 * 64  # of a pass with gradients; about a gigabyte of activations
+
+
+def images_at_once(size: int) -> int:
+    """How many images of ``size`` px a pass that keeps activations may take."""
+    return max(1, min(50, PIXELS_AT_ONCE // (size * size)))
+
+
+def look_in_parts(model: nn.Module, images: Tensor, *, gradients: bool = True) -> Look:
+    """`look` over any number of images, as many at once as memory allows; masks and logits on the CPU."""
+    parts = [look(model, part, gradients=gradients) for part in images.split(images_at_once(images.shape[-1]))]
+
+    def joined(name: str) -> OrderedDict[str, Tensor]:
+        maps = [getattr(part, name) for part in parts]
+        return OrderedDict((module, torch.cat([each[module].cpu() for each in maps])) for module in maps[0])
+
+    logits, targets = (torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("logits", "targets"))
+    return Look(logits, targets, joined("masks"), joined("response"), OrderedDict(), OrderedDict())
+
+
+def _look_exported(network: ExportedClassifier, images: Tensor, more: bool) -> Look:
+    """Masks of an exported network, which has no gradients and no features to look at."""
+    if more:
+        raise ValueError("an .onnx shows its masks' mean and channels; other readings need the PyTorch model")
+    logits, masks = network.with_masks(images)
+    return Look(logits, logits.argmax(dim=1), masks, OrderedDict(), OrderedDict(), OrderedDict())
+
+
+def last_of_each_stage(names: list[str]) -> list[str]:
+    """The last attention module of each stage, of names such as ``stages.0.1``."""
+    return list({name.split(".")[1]: name for name in names}.values())
 
 
 def excited_channels(response: Tensor) -> Tensor:
@@ -94,8 +138,8 @@ def channel_of(mask: Tensor, channels: Tensor) -> Tensor:
 
 
 def check_channel(channel: int, masks: Mapping[str, Tensor]) -> None:
-    """Raises ValueError for a channel that some module does not have."""
-    most = min(mask.shape[1] for mask in masks.values())
+    """Raises ValueError for a channel that no module has."""
+    most = max(mask.shape[1] for mask in masks.values())
     if not 0 <= channel < most:
         raise ValueError(f"channel must lie between 0 and {most - 1}, not {channel}")
 
@@ -103,12 +147,14 @@ def check_channel(channel: int, masks: Mapping[str, Tensor]) -> None:
 def read(found: Look, reading: str | int = "mean") -> OrderedDict[str, Tensor]:
     """One map a module, name -> (B, h, w), by the reading's name or a channel number.
 
+    Modules have different numbers of channels: those without the channel asked for are left out.
+
     Raises:
         ValueError: an unknown reading or channel, or one that needs gradients which were not computed.
     """
     if isinstance(reading, int):
         check_channel(reading, found.masks)
-        return OrderedDict((name, mask[:, reading]) for name, mask in found.masks.items())
+        return OrderedDict((name, mask[:, reading]) for name, mask in found.masks.items() if reading < mask.shape[1])
     if reading not in READINGS:
         raise ValueError(f"reading must be {', '.join(READINGS)} or a channel number, not {reading!r}")
     if reading == "mean":

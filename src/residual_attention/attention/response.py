@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..models import ResidualAttentionNetwork
+from ..models.modes import evaluating
 
 
 @torch.no_grad()
@@ -19,16 +20,12 @@ def stage_responses(model: ResidualAttentionNetwork, batches: Iterable[Tensor]) 
     """
     names = [f"stage {i + 1}" for i in range(len(model.stages))] + ["final"]
     totals, count = dict.fromkeys(names, 0.0), 0
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for images in batches:
-            maps = model.forward_intermediates(images, intermediates_only=True)[1:]
-            for name, features in zip(names, maps, strict=True):
+            _, maps = model.forward_intermediates(images)
+            for name, features in zip(names, maps[1:], strict=True):
                 totals[name] += features.abs().mean().item() * len(images)
             count += len(images)
-    finally:
-        model.train(training)
     if count == 0:
         raise ValueError("no images to measure responses on")
     return OrderedDict((name, total / count) for name, total in totals.items())

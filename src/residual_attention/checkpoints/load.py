@@ -7,6 +7,7 @@ import torch
 
 from ..data.preprocess import Preprocess
 from ..models import ResidualAttentionNetwork, create_model, nearest
+from .exported import ExportedClassifier
 from .format import CheckpointError, read_checkpoint
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -46,9 +47,8 @@ def resolve_model(model: str | Path) -> Path:
         return shipped
     known = tuple(list_weights())
     listing = f"; names: {', '.join(known)}" if known else ""
-    raise ValueError(
-        f"no model {str(model)!r}{nearest(str(model), known)}: give a run folder or a .safetensors{listing}"
-    )
+    wanted = "give a run folder, a .safetensors or an .onnx of ours"
+    raise ValueError(f"no model {str(model)!r}{nearest(str(model), known)}: {wanted}{listing}")
 
 
 def model_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -58,15 +58,20 @@ def model_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for name, t in weights.items()}
 
 
-def load(model: str | Path, device: str | torch.device = "cpu") -> Classifier:
+def load(
+    model: str | Path, device: str | torch.device = "cpu", *, engine: str = "auto", precision: str = "auto"
+) -> Classifier:
     """The trained network of MODEL, in eval mode, with ``.classes`` and ``.preprocess``.
 
-    ``preprocess`` turns a PIL image into the (C, H, W) float tensor that the network reads.
+    ``preprocess`` turns a PIL image into the (C, H, W) float tensor that the network reads. An ``.onnx`` of ours is
+    run by ``engine`` in ``precision`` (`ExportedClassifier`); both mean nothing otherwise.
 
     Raises:
         ValueError: an unknown MODEL or a damaged file, in one line.
     """
     path = resolve_model(model)
+    if path.suffix == ".onnx":
+        return ExportedClassifier(path, engine, precision)  # type: ignore[return-value]
     tensors, metadata = read_checkpoint(path)
     try:
         network = create_model(metadata["model"], **metadata["overrides"])

@@ -1,6 +1,7 @@
 """``ran attend MODEL IMAGE...``: the masks of images, or with ``--measure`` how good they are."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,6 +62,8 @@ class AttendArguments:
     """A second MODEL for --response, one of naive learning, say."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
+    engine: str = "auto"
+    """Of an .onnx: auto | openvino | onnxruntime; auto takes the fastest that is installed."""
     seed: int = 0
     """Seed of the random baseline and of the bootstrap."""
     json: bool = False
@@ -187,7 +190,7 @@ def _respond(given: AttendArguments, model: "Classifier") -> int:
     for name, network in models.items():
         learning = network.card["overrides"].get("learning", "residual")
         values = model_responses(
-            network, given.images[0], data_dir=given.data_dir, split=given.split, limit=given.limit
+            network, given.images[0], data_dir=given.data_dir, split=given.split, limit=given.limit or MEASURED
         )
         responses[f"{name} ({learning} learning)"] = values
     given.out.mkdir(parents=True, exist_ok=True)
@@ -206,10 +209,15 @@ def main(argv: list[str]) -> int:
     given = parse(AttendArguments, argv, prog="ran attend", description=DESCRIPTION)
     _check(given)
     from ..checkpoints import load
+    from ..checkpoints.exported import ExportedClassifier
     from ..data.sources import SOURCES
     from ..machine import resolve_device
 
-    model = load(given.model, resolve_device(given.device))
+    model = load(given.model, resolve_device(given.device), engine=given.engine)
+    if isinstance(model, ExportedClassifier):
+        if given.measure or given.response or given.before_after:
+            raise ValueError("--measure, --response and --before-after need the PyTorch model, not an .onnx")
+        print(f"engine: {model.engine}", file=sys.stderr)
     if given.measure:
         return _measure(given, model)
     if given.response:

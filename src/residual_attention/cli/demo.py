@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"port must lie between 1 and 65535, not {given.port}")
     if given.examples is not None and not given.examples.is_dir():
         raise ValueError(f"no folder of examples at {given.examples}")
-    from ..checkpoints import load
+    from ..checkpoints import load, resolve_model
     from ..machine import resolve_device
 
     model = load(given.model, resolve_device(given.device))
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     if not _is_loopback(given.host):
         print(f"note: anyone who reaches {given.host} can use this page; there is no password")
     run = Path(given.model)
-    folders = [given.examples] if given.examples else [run / "examples"]
+    folders = [given.examples] if given.examples else [resolve_model(given.model).parent.parent / "examples"]
     launch(
         model,
         run.resolve().name if run.exists() else given.model,

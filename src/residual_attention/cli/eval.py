@@ -33,6 +33,8 @@ class EvalArguments:
     """Arithmetic; fp32 by default, so that figures do not depend on the machine."""
     workers: int = 0
     """Processes that decode large images."""
+    engine: str = "auto"
+    """Of an .onnx: auto | openvino | onnxruntime; auto takes the fastest that is installed."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False
@@ -54,12 +56,15 @@ def main(argv: list[str]) -> int:
         device=given.device,
         precision=given.precision,
         workers=given.workers,
+        engine=given.engine,
     )
     if given.json:
         print(json.dumps(result))
         return 0
     for notice in result["notices"]:
         print(f"note: {notice}")
+    if result["engine"] != "pytorch":
+        print(f"engine: {result['engine']}")
     top5 = "" if result["top5_error_pct"] is None else f"   top-5 error {result['top5_error_pct']:.2f} %"
     print(f"{result['data']}, {result['split']}: {result['images']} images of {len(result['classes'])} classes")
     print(

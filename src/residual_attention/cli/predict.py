@@ -25,6 +25,8 @@ class PredictArguments:
     """Images at a time."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
+    engine: str = "auto"
+    """Of an .onnx: auto | openvino | onnxruntime; auto takes the fastest that is installed."""
     json: bool = False
     """Print one JSON array."""
     debug: bool = False
@@ -58,12 +60,15 @@ def main(argv: list[str]) -> int:
         raise ValueError("top-k and batch-size must be at least 1")
     import sys
 
+    from ..checkpoints import load
     from ..evaluation.predict import find_images, predict
+    from ..machine import resolve_device
 
     paths = find_images(given.images)
-    predictions, errors = predict(
-        given.model, paths, top_k=given.top_k, batch_size=given.batch_size, device=given.device
-    )
+    model = load(given.model, resolve_device(given.device), engine=given.engine)
+    if engine := getattr(model, "engine", None):
+        print(f"engine: {engine}", file=sys.stderr)
+    predictions, errors = predict(model, paths, top_k=given.top_k, batch_size=given.batch_size)
     for error in errors:
         print_error(error)
     if given.json:

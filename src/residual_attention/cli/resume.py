@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -21,10 +22,22 @@ class ResumeArguments:
     """New number of epochs in all."""
     steps: int | None = None
     """New number of steps in all."""
+    data: str | None = None
+    """Where the folder of images lies now; the run's own place by default."""
+    data_dir: Path | None = None
+    """Where the named data set lies now."""
     workers: int | None = None
     """Processes that decode large images; any number gives the same weights."""
     device: str | None = None
-    """auto | cpu | cuda | cuda:N | mps; the run's own by default."""
+    """auto | cpu | cuda | cuda:N | mps; the run's own by default. Another one goes on, but not bit for bit."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None
+    """The run's own by default; another one goes on, but not bit for bit."""
+    compile: Literal["auto", "on", "off"] | None = None
+    """torch.compile; as the run had it by default."""
+    accumulate: int | None = None
+    """Split each batch in this many parts, to save memory."""
+    grad_checkpointing: bool | None = None
+    """Recompute activations in the backward pass, to save memory."""
     json: bool = False
     """Print one JSON object at the end and nothing else to standard output."""
     debug: bool = False
@@ -43,8 +56,14 @@ def main(argv: list[str]) -> int:
         given.run,
         epochs=given.epochs,
         steps=given.steps,
+        data=given.data,
+        data_dir=None if given.data_dir is None else str(given.data_dir),
         workers=given.workers,
         device=given.device,
+        precision=given.precision,
+        compile=given.compile,
+        accumulate=given.accumulate,
+        grad_checkpointing=given.grad_checkpointing,
         json=given.json,
         debug=given.debug,
     )

@@ -177,7 +177,8 @@ def _folder_image_size(paths: tuple[Path, ...], notices: list[str]) -> int:
 
 
 def _channels(paths: tuple[Path, ...]) -> int:
-    return 1 if all(is_grayscale(path) for path in _looked_at(paths)) else 3
+    found = {is_grayscale(path) for path in _looked_at(paths)}
+    return 1 if found - {None} == {True} else 3
 
 
 def _file_samples(pairs: list[tuple[Path, int]]) -> FileSamples:
@@ -320,12 +321,12 @@ def load_dataset(config: "TrainConfig", preprocess: Preprocess | None = None) ->
 
 def _from_shards(root: Path, config: "TrainConfig", preprocess: Preprocess | None) -> Dataset:
     """A folder of WebDataset shards; they are for large images, which stay where they are until needed."""
-    classes, shards = read_shards(root)
+    notices: list[str] = []
+    classes, shards = read_shards(root, notices)
     if preprocess is None:
         chans = config.in_chans or 3
         mean, std = in_channels(IMAGENET_MEAN, chans), in_channels(IMAGENET_STD, chans)
         preprocess = Preprocess(config.image_size or 224, config.resize, mean, std)
-    notices: list[str] = []
     splits: dict[str, Samples] = dict(shards)
     divided, bad = _divided(splits, preprocess, config, len(classes), notices)
     return Dataset(root.resolve().name, classes, *divided, preprocess, True, notices, bad)

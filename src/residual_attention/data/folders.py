@@ -69,17 +69,32 @@ def _class_folders(root: Path, ignored: list[Path]) -> dict[str, list[Path]]:
     return found
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    """The folders named after splits, by split. Raises ValueError for two of the same."""
+def _holds_classes(folder: Path) -> bool:
+    return any(path.is_dir() and not _is_junk(path) for path in folder.iterdir())
+
+
+def split_folders(root: Path, notices: list[str] | None = None) -> dict[str, Path]:
+    """The folders named after splits that hold class folders, by split. Raises ValueError for two of the same.
+
+    One that holds images directly is a class of that name (trains, say), or unlabelled where there are splits.
+    """
     found: dict[str, Path] = {}
+    flat: list[str] = []
     for path in sorted(root.iterdir()):
         split = SPLIT_NAMES.get(path.name.lower())
         if split and path.is_dir():
+            if not _holds_classes(path):
+                flat.append(path.name)
+                continue
             if split in found:
                 raise ValueError(
                     f"{root}: both {found[split].name} and {path.name} look like the {split} split; keep one"
                 )
             found[split] = path
+    for name in flat:
+        what = "left out" if found else "taken as a class of that name"
+        if notices is not None:
+            notices.append(f"the folder {name} holds images without class folders: {what}")
     return found
 
 
@@ -108,10 +123,10 @@ def _matched(
     return [(path, index[name]) for name, paths in found.items() if name in index for path in paths]
 
 
-def scan_folder(root: Path, *, single_class_allowed: bool = False) -> FolderListing:
+def scan_folder(root: Path, *, single_class_allowed: bool = False, classes_of: str = "train") -> FolderListing:
     """List a folder of class folders, with or without split folders above them.
 
-    Classes are those of the training split (of the whole folder without one), sorted by name.
+    Classes are those of the split ``classes_of`` (of the whole folder without splits), sorted by name.
 
     Raises:
         ValueError: not a folder, no images, or a single class; the line says what layout is expected.
@@ -120,15 +135,16 @@ def scan_folder(root: Path, *, single_class_allowed: bool = False) -> FolderList
         raise ValueError(f"no folder at {root}; {LAYOUT}")
     ignored: list[Path] = []
     notices: list[str] = []
-    folders = _split_folders(root)
-    if folders and "train" not in folders and len(folders) == len([p for p in root.iterdir() if p.is_dir()]):
-        raise ValueError(f"{root} has {', '.join(p.name for p in folders.values())} but no train folder; {LAYOUT}")
-    if "train" in folders:
+    folders = split_folders(root, notices)
+    if folders and classes_of not in folders:
+        names = ", ".join(path.name for path in folders.values())
+        raise ValueError(f"{root} has {names} but no {classes_of} folder; {LAYOUT}")
+    if folders:
         ignored.extend(p for p in sorted(root.iterdir()) if p not in folders.values())
         found = {split: _class_folders(path, ignored) for split, path in folders.items()}
     else:
         found = {"all": _class_folders(root, ignored)}
-    main = found.get("train", found.get("all", {}))
+    main = found[classes_of] if classes_of in found else found["all"]
     empty = [name for name, paths in main.items() if not paths]
     if empty:
         notices.append(f"class folders without images, left out: {', '.join(empty)}")

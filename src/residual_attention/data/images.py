@@ -12,6 +12,7 @@
 """
 
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +26,16 @@ Source = Path | BinaryIO
 
 class ImageError(ValueError):
     """A file that cannot be read as an image; the message is one line with the path and the reason."""
+
+
+FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow reads; formats that start other programs (EPS) are not among them."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _name(source: Source) -> str:
@@ -42,8 +53,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
 
 
-def _flatten(image: Image.Image, mode: str) -> Image.Image:
-    """Any Pillow mode to RGB or L."""
+def as_eight_bits(image: Image.Image, mode: str) -> Image.Image:
+    """An image in any Pillow mode, EXIF orientation applied, as RGB or L; one that is so already is returned."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode == mode and "transparency" not in image.info:
+        return image
     if image.mode.startswith(("I", "F")):
         image = _eight_bits(image)
     if image.mode == "P" or "A" in image.mode or "a" in image.mode or "transparency" in image.info:
@@ -62,14 +76,14 @@ def read_image(source: Source, in_chans: int = 3, *, max_pixels: int = MAX_PIXEL
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities in metadata; size is checked below
-            with Image.open(source) as image:
+            with Image.open(source, formats=_formats()) as image:
                 if image.width * image.height > max_pixels:
                     raise ImageError(
                         f"{_name(source)}: {image.width}x{image.height} px is above the limit of {max_pixels:,} pixels"
                     )
                 image.seek(0)
                 image.load()
-                return _flatten(ImageOps.exif_transpose(image), mode)
+                return as_eight_bits(image, mode)
     except ImageError:
         raise
     except FileNotFoundError:
@@ -85,12 +99,12 @@ def read_image(source: Source, in_chans: int = 3, *, max_pixels: int = MAX_PIXEL
         raise ImageError(f"{_name(source)}: cannot be read: {reason}") from None
 
 
-def is_grayscale(path: Path) -> bool:
-    """Whether the file's header says a single channel without a palette."""
+def is_grayscale(path: Path) -> bool | None:
+    """Whether the file's header says a single channel without a palette; None when it cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with Image.open(path, formats=_formats()) as image:
                 return image.mode in ("1", "L", "F") or image.mode.startswith("I")
     except Exception:
-        return False
+        return None

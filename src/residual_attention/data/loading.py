@@ -4,6 +4,7 @@ The order of an epoch is a function of (seed, epoch), the draws of a batch of (s
 a decoded file of (seed, epoch, sample); so a run can stop after any step and go on with any worker count.
 """
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -46,7 +47,7 @@ class Shard:
 
 
 def epoch_order(labels: Tensor, *, seed: int, epoch: int, balanced: bool = False) -> Tensor:
-    """The samples of one epoch in order, (N,); ``balanced`` draws each class equally often, with replacement."""
+    """All samples once in order, (N,); ``balanced`` draws each class equally often, with replacement."""
     generator = torch_generator(seed, "order", epoch)
     if not balanced:
         return torch.randperm(len(labels), generator=generator)
@@ -65,21 +66,19 @@ def batch_indices(order: Tensor, batch_size: int, step: int, shard: Shard) -> Te
 
 
 class _TrainingFiles(TorchDataset):
-    """Decoded, cropped uint8 images; the key is (epoch, sample). An unreadable file gives None."""
+    """Decoded, cropped uint8 images; the key is (epoch, sample). An unreadable file gives its error instead."""
 
     def __init__(self, samples: StoredSamples, preprocess: Preprocess, seed: int, config: "FileAugment") -> None:
         self.samples, self.preprocess, self.seed, self.config = samples, preprocess, seed, config
         self.transform = config.transform(preprocess)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int] | tuple[None, int, int]:
+    def __getitem__(self, key: tuple[int, int]) -> "_Item":
         epoch, index = key
         label = int(self.samples.labels[index])
         try:
             image = self.samples.read(index, self.preprocess.in_chans)
-        except ImageError:
-            if not self.config.skip_bad_images:
-                raise
-            return None, label, index
+        except ImageError as error:
+            return str(error), label, index
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, "image", epoch, index))
             return self.transform(image), label, index
@@ -107,26 +106,36 @@ class FileAugment:
 
 
 class _EvaluationFiles(TorchDataset):
-    """Decoded uint8 images in order; an unreadable file is an error."""
+    """Decoded uint8 images in order; an unreadable file gives its error instead."""
 
     def __init__(self, samples: StoredSamples, preprocess: Preprocess) -> None:
         self.samples, self.preprocess = samples, preprocess
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
-        image = self.samples.read(index, self.preprocess.in_chans)
-        return self.preprocess.to_uint8(image), int(self.samples.labels[index]), index
+    def __getitem__(self, index: int) -> "_Item":
+        label = int(self.samples.labels[index])
+        try:
+            return self.preprocess.to_uint8(self.samples.read(index, self.preprocess.in_chans)), label, index
+        except ImageError as error:
+            return str(error), label, index
 
 
-def _collate(items: list) -> tuple[Tensor, Tensor, Tensor, list[int]]:
-    """Images, labels and indices of the readable samples, and the indices of the others."""
-    good = [item for item in items if item[0] is not None]
-    bad = [item[2] for item in items if item[0] is None]
+_Item = tuple[Tensor | str, int, int]  # image or why there is none, label, index
+
+
+def _collate(items: list[_Item]) -> tuple[Tensor, Tensor, Tensor, list[tuple[int, str]]]:
+    """Images, labels and indices of the readable samples, and (index, error) of the others."""
+    good = [(image, label, index) for image, label, index in items if isinstance(image, Tensor)]
+    bad = [(index, image) for image, _, index in items if isinstance(image, str)]
     images = torch.stack([item[0] for item in good]) if good else torch.empty(0)
-    return images, torch.tensor([i[1] for i in good]), torch.tensor([i[2] for i in good]), bad
+    labels, indices = (torch.tensor([item[i] for item in good], dtype=torch.int64) for i in (1, 2))
+    return images, labels, indices, bad
 
 
-def _single_threaded(_worker: int) -> None:
+def _prepare_worker(_worker: int) -> None:
+    """One thread each; a signal to the process group is the main process's to answer, which ends its workers."""
     torch.set_num_threads(1)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def _file_loader(files: TorchDataset, keys: list, workers: int, device: torch.device) -> DataLoader:
@@ -136,14 +145,18 @@ def _file_loader(files: TorchDataset, keys: list, workers: int, device: torch.de
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_single_threaded,
+        worker_init_fn=_prepare_worker,
         prefetch_factor=4 if workers else None,
     )
 
 
 @dataclass
 class TrainingData:
-    """The training split as batches. ``skipped`` collects the indices of unreadable images as they are met."""
+    """The training split as batches.
+
+    ``repeats``: how often an epoch reads all of it, in another order each time; ``skipped`` collects the indices of
+    unreadable images as they are met.
+    """
 
     samples: Samples
     preprocess: Preprocess
@@ -154,6 +167,7 @@ class TrainingData:
     device: torch.device
     files: FileAugment = field(default_factory=FileAugment)
     balanced: bool = False
+    repeats: int = 1
     workers: int = 0
     shard: Shard = field(default_factory=Shard)
     skipped: set[int] = field(default_factory=set)
@@ -165,14 +179,15 @@ class TrainingData:
 
     @property
     def steps_per_epoch(self) -> int:
-        return steps_per_epoch(len(self.samples), self.batch_size)
+        return steps_per_epoch(self.repeats * len(self.samples), self.batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0, size: int | None = None) -> Iterator[TrainBatch]:
         """The batches of an epoch from ``first_step`` on, images resized to ``size`` px if given."""
-        order = epoch_order(self.samples.labels, seed=self.seed, epoch=epoch, balanced=self.balanced)
+        rounds = range(epoch * self.repeats, (epoch + 1) * self.repeats)
+        order = torch.stack([self._order(number) for number in rounds]).flatten(0, 1)  # (repeats * N, 2)
         steps = range(first_step, self.steps_per_epoch)
         parts = [batch_indices(order, self.batch_size, step, self.shard) for step in steps]
-        for step, (images, labels) in zip(steps, self._read(epoch, parts), strict=True):
+        for step, (images, labels) in zip(steps, self._read(parts), strict=True):
             rng = numpy_generator(self.seed, "batch", epoch, step, self.shard.rank)
             images = self.preprocess.normalize(images)
             images, targets = augment_batch(images, labels, self.num_classes, self.augment, rng)
@@ -180,17 +195,24 @@ class TrainingData:
                 images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
             yield TrainBatch(images, targets)
 
-    def _read(self, epoch: int, parts: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """uint8 images and labels of each part, on the device."""
+    def _order(self, number: int) -> Tensor:
+        """(N, 2): the number of the reading, which a file's draws depend on, and the samples in its order."""
+        order = epoch_order(self.samples.labels, seed=self.seed, epoch=number, balanced=self.balanced)
+        return torch.stack([torch.full_like(order, number), order], dim=1)
+
+    def _read(self, parts: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """uint8 images and labels of each part (n, 2), on the device."""
         if isinstance(self.samples, TensorSamples):
-            for indices in parts:
-                indices = indices.to(self.device)
+            for part in parts:
+                indices = part[:, 1].to(self.device)
                 yield self.images[indices], self.labels[indices]
             return
         files = _TrainingFiles(self.samples, self.preprocess, self.seed, self.files)
-        keys = [[(epoch, index) for index in indices.tolist()] for indices in parts]
+        keys = [[tuple(key) for key in part.tolist()] for part in parts]
         for images, labels, _, bad in _file_loader(files, keys, self.workers, self.device):
-            self.skipped.update(bad)
+            if bad and not self.files.skip_bad_images:
+                raise ImageError(bad[0][1])
+            self.skipped.update(index for index, _ in bad)
             if not len(labels):
                 raise ValueError(f"not one image of a batch of {len(bad)} could be read; check the data folder")
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
@@ -204,11 +226,13 @@ def evaluation_batches(
     device: torch.device,
     workers: int = 0,
     shard: Shard | None = None,
+    skip_bad: bool = False,
 ) -> Iterator[EvalBatch]:
     """Every sample of a split once, over all processes, in order.
 
     Raises:
-        ImageError: an unreadable file; evaluation neither skips nor substitutes.
+        ImageError: an unreadable file, unless ``skip_bad``, which is for training images alone: evaluation neither
+            skips nor substitutes.
     """
     shard = shard or Shard()
     mine = torch.arange(len(samples))[shard.rank :: shard.world]
@@ -220,5 +244,9 @@ def evaluation_batches(
         return
     files = _EvaluationFiles(samples, preprocess)
     keys = [indices.tolist() for indices in parts]
-    for images, labels, indices, _ in _file_loader(files, keys, workers, device):
+    for images, labels, indices, bad in _file_loader(files, keys, workers, device):
+        if bad and not skip_bad:
+            raise ImageError(bad[0][1])
+        if not len(labels):
+            continue
         yield EvalBatch(preprocess.normalize(images.to(device)), labels.to(device), indices)

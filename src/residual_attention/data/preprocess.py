@@ -8,6 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .images import as_eight_bits
+
+MOST_SCALED = 16_000_000  # px
 RESIZES = ("crop", "squash", "letterbox")
 
 
@@ -69,10 +72,13 @@ class Preprocess:
     def square(self, image: Image.Image) -> Image.Image:
         """The image as an ``image_size`` px square, in mode RGB or L."""
         mode = "L" if self.in_chans == 1 else "RGB"
-        if image.mode != mode:
-            image = image.convert(mode)
+        image = as_eight_bits(image, mode)
         size = self.image_size
         scaled = self._scaled(*image.size)
+        if (
+            scaled[0] * scaled[1] > MOST_SCALED
+        ):  # only of the crop, and only of what is hundreds of times as long as wide
+            return self._centre(image)
         if scaled != image.size:
             image = image.resize(scaled, Image.Resampling.BILINEAR)
         if image.size == (size, size):
@@ -84,6 +90,17 @@ class Preprocess:
         canvas = Image.new(mode, (size, size), colour[0] if self.in_chans == 1 else colour)
         canvas.paste(image, (-left, -top))
         return canvas
+
+    def _centre(self, image: Image.Image) -> Image.Image:
+        """The crop of a very elongated image, whose whole would not fit in memory once it is scaled."""
+        place, size = self.geometry(*image.size), self.image_size
+        box = (
+            place.offset_x,
+            place.offset_y,
+            place.offset_x + size * place.scale_x,
+            place.offset_y + size * place.scale_y,
+        )
+        return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
 
     def to_uint8(self, image: Image.Image) -> Tensor:
         """(C, image_size, image_size) uint8."""

@@ -78,9 +78,10 @@ def _scan(shard: Path) -> list[tuple[str, int, int, str]]:
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
-                key, dot, suffix = member.name.partition(".")
-                suffix = f".{suffix.lower()}" if dot else ""
-                if not member.isfile() or Path(key).name.startswith("."):
+                folder, _, base = member.name.rpartition("/")
+                stem, dot, suffix = base.partition(".")
+                key, suffix = f"{folder}/{stem}", f".{suffix.lower()}" if dot else ""
+                if not member.isfile() or not stem:
                     continue
                 if suffix in EXTENSIONS:
                     images[key] = (member.name, member.offset_data, member.size)
@@ -121,8 +122,8 @@ def _class_names(root: Path, labels: set[str]) -> dict[str, str]:
     return {label: lines[int(label)] for label in labels}
 
 
-def read_shards(root: Path) -> tuple[list[str], dict[str, ShardSamples]]:
-    """Class names and the splits of a folder of shards.
+def read_shards(root: Path, notices: list[str]) -> tuple[list[str], dict[str, ShardSamples]]:
+    """Class names and the splits of a folder of shards; what is left out goes to ``notices``.
 
     Raises ValueError: no training shards, a file that is no tar, or a single class.
     """
@@ -139,6 +140,10 @@ def read_shards(root: Path) -> tuple[list[str], dict[str, ShardSamples]]:
     splits = {}
     for split, found in rows.items():
         known = [row for row in found if row[4] in position]
+        if len(known) < len(found):
+            unknown = ", ".join(sorted({row[4] for row in found} - set(position))[:5])
+            count = len(found) - len(known)
+            notices.append(f"the {split} shards have {count} images of classes that training does not know: {unknown}")
         members = tuple(Member(path, name, offset, size) for path, name, offset, size, _ in known)
         splits[split] = ShardSamples(members, torch.tensor([position[row[4]] for row in known], dtype=torch.int64))
     return [names[label] for label in order], splits

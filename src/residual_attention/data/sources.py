@@ -1,5 +1,9 @@
 """The named data sets: digits (embedded), CIFAR-10 and -100, ImageNet."""
 
+import contextlib
+import os
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +15,7 @@ from .cache import cache_folder
 from .datasets import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    IN_MEMORY_BYTES,
     Dataset,
     Samples,
     TensorSamples,
@@ -88,9 +93,10 @@ def _cifar_splits(name: str, data_dir: Path | None) -> tuple[list[str], dict[str
             raise ValueError(f"{data_dir / folder} is incomplete or damaged: {error}") from None
     root = cache_folder()
     if not (root / folder).is_dir():
-        print(f"downloading {name} to {root}", flush=True)
+        print(f"downloading {name} to {root}", file=sys.stderr, flush=True)
     try:
-        return _torchvision_cifar(name, root, download=True)
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            return _torchvision_cifar(name, root, download=True)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
@@ -99,13 +105,19 @@ def _cifar_splits(name: str, data_dir: Path | None) -> tuple[list[str], dict[str
 
 
 def _unpacked(archive: Path, md5: str) -> Path:
-    """The archive unpacked in the cache, since data folders are never written to."""
+    """The archive unpacked in the cache, since data folders are never written to; once, whoever comes first."""
     from torchvision.datasets.utils import check_integrity, extract_archive
 
     if not check_integrity(str(archive), md5):
         raise ValueError(f"{archive} is incomplete or damaged: its MD5 is not {md5}")
-    root = cache_folder()
-    extract_archive(str(archive), str(root))
+    root = cache_folder() / f"unpacked-{md5}"
+    if not root.is_dir():
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root.parent) as folder:
+            extract_archive(str(archive), folder)
+            with contextlib.suppress(OSError):  # another process was faster
+                os.rename(folder, root)
+                os.mkdir(folder)  # for the context to remove
     return root
 
 
@@ -128,9 +140,19 @@ def _cifar(name: str, config: "TrainConfig", preprocess: Preprocess | None) -> D
 
 
 def _as_read(samples: TensorSamples, preprocess: Preprocess) -> Samples:
-    """Arrays as the preprocessing would have read them from files."""
-    if preprocess.image_size == 32 and preprocess.in_chans == 3:
+    """Arrays as the preprocessing would have read them from files.
+
+    Raises ValueError when they would not fit in memory.
+    """
+    side, chans = preprocess.image_size, preprocess.in_chans
+    if side == 32 and chans == 3:
         return samples
+    if len(samples) * chans * side * side > IN_MEMORY_BYTES:
+        gibibytes = len(samples) * chans * side * side / 2**30
+        raise ValueError(
+            f"--image-size {side}: {len(samples)} images would take {gibibytes:.0f} GiB of memory; give the data "
+            "as class folders (--data-dir), which are read from disk"
+        )
     from PIL import Image
 
     images = [preprocess.to_uint8(Image.fromarray(image.permute(1, 2, 0).numpy())) for image in samples.images]

@@ -1,38 +1,60 @@
 """The page: Gradio components around `session`. Nothing but uploaded bytes is read, and nothing leaves the machine."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import gradio as gr
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import PlainTextResponse
 
 from ..attention.overlay import OPACITY
 from ..checkpoints import Classifier
-from ..data.images import MAX_PIXELS, ImageError
+from ..data.images import ImageError
 from .session import READINGS, Session, before_and_after, module_names, open_session, overlay
 
 MAX_FILE_MB = 20
 FORGET_AFTER_S = 1800  # a session's masks, and uploaded files
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 NOTHING = (None, "", [], "")  # picture, line, and before and after, of no image
+ONLY_UPLOADS = "Only uploaded files are taken, no addresses."
 SYSTEM_FONTS = ("system-ui", "sans-serif")  # Gradio's own come from another host
 CSS = ".gradio-container { max-width: 1100px !important; margin: auto; }"
 
 
-class UploadedImage(gr.File):
-    """A file that came with the request: an address, or a path of this machine, is refused."""
+class NoAddresses:
+    """ASGI middleware: the page serves its own files and uploads, and fetches nothing from anywhere for anyone."""
 
-    is_template = True  # drawn by the page as Gradio's File
+    def __init__(self, app: Any) -> None:
+        self.app = app
 
-    async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and re.search(r"(file|proxy)=[a-z][a-z0-9+.-]*:/", unquote(scope["path"]), re.I):
+            await PlainTextResponse("no addresses are taken", status_code=403)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def uploads_only(component: gr.File) -> gr.File:
+    """The component, which now refuses an address in the place of an uploaded file. (Gradio refuses local paths.)"""
+    keep = component.async_move_resource_to_block_cache
+
+    async def move(url_or_file_path: Any) -> str | None:
         if "://" in str(url_or_file_path):
-            raise gr.Error("Only uploaded files are taken, no addresses.")
-        return await super().async_move_resource_to_block_cache(url_or_file_path)
+            raise gr.Error(ONLY_UPLOADS)
+        return await keep(url_or_file_path)
+
+    component.async_move_resource_to_block_cache = move  # type: ignore[method-assign]
+    return component
 
 
-def _refused(error: ImageError) -> gr.Error:
-    """The reason without the server's path."""
+def _refuse(error: ImageError) -> None:
+    """Tell the reason, without the server's path."""
     reason = str(error).split(": ", 1)[-1]
-    return gr.Error(f"This file is not taken: {reason}.", title="No image", duration=None, print_exception=False)
+    gr.Warning(f"This file is not taken: {reason}.", title="No image", duration=None)
 
 
 def build_page(model: Classifier, name: str, examples: Sequence[Path] = ()) -> gr.Blocks:
@@ -47,7 +69,8 @@ def build_page(model: Classifier, name: str, examples: Sequence[Path] = ()) -> g
         try:
             session = open_session(model, Path(path))
         except ImageError as error:
-            raise _refused(error) from None
+            _refuse(error)
+            return None, None, *NOTHING
         return session, session.top, *redraw(session, last, next(iter(READINGS)), 0, OPACITY)
 
     def redraw(session: Session | None, module: int, reading: str, channel: float | None, opacity: float):
@@ -71,7 +94,9 @@ def build_page(model: Classifier, name: str, examples: Sequence[Path] = ()) -> g
         session = gr.State(None, time_to_live=FORGET_AFTER_S)
         with gr.Row():
             with gr.Column(scale=1):
-                upload = UploadedImage(label=f"Drop an image (up to {MAX_FILE_MB} MB)", elem_id="upload", height=140)
+                upload = uploads_only(
+                    gr.File(label=f"Drop an image (up to {MAX_FILE_MB} MB)", elem_id="upload", height=140)
+                )
                 if examples:
                     gr.Markdown("or take an example:")
                 gallery = gr.Gallery(
@@ -131,6 +156,14 @@ def build_page(model: Classifier, name: str, examples: Sequence[Path] = ()) -> g
     return page
 
 
+def _middleware(host: str) -> list[Middleware]:
+    """On a loopback address only requests that name this machine are answered (DNS rebinding)."""
+    guards = [Middleware(NoAddresses)]
+    if host in LOOPBACK:
+        guards.append(Middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK)))
+    return guards
+
+
 def launch(
     model: Classifier,
     name: str,
@@ -142,9 +175,8 @@ def launch(
 ) -> str:
     """Serve the page; returns its address. With ``block``, until Ctrl-C.
 
-    Uploads are limited to `MAX_FILE_MB` and `MAX_PIXELS`. Raises OSError when the port is taken.
+    Uploads are limited to `MAX_FILE_MB`, images to what `read_image` allows. Raises OSError when the port is taken.
     """
-    assert MAX_PIXELS > 0
     theme = gr.themes.Soft(primary_hue="blue", font=SYSTEM_FONTS, font_mono=("ui-monospace", "monospace"))
     page = build_page(model, name, examples)
     _, local, _ = page.queue(max_size=32).launch(
@@ -156,6 +188,7 @@ def launch(
         max_file_size=f"{MAX_FILE_MB}mb",
         ssr_mode=False,
         footer_links=[],
+        app_kwargs={"middleware": _middleware(host)},
         theme=theme,
         css=CSS,
     )

@@ -1,5 +1,6 @@
 """What the page shows of one image, computed without the web: classified once, drawn as often as a slider moves."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ SHOWN = 400  # px, the least longer side of the image itself
 EXAMPLES = 12
 
 
+_ONE_AT_A_TIME = threading.Lock()  # masks are recorded by hooks on the one model
+
+
 @dataclass(frozen=True)
 class Session:
     """One image and the pass over it, masks and features on the CPU."""
@@ -53,7 +57,9 @@ def module_names(model: Classifier) -> list[str]:
 def open_session(model: Classifier, path: Path, top_k: int = 5) -> Session:
     """Classify one file. Raises ImageError, in one line, for what is no image or too large."""
     image = read_image(path, model.preprocess.in_chans)
-    found, _ = look_at(model, image, AttendOptions(reading="class", before_after=True))
+    with _ONE_AT_A_TIME:
+        found, _ = look_at(model, image, AttendOptions(reading="class", before_after=True))
+    found = found.on_cpu()
     best = found.probabilities[0].cpu().topk(min(top_k, len(model.classes)))
     top = {model.classes[i]: share for share, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)}
     return Session(displayed(image, SHOWN).convert("RGB"), found, top, model)
@@ -75,8 +81,8 @@ def overlay(
     name = session.modules[min(max(module, 0), len(session.modules) - 1)]
     values = _values(session, name, reading, channel)
     signed = signed_masks(session.model) and READINGS.get(reading) != "class"
-    low, high = display_range(values, signed)
     on_picture = on_original(values, session.model.preprocess, *session.picture.size)
+    low, high = display_range(on_picture, signed)
     drawn = heat(np.asarray(session.picture), on_picture, signed=signed, opacity=min(max(opacity, 0.0), 1.0))
     mask = session.found.masks[name]
     line = f"{name}: {mask.shape[1]} channels of {mask.shape[2]}×{mask.shape[3]}; colours from {low:.3g} to {high:.3g}"

@@ -4,18 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints import load
-from ..data.load_split import load_split
+from ..checkpoints.own_data import split_for
 from ..data.loading import evaluation_batches
 from ..machine import DTYPES, resolve_device, resolve_precision
 from .evaluate import evaluate
 from .measures import summarise
-
-
-def _same(data: str, trained: str | None) -> bool:
-    """Whether DATA is what the model was trained on, of which only the held-out part may be evaluated."""
-    if trained is None or data == trained:
-        return data == trained
-    return Path(data).exists() and Path(trained).exists() and Path(data).samefile(trained)
 
 
 def assess(
@@ -28,6 +21,7 @@ def assess(
     device: str = "auto",
     precision: str = "fp32",
     workers: int = 0,
+    engine: str = "auto",
 ) -> dict[str, Any]:
     """Evaluate MODEL on DATA's split, prepared as the model was trained; JSON values.
 
@@ -36,25 +30,8 @@ def assess(
     """
     place = resolve_device(device)
     dtype = DTYPES[resolve_precision(precision, place)]
-    network = load(model, place)
-    trained = network.card.get("config", {})
-    own = data is None or _same(data, trained.get("data"))
-    if data is None:
-        data = trained.get("data")
-        data_dir = data_dir or (Path(trained["data_dir"]) if trained.get("data_dir") else None)
-        if data is None:
-            raise ValueError(f"{model} does not say what it was trained on; give DATA")
-    samples, notices = load_split(
-        data,
-        network.preprocess,
-        network.classes,
-        split=split,
-        data_dir=data_dir,
-        seed=trained.get("seed", 0),
-        val_fraction=trained.get("val_fraction", 0.1),
-        test_fraction=trained.get("test_fraction", 0.1),
-        whole=not own,
-    )
+    network = load(model, place, engine=engine, precision="fp32" if precision == "fp16" else precision)
+    data, samples, notices = split_for(network, data, split=split, data_dir=data_dir)
     batches = evaluation_batches(samples, network.preprocess, batch_size=batch_size, device=place, workers=workers)
     result = evaluate(network, batches, precision=dtype)
     return {
@@ -65,5 +42,6 @@ def assess(
         **summarise(result.probabilities, result.labels, network.classes),
         "classes": network.classes,
         "precision": precision,
+        "engine": getattr(network, "engine", "pytorch"),
         "notices": notices,
     }

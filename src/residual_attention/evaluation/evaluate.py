@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.loading import EvalBatch
+from ..models.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,13 @@ def evaluate(model: nn.Module, batches: Iterable[EvalBatch], *, precision: torch
 
     Loss and probabilities are computed in fp32 from the logits.
     """
-    training = model.training
-    model.eval()
     parts = []
-    try:
+    with evaluating(model):
         for batch in batches:
             device = batch.images.device
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 output = model(batch.images.contiguous(memory_format=torch.channels_last))
             parts.append((output.float().cpu(), batch.labels.cpu(), batch.indices))
-    finally:
-        model.train(training)
     all_logits, all_labels, all_indices = _gather(parts)
     order = all_indices.argsort()
     all_logits, all_labels = all_logits[order], all_labels[order]

@@ -12,7 +12,7 @@ from ..checkpoints import Classifier, load
 from ..data.folders import images_below
 from ..data.images import ImageError, read_image
 from ..data.preprocess import Preprocess
-from ..machine import resolve_device
+from ..machine import device_of, resolve_device
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def predict(
     """Predictions of the readable files, in order, and one line for each of the others."""
     if not isinstance(model, torch.nn.Module):
         model = load(model, resolve_device(device))
-    place = next(model.parameters()).device
+    place = device_of(model)
     predictions: list[Prediction] = []
     errors: list[str] = []
     for start in range(0, len(paths), batch_size):

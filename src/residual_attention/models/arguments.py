@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str] | dict) -> None:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
 
 
@@ -15,7 +15,11 @@ def check_at_least(name: str, value: int, least: int) -> None:
 
 def per_stage(name: str, values: int | Sequence[int], num_stages: int, least: int) -> tuple[int, ...]:
     """One whole number a stage; a single one stands for all."""
-    values = (values,) * num_stages if isinstance(values, int) else tuple(values)
+    if isinstance(values, int):
+        values = (values,)
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ValueError(f"{name} must be a whole number, or one for each stage, not {values!r}")
+    values = tuple(values) * num_stages if len(values) == 1 else tuple(values)
     if len(values) != num_stages:
         raise ValueError(f"{name} needs one value for each of {num_stages} stages, got {len(values)}: {values}")
     for value in values:

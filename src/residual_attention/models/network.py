@@ -95,11 +95,11 @@ class ResidualAttentionNetwork(nn.Module):
         check_at_least("final_stride", final_stride, 1)
         if not isinstance(skip, bool):
             raise ValueError(f"skip must be True or False, not {skip!r}")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout must lie in [0, 1), not {dropout}")
+        if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout must lie in [0, 1), not {dropout!r}")
         style = UNIT_STYLES[unit]
-        if not widths:
-            raise ValueError("widths needs at least one stage")
+        if isinstance(widths, str) or not isinstance(widths, Sequence) or not widths:
+            raise ValueError(f"widths needs a width for each stage, at least one, not {widths!r}")
         self.widths = per_stage("widths", tuple(widths), len(tuple(widths)), 1)
         self.modules_per_stage = per_stage("modules", modules, len(self.widths), 1)
         self.mask_depths = per_stage("mask_depths", mask_depths, len(self.widths), 1)

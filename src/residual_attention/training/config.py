@@ -60,7 +60,9 @@ class RunOptions:
     steps: int | None = None
     """Optimizer steps; overrides epochs."""
     min_steps: int = 0
-    """Raise epochs until the run has at least this many steps (small data sets)."""
+    """Read the data several times an epoch until the run has at least this many steps (small data sets)."""
+    repeats: int | None = None
+    """Times that an epoch reads the training images; by default as often as min-steps asks for."""
     batch_size: int = 128
     """Images of one optimizer step, over all processes and accumulation."""
     accumulate: int = 1
@@ -193,6 +195,7 @@ _AT_LEAST: dict[str, float] = {
     "epochs": 1,
     "steps": 1,
     "min_steps": 0,
+    "repeats": 1,
     "batch_size": 1,
     "accumulate": 1,
     "warmup_epochs": 0,
@@ -233,5 +236,7 @@ def _validate(config: TrainConfig) -> None:
         raise ValueError(f"batch_size {config.batch_size} does not divide by accumulate {config.accumulate}")
     if config.schedule == "multistep" and not config.milestones:
         raise ValueError("schedule multistep needs milestones, in steps")
+    if config.compile == "on" and config.grad_checkpointing:
+        raise ValueError("compile on and grad_checkpointing do not go together; leave one out")
     if config.ema == 1.0:
         raise ValueError("ema must be below 1")

@@ -38,6 +38,20 @@ class Processes:
         dist.all_reduce(tensor)
         return tensor.tolist()
 
+    def union(self, values: set[int]) -> set[int]:
+        """All processes' sets as one."""
+        if self.world == 1:
+            return values
+        everyone: list = [None] * self.world
+        dist.all_gather_object(everyone, values)
+        return set().union(*everyone)
+
+    def same_buffers(self, model: torch.nn.Module) -> None:
+        """Give every process rank 0's BN statistics, which are those that are saved."""
+        if self.world > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
     def from_main(self, value: object) -> object:
         """Rank 0's value, on every process."""
         if self.world == 1:

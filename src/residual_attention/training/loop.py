@@ -181,6 +181,7 @@ def train_epoch(job: Job, state: TrainState, listener: Listener) -> bool:
         progress.loss_sum += result.loss_sum
         progress.wrong += result.wrong
         progress.seen += result.seen
+        progress.images_seen += result.seen
         progress.step += 1
         progress.step_in_epoch += 1
         now = time.perf_counter()
@@ -201,8 +202,14 @@ def train_epoch(job: Job, state: TrainState, listener: Listener) -> bool:
 def _validate(job: Job, state: TrainState) -> Evaluation | None:
     if job.validation is None:
         return None
-    batches = job.validation()
-    return evaluate(state.evaluated, batches, precision=job.machine.dtype)  # type: ignore[arg-type]
+    job.processes.same_buffers(state.evaluated)
+    precision = torch.float32 if job.machine.dtype == torch.float16 else job.machine.dtype  # fp16 ends at 65504
+    result = evaluate(state.evaluated, job.validation(), precision=precision)  # type: ignore[arg-type]
+    if not math.isfinite(result.loss):
+        raise NonFiniteError(
+            f"step {state.progress.step}: the validation loss is not finite; the state before it is saved; lower --lr"
+        )
+    return result
 
 
 def _is_better(error_pct: float, loss: float, state: TrainState) -> bool:
@@ -214,8 +221,9 @@ def _is_better(error_pct: float, loss: float, state: TrainState) -> bool:
 
 
 def finish_epoch(job: Job, state: TrainState, listener: Listener) -> None:
-    """Validate, record the epoch, move on to the next, save."""
+    """Save what was trained, validate, record the epoch, move on to the next, save."""
     progress = state.progress
+    listener.save(state)
     loss_sum, wrong, seen = job.processes.total([progress.loss_sum, progress.wrong, float(progress.seen)])
     validation = _validate(job, state)
     row = {

@@ -32,7 +32,9 @@ class Machine:
 def resolve_machine(config: TrainConfig, local_rank: int = 0) -> Machine:
     """Turn every ``auto`` of the configuration into a choice. Raises ValueError for what is not there."""
     device = resolve_device(config.device, local_rank)
-    compiled = config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
+    compiled = config.compile == "on" or (
+        config.compile == "auto" and device.type == "cuda" and not config.grad_checkpointing
+    )
     cores = os.cpu_count() or 1
     return Machine(
         device=device,

@@ -45,6 +45,7 @@ class Schedule:
     def __init__(self, optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int, per_epoch: int) -> None:
         self.optimizer = optimizer
         warmup = min(round(config.warmup_epochs * per_epoch), steps // 2)
+        self.peak, self.warmup = config.lr, warmup
         common: dict[str, Any] = {"t_in_epochs": False, "warmup_t": warmup, "warmup_lr_init": config.lr / 100}
         self.by_step = None
         self.plateau = None
@@ -64,6 +65,9 @@ class Schedule:
         """Set the rate of optimizer step ``step``, counted from 0."""
         if self.by_step is not None:
             self.by_step.step_update(step)
+        elif step <= self.warmup and self.warmup:  # plateau and constant: linear from a hundredth
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.peak * (0.01 + 0.99 * step / self.warmup)
 
     def after_epoch(self, val_loss: float | None) -> None:
         if self.plateau is not None and val_loss is not None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from ..data.augment import Augment
 from ..data.datasets import Dataset, TensorSamples
 from ..data.loading import FileAugment, steps_per_epoch
 from ..data.randomness import derive_seed
+from ..data.sources import SOURCES
 from ..models import create_model, default_image_size
 from .config import TrainConfig
 from .machine import Machine
@@ -29,8 +31,30 @@ class Plan:
     steps_per_epoch: int
 
 
+def evaluation_batch_size(config: TrainConfig, processes: int) -> int:
+    """Images at a time in an evaluation on one process: it needs far less memory each than training does."""
+    return max(1, min(256, 2 * config.batch_size // (config.accumulate * processes)))
+
+
 def default_model(image_size: int) -> str:
     return "attention56_cifar" if image_size <= 64 else "attention56"
+
+
+MOST_EPOCHS = 1000  # of a run counted in steps; beyond, an epoch reads its few images several times
+
+
+def _repeats(config: TrainConfig, images: int) -> int:
+    """How often an epoch reads the data: more than once where epochs of a few steps would make up the run."""
+    if config.repeats is not None:
+        return config.repeats
+    once = steps_per_epoch(images, config.batch_size)
+    if config.steps is not None:
+        return math.ceil(config.steps / once / MOST_EPOCHS)
+    assert config.epochs is not None
+    repeats = max(1, math.ceil(config.min_steps / (config.epochs * once)))
+    while config.epochs * steps_per_epoch(repeats * images, config.batch_size) < config.min_steps:
+        repeats += 1
+    return repeats
 
 
 def _length(config: TrainConfig, per_epoch: int) -> tuple[int, int]:
@@ -38,8 +62,12 @@ def _length(config: TrainConfig, per_epoch: int) -> tuple[int, int]:
     if config.steps is not None:
         return math.ceil(config.steps / per_epoch), config.steps
     assert config.epochs is not None
-    epochs = max(config.epochs, math.ceil(config.min_steps / per_epoch))
-    return epochs, epochs * per_epoch
+    return config.epochs, config.epochs * per_epoch
+
+
+def _absolute(name: str) -> str:
+    """A path that holds from any working folder; names of other things stay."""
+    return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan:
@@ -54,19 +82,24 @@ def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan:
             raise ValueError(f"{name.replace('_', '-')} needs a validation split; set --val-fraction above 0")
     check_optimizer(config.optimizer)
     size = dataset.preprocess.image_size
-    per_epoch = steps_per_epoch(len(dataset.train), config.batch_size)
+    repeats = _repeats(config, len(dataset.train))
+    per_epoch = steps_per_epoch(repeats * len(dataset.train), config.batch_size)
     epochs, total = _length(config, per_epoch)
     in_memory = isinstance(dataset.train, TensorSamples)
     padding = config.crop_padding if config.crop_padding is not None else (size // 8 if in_memory else 0)
     resolved = replace(
         config,
+        data=_absolute(config.data) if config.data not in SOURCES else config.data,
+        data_dir=None if config.data_dir is None else config.data_dir.resolve(),
+        init=None if config.init is None else _absolute(config.init),
         model=config.model or default_model(size),
         image_size=size,
         in_chans=dataset.preprocess.in_chans,
         flip=dataset.flip if config.flip is None else config.flip,
         crop_padding=padding,
         epochs=None if config.steps is not None else epochs,
-        device=str(machine.device.type),
+        repeats=repeats,
+        device=machine.device.type if config.device == "auto" else config.device,
         precision=machine.precision,
         compile="on" if machine.compile else "off",
         channels_last="on" if machine.channels_last else "off",

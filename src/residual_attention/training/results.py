@@ -10,17 +10,18 @@ from torch import Tensor
 
 from ..attention.figures import draw_attention
 from ..attention.overlay import as_picture
-from ..attention.readings import look, read
+from ..attention.readings import look_in_parts, read
 from ..checkpoints.format import read_checkpoint
 from ..checkpoints.load import model_weights
-from ..data.datasets import Dataset, Samples, TensorSamples
+from ..data.datasets import Dataset, Samples
 from ..data.loading import Shard, evaluation_batches
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.examples import clear_successes, worst_mistakes
 from ..evaluation.figures import draw_calibration, draw_confusion, draw_curves
 from ..evaluation.measures import summarise
 from ..evaluation.report import write_report
-from ..machine import hardware, versions
+from ..machine import device_of, hardware, versions
+from .plan import evaluation_batch_size
 from .progress import duration
 
 if TYPE_CHECKING:
@@ -41,23 +42,19 @@ def _first(samples: Samples, count: int) -> Samples:
     return samples.subset(index)
 
 
-def _evaluate(job: "Job", model: torch.nn.Module, samples: Samples, dataset: Dataset) -> Evaluation:
+def _evaluate(
+    job: "Job", model: torch.nn.Module, samples: Samples, dataset: Dataset, *, skip_bad: bool = False
+) -> Evaluation:
     batches = evaluation_batches(
         samples,
         dataset.preprocess,
-        batch_size=256,
+        batch_size=evaluation_batch_size(job.config, job.processes.world),
         device=job.machine.device,
         workers=job.machine.workers,
         shard=Shard(job.processes.rank, job.processes.world),
+        skip_bad=skip_bad,
     )
     return evaluate(model, batches)  # in fp32: what is reported must not depend on the machine
-
-
-def _readable(samples: Samples, skipped: set[int]) -> Samples:
-    """The training images without those that could not be read."""
-    if isinstance(samples, TensorSamples) or not skipped:
-        return samples
-    return samples.subset(torch.tensor([i for i in range(len(samples)) if i not in skipped]))
 
 
 def _summary(job: "Job", state: "TrainState", dataset: Dataset, plan: "Plan", run: Path) -> dict[str, Any]:
@@ -77,10 +74,12 @@ def _summary(job: "Job", state: "TrainState", dataset: Dataset, plan: "Plan", ru
         "classes": dataset.classes,
         "best_epoch": progress.best_epoch,
         "time_s": round(progress.train_time_s, 2),
-        "images_per_s": round(progress.step * config.batch_size / max(progress.train_time_s, 1e-9), 1),
+        "images_per_s": round(
+            job.processes.total([float(progress.images_seen)])[0] / max(progress.train_time_s, 1e-9), 1
+        ),
         "precision": job.machine.precision,
         "processes": job.processes.world,
-        "skipped_images": len(job.data.skipped) + dataset.skipped,
+        "skipped_images": len(job.processes.union(job.data.skipped)) + dataset.skipped,
         "skipped_steps": progress.skipped_steps,
         "hardware": hardware(job.machine.device),
         "versions": versions(),
@@ -97,8 +96,8 @@ def finish_run(job: "Job", state: "TrainState", writer: "RunWriter", dataset: Da
     model.load_state_dict(model_weights(tensors))
     model.eval()
     summary = _summary(job, state, dataset, plan, folder.path)
-    train = _first(_readable(job.data.samples, job.data.skipped), TRAIN_IMAGES_EVALUATED)
-    result = _evaluate(job, model, train, dataset)
+    train = _first(job.data.samples, TRAIN_IMAGES_EVALUATED)
+    result = _evaluate(job, model, train, dataset, skip_bad=job.config.skip_bad_images)
     summary["train"] = {"loss": result.loss, "error_pct": result.top1_error_pct, "images": len(result)}
     shown: Evaluation | None = None
     for name, split in (("val", dataset.val), ("test", dataset.test)):
@@ -142,7 +141,7 @@ def _draw_examples(
     """Masks of images evenly spaced over the split, of the worst mistakes, and of successes of many classes."""
     folder = writer.folder
     mistakes, successes = worst_mistakes(shown, EXAMPLES), clear_successes(shown, EXAMPLES)
-    device = next(model.parameters()).device
+    device = device_of(model)
     for out, few, reading in (
         (folder.attention, _first(split, EXAMPLES), "mean"),
         (folder.path / "mistakes.png", split.subset(mistakes), "class"),
@@ -152,8 +151,8 @@ def _draw_examples(
             out.unlink(missing_ok=True)
             continue
         batch = next(iter(evaluation_batches(few, dataset.preprocess, batch_size=EXAMPLES, device=device)))
-        found = look(model, batch.images, gradients=reading == "class")
-        confidence, predicted = found.probabilities.cpu().max(dim=1)
+        found = look_in_parts(model, batch.images, gradients=reading == "class")
+        confidence, predicted = found.probabilities.max(dim=1)
         pictures = dataset.preprocess.denormalize(batch.images.cpu())
         truth = [dataset.classes[i] for i in batch.labels.tolist()]
         if out == folder.attention:

@@ -21,14 +21,12 @@ from .interrupt import Interrupted, SignalWatch
 from .loop import Job, fit
 from .machine import Machine, resolve_machine
 from .optimization import Schedule, averaged_model, build_optimizer
-from .plan import Plan, augment_of, build_model, file_augment_of, make_plan
+from .plan import Plan, augment_of, build_model, evaluation_batch_size, file_augment_of, make_plan
 from .progress import ProgressDisplay
 from .results import finish_run
-from .runfolder import RunFolder, default_run_path, open_run
+from .runfolder import RunFolder, default_run_path, keep_out_of_data, open_run
 from .state import TrainState, pack, unpack
 from .writer import RunWriter
-
-EVAL_BATCH_SIZE = 256
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
@@ -45,6 +43,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         model, overrides, notices = build_model(plan, len(dataset.classes))
         path = processes.from_main(str(config.out or default_run_path(config.data, plan.model)))
         folder = RunFolder(Path(str(path)))
+        keep_out_of_data(folder.path, config)
         plan = replace(plan, config=replace(plan.config, out=folder.path))
         if processes.is_main:
             folder.create()
@@ -58,22 +57,24 @@ def resume(
     *,
     epochs: int | None = None,
     steps: int | None = None,
-    workers: int | None = None,
-    device: str | None = None,
     json: bool = False,
     debug: bool = False,
+    **changes: Any,
 ) -> dict[str, Any]:
     """Go on with a run where its last checkpoint stands, bit for bit; or extend it with more epochs or steps.
+
+    ``changes`` are configuration fields of the machine and of where the data lies, None for as it was: data, data_dir,
+    workers, device, precision, compile, accumulate, grad_checkpointing. Another device, precision or accumulation
+    goes on from the same state, but not bit for bit.
 
     Raises as `train`; also ValueError when the data set is no longer the same.
     """
     folder = open_run(run)
     tensors, metadata = read_checkpoint(folder.last)
-    config = replace(TrainConfig.from_dict(metadata["config"]), out=run, json=json, debug=debug)
-    if workers is not None:
-        config = replace(config, workers=workers)
-    if device is not None:
-        config = replace(config, device=device)
+    given = {name: value for name, value in changes.items() if value is not None}
+    if given.get("grad_checkpointing") and metadata["config"].get("compile") == "on":
+        given.setdefault("compile", "off")
+    config = TrainConfig.from_dict({**metadata["config"], **given, "out": str(run), "json": json, "debug": debug})
     config = _extended(config, metadata, epochs, steps)
     with _processes(config) as processes:
         machine = resolve_machine(config, processes.local_rank)
@@ -145,6 +146,7 @@ def _training_data(plan: Plan, machine: Machine, processes: Processes, dataset: 
         device=machine.device,
         files=file_augment_of(config),
         balanced=config.balanced_sampling,
+        repeats=config.repeats or 1,
         workers=machine.workers,
         shard=Shard(processes.rank, processes.world),
     )
@@ -211,11 +213,12 @@ def _run(
 ) -> dict[str, Any]:
     config = plan.config
     state = initial_state(model, plan, machine)
+    state.progress.planned_steps = plan.total_steps
     data = _training_data(plan, machine, processes, dataset)
     if saved is not None:
         unpack(state, *saved)
-        progress = state.progress
-        progress.finished = progress.step >= plan.total_steps and progress.step_in_epoch == 0
+        data.skipped.update(state.progress.unreadable)
+        _reopen(state, plan)
     describe = {
         "model": plan.model,
         "overrides": overrides,
@@ -250,7 +253,7 @@ def _run(
             machine=machine,
             processes=processes,
             data=data,
-            validation=_validation(dataset, machine, processes),
+            validation=_validation(config, dataset, machine, processes),
             forward=prepared_forward(state.model, machine, processes),
             epochs=plan.epochs,
             total_steps=plan.total_steps,
@@ -267,14 +270,23 @@ def _run(
             return finish_run(job, state, writer, dataset, plan)
 
 
-def _validation(dataset: Dataset, machine: Machine, processes: Processes):
+def _reopen(state: TrainState, plan: Plan) -> None:
+    """A finished run goes on only where its end was moved; then early stopping counts anew."""
+    progress = state.progress
+    if progress.finished and progress.planned_steps != plan.total_steps:
+        progress.finished = progress.step >= plan.total_steps and progress.step_in_epoch == 0
+        progress.epochs_without_gain = 0
+    progress.planned_steps = plan.total_steps
+
+
+def _validation(config: TrainConfig, dataset: Dataset, machine: Machine, processes: Processes):
     if dataset.val is None or len(dataset.val) == 0:
         return None
     return partial(
         evaluation_batches,
         dataset.val,
         dataset.preprocess,
-        batch_size=EVAL_BATCH_SIZE,
+        batch_size=evaluation_batch_size(config, processes.world),
         device=machine.device,
         workers=machine.workers,
         shard=Shard(processes.rank, processes.world),

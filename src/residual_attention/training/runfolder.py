@@ -11,10 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..atomic import remove_leftovers, write_atomically
 from ..checkpoints.format import save_checkpoint
+
+if TYPE_CHECKING:
+    from .config import TrainConfig
 
 try:
     import fcntl
@@ -38,6 +41,16 @@ def default_run_path(data: str, model: str) -> Path:
     """``runs/<date-time>_<data>_<model>``."""
     name = re.sub(r"[^\w.-]+", "-", Path(data).name or "data")
     return Path("runs") / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{name}_{model}"
+
+
+def keep_out_of_data(run: Path, config: "TrainConfig") -> None:
+    """Raise ValueError for a run folder inside the data folder, which is never written to."""
+    for data in (Path(config.data), config.data_dir):
+        if data is not None and data.is_dir() and run.resolve().is_relative_to(data.resolve()):
+            raise ValueError(
+                f"the run folder {run} would lie inside the data folder {data}, which is never written to; "
+                "choose another --out"
+            )
 
 
 class RunFolder:

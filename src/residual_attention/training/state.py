@@ -33,7 +33,10 @@ class Progress:
     epochs_without_gain: int = 0
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
+    images_seen: int = 0
+    unreadable: list[int] = field(default_factory=list)
     finished: bool = False
+    planned_steps: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
 

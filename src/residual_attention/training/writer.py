@@ -81,6 +81,7 @@ class RunWriter:
             self.folder.save(self.folder.best, tensors, {**self.describe, "metrics": row})
 
     def save(self, state: TrainState) -> None:
+        state.progress.unreadable = sorted(self.processes.union(self.skipped))
         if self.processes.is_main:
             tensors, rest = pack(state)
             metrics = state.progress.history[-1] if state.progress.history else {}

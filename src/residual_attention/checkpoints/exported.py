@@ -1,0 +1,143 @@
+"""An exported network, run by ONNX Runtime or OpenVINO, in the place of the PyTorch one."""
+
+import importlib.util
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data.preprocess import Preprocess
+from .format import FORMAT, CheckpointError
+
+ENGINES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}  # the faster one first
+PRECISIONS = ("auto", "fp32", "bf16")
+METADATA_KEY = "residual_attention"
+MASK_PREFIX = "mask:"
+NEEDED = "pip install 'residual-attention[export]'"
+
+Run = Callable[[np.ndarray], list[np.ndarray]]
+
+
+def present_engines() -> list[str]:
+    """Engines that are installed, the fastest first."""
+    return [name for name, package in ENGINES.items() if importlib.util.find_spec(package)]
+
+
+def choose_engine(name: str = "auto") -> str:
+    """Raises ValueError for an engine that is unknown or not installed."""
+    if name != "auto" and name not in ENGINES:
+        raise ValueError(f"engine must be auto, {' or '.join(ENGINES)}, not {name!r}")
+    present = present_engines()
+    if name == "auto":
+        if not present:
+            raise ValueError(f"an .onnx needs ONNX Runtime or OpenVINO: {NEEDED}")
+        return present[0]
+    if name not in present:
+        raise ValueError(f"engine {name} is not installed: {NEEDED}")
+    return name
+
+
+def _onnxruntime(path: Path, precision: str) -> tuple[Run, list[str]]:
+    import onnxruntime
+
+    if precision == "bf16":
+        raise ValueError("ONNX Runtime computes in fp32 here; bf16 needs --engine openvino")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: [np.asarray(value) for value in session.run(names, {"images": images})], names
+
+
+def _openvino(path: Path, precision: str) -> tuple[Run, list[str]]:
+    import openvino
+
+    core = openvino.Core()
+    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if precision != "auto":  # its own choice is bf16 where the processor has it
+        options["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16"}[precision]
+    compiled = core.compile_model(core.read_model(path), "CPU", options)
+    names = [output.get_any_name() for output in compiled.outputs]
+    request = compiled.create_infer_request()
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        found = request.infer([images])
+        return [np.array(found[i]) for i in range(len(names))]
+
+    return run, names
+
+
+_STARTS = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The card that `residual_attention.export` wrote into the file.
+
+    Raises CheckpointError for a file of another kind, or ValueError when the package ``onnx`` is missing.
+    """
+    try:
+        import onnx
+    except ModuleNotFoundError:
+        raise ValueError(f"an .onnx needs the package onnx: {NEEDED}") from None
+    try:
+        properties = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
+    except Exception as error:  # protobuf raises its own kinds
+        raise CheckpointError(f"{path} is damaged or no ONNX file: {type(error).__name__}") from None
+    if METADATA_KEY not in properties:
+        raise CheckpointError(f"{path} is an ONNX file, but none that `ran export` wrote")
+    metadata = json.loads(properties[METADATA_KEY])
+    if metadata.get("format", 0) > FORMAT:
+        raise CheckpointError(f"{path} was written by a newer version (format {metadata['format']}); update this one")
+    return metadata
+
+
+class ExportedClassifier(nn.Module):
+    """What `load` returns for an ``.onnx``: ``classes``, ``preprocess``, ``card``, and a forward on the CPU.
+
+    Shapes: (B, in_chans, H, W) float32, on any device, to (B, num_classes) on the same. There are no gradients.
+    """
+
+    def __init__(self, path: Path, engine: str = "auto", precision: str = "auto") -> None:
+        super().__init__()
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be {', '.join(PRECISIONS)}, not {precision!r}")
+        self.card = read_metadata(path)
+        self.classes: list[str] = list(self.card["classes"])
+        self.preprocess = Preprocess.from_dict(self.card["preprocess"])
+        self.engine = choose_engine(engine)
+        try:
+            self._run, self._names = _STARTS[self.engine](path, precision)
+        except ValueError:
+            raise
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(f"{path} cannot be run by {self.engine}: {reason}") from error
+        self.eval()
+
+    def _outputs(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        values = np.ascontiguousarray(images.detach().cpu().float().numpy())
+        found = self._run(values)
+        return OrderedDict(
+            (name, torch.from_numpy(value).to(images.device)) for name, value in zip(self._names, found, strict=True)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._outputs(images)["logits"]
+
+    def with_masks(self, images: Tensor) -> tuple[Tensor, OrderedDict[str, Tensor]]:
+        """Logits, and masks by module name.
+
+        Raises ValueError when the file was exported without masks.
+        """
+        found = self._outputs(images)
+        masks = OrderedDict(
+            (name.removeprefix(MASK_PREFIX), mask) for name, mask in found.items() if name.startswith(MASK_PREFIX)
+        )
+        if not masks:
+            raise ValueError("this .onnx was exported without its masks; `ran export --masks` adds them")
+        return found["logits"], masks

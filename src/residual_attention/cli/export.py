@@ -1,0 +1,60 @@
+"""``ran export MODEL OUT.onnx``."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from .arguments import parse
+
+DESCRIPTION = """One ONNX file with classes and preprocessing inside, checked against PyTorch before it is kept.
+
+Batch and image size stay free. ran predict, eval and attend take the file in place of MODEL."""
+
+
+@dataclass(frozen=True)
+class ExportArguments:
+    model: tyro.conf.Positional[str]
+    """MODEL: a run folder, a .safetensors of ours, or the name of shipped weights."""
+    out: tyro.conf.Positional[Path]
+    """OUT.onnx: the file to write."""
+    masks: bool = False
+    """Also output the attention masks, one output a module."""
+    int8: bool = False
+    """Quantize to int8, with training images as calibration."""
+    data: str | None = None
+    """Images to check (test split) and to calibrate (training split) on; the model's own data by default."""
+    data_dir: Path | None = None
+    """Where a named data set lies."""
+    json: bool = False
+    """Print one JSON object."""
+    debug: bool = False
+    """Show tracebacks."""
+
+
+def main(argv: list[str]) -> int:
+    given = parse(ExportArguments, argv, prog="ran export", description=DESCRIPTION)
+    if given.out.suffix != ".onnx":
+        raise ValueError(f"OUT must end in .onnx, not {given.out.name!r}")
+    if given.out.is_dir():
+        raise ValueError(f"{given.out} is a folder")
+    from ..export.deploy import deploy
+
+    result = deploy(
+        given.model, given.out, masks=given.masks, int8=given.int8, data=given.data, data_dir=given.data_dir
+    )
+    if given.json:
+        print(json.dumps(result))
+        return 0
+    difference, allowed = result["max_logit_difference"], result["allowed"]
+    print(f"logits      differ from PyTorch's by at most {difference:.1e} ({allowed:.1e} allowed)")
+    if "fp32_on_images" not in result:
+        print("images      not checked: the model's own data is not here; --data or --data-dir names some")
+    for kind in ("fp32", "int8"):
+        if found := result.get(f"{kind}_on_images"):
+            same = f"same top class on {found['same_top1_pct']:.2f} % of {found['images']} test images"
+            print(f"{kind:<11} {same}, error {found['error_pct']:.2f} % (PyTorch {found['pytorch_error_pct']:.2f} %)")
+    print(f"written     {result['file']}, {result['bytes'] / 2**20:.1f} MiB, {result['precision']}")
+    print(f"use it      ran predict {result['file']} IMAGE...")
+    return 0

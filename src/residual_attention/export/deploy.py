@@ -1,0 +1,116 @@
+"""``ran export``: the file, the checks on real images, and what they found."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..atomic import write_atomically
+from ..checkpoints import Classifier, load
+from ..checkpoints.exported import ExportedClassifier, present_engines
+from ..checkpoints.own_data import split_for
+from ..data.loading import evaluation_batches
+from .int8 import CALIBRATION_IMAGES, quantize
+from .onnx import ExportError, export_onnx
+
+CHECKED_IMAGES = 1000
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class Images:
+    """Real images of the model's own data, or of data that was named: (N, C, S, S), and labels (N,)."""
+
+    images: Tensor
+    labels: Tensor
+    split: str
+
+
+def real_images(model: Classifier, data: str | None, data_dir: Path | None, split: str, limit: int) -> Images | None:
+    """Evenly spaced images of a split; None when the model's own data is not at hand.
+
+    Raises ValueError when ``data`` was named and cannot be read.
+    """
+    try:
+        _, samples, _ = split_for(model, data, split=split, data_dir=data_dir)
+    except (ValueError, OSError):
+        if data is not None or data_dir is not None:
+            raise
+        return None
+    index = torch.linspace(0, len(samples) - 1, min(limit, len(samples))).round().long()
+    batches = list(
+        evaluation_batches(samples.subset(index), model.preprocess, batch_size=BATCH, device=torch.device("cpu"))
+    )
+    return Images(torch.cat([b.images for b in batches]), torch.cat([b.labels for b in batches]), split)
+
+
+@torch.no_grad()
+def _top1(model: torch.nn.Module, images: Tensor) -> Tensor:
+    return torch.cat([model(part).argmax(dim=1) for part in images.split(BATCH)])
+
+
+def _agreement(expected: Tensor, found: Tensor, labels: Tensor) -> dict[str, float]:
+    return {
+        "images": len(labels),
+        "same_top1_pct": 100 * (expected == found).double().mean().item(),
+        "error_pct": 100 * (found != labels).double().mean().item(),
+        "pytorch_error_pct": 100 * (expected != labels).double().mean().item(),
+    }
+
+
+def deploy(
+    model: str,
+    out: Path,
+    *,
+    masks: bool = False,
+    int8: bool = False,
+    data: str | None = None,
+    data_dir: Path | None = None,
+) -> dict[str, Any]:
+    """Export MODEL to ``out``; JSON values about the file and its checks.
+
+    On real images the fp32 file must give the same top class as PyTorch for every one. They come from the test split:
+    nothing is chosen by them. ``int8`` calibrates on training images; its accuracy is measured beside fp32's.
+
+    Raises:
+        ExportError: the exported network computes something else; nothing is written.
+        ValueError: no such model or data, missing packages, or int8 without images.
+    """
+    started = time.perf_counter()
+    network = load(model)
+    if isinstance(network, ExportedClassifier):
+        raise ValueError(f"{model} is exported already")
+    size, chans = network.preprocess.image_size, network.preprocess.in_chans
+    checked = real_images(network, data, data_dir, "test", CHECKED_IMAGES)
+    calibration = real_images(network, data, data_dir, "train", CALIBRATION_IMAGES) if int8 else None
+    if int8 and calibration is None:
+        raise ValueError("--int8 needs images to calibrate on: name them by --data or --data-dir")
+    card = {key: network.card[key] for key in ("model", "overrides", "classes", "preprocess") if key in network.card}
+    card["config"] = {**network.card.get("config", {}), "out": None, "data_dir": None}
+    result: dict[str, Any] = {"model": model, "file": str(out), "masks": masks, "precision": "int8" if int8 else "fp32"}
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "fp32.onnx"
+        parity = export_onnx(network, card, plain, image_size=size, in_chans=chans, masks=masks)
+        result |= {"max_logit_difference": parity.difference, "allowed": parity.allowed, "engines": present_engines()}
+        if checked is not None:
+            expected = _top1(network, checked.images)
+            found = _top1(ExportedClassifier(plain, "onnxruntime", "fp32"), checked.images)
+            result["fp32_on_images"] = _agreement(expected, found, checked.labels)
+            if not torch.equal(expected, found):
+                differing = int((expected != found).sum())
+                raise ExportError(f"the exported network sees {differing} of {len(found)} images differently")
+        final = plain
+        if calibration is not None:
+            final = Path(folder) / "int8.onnx"
+            quantize(plain, final, calibration.images)
+            if checked is not None:
+                small = _top1(ExportedClassifier(final, "onnxruntime", "fp32"), checked.images)
+                result["int8_on_images"] = _agreement(_top1(network, checked.images), small, checked.labels)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, final.read_bytes())
+    result |= {"bytes": out.stat().st_size, "time_s": round(time.perf_counter() - started, 1)}
+    return result

@@ -1,0 +1,171 @@
+"""One ONNX file: dynamic batch and size, masks on request, classes and preprocessing inside, checked first."""
+
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..atomic import write_atomically
+from ..attention.masks import attention_modules, record_masks
+from ..checkpoints.exported import MASK_PREFIX, METADATA_KEY, NEEDED, ExportedClassifier
+from ..checkpoints.format import FORMAT
+
+OPSET = 20
+TOLERANCE = 1e-4  # of max(1, largest |logit|): what rounding in another order of summation leaves
+
+
+class ExportError(ValueError):
+    """The exported network does not compute what the PyTorch one does; nothing was written."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """``difference``: largest |logit - logit| over the inputs tried, ``allowed`` what may be."""
+
+    difference: float
+    allowed: float
+
+    @property
+    def holds(self) -> bool:
+        return self.difference <= self.allowed
+
+
+class _WithMasks(nn.Module):
+    """The network with its masks as further outputs."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        with record_masks(self.network) as recording:
+            logits = self.network(images)
+        return logits, *recording.masks.values()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells its own developers much; errors still come as exceptions."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def onnx_bytes(model: nn.Module, card: dict[str, Any], *, image_size: int, in_chans: int, masks: bool = False) -> bytes:
+    """The network in eval mode as a serialised ONNX model of input ``images`` and output ``logits``.
+
+    Args:
+        card: metadata as a checkpoint has it, stored in the file.
+        masks: also output each module's mask, as ``mask:<module name>``.
+
+    Raises ValueError when the packages of the extra ``export`` are missing.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ValueError(f"ran export needs the package {error.name}: {NEEDED}") from None
+    training = model.training
+    example = torch.randn(2, in_chans, image_size, image_size + 8)  # not square, so that no size is taken for another
+    dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    outputs = ["logits", *(MASK_PREFIX + name for name in attention_modules(model))] if masks else ["logits"]
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                _WithMasks(model.eval()) if masks else model.eval(),
+                (example,),
+                input_names=["images"],
+                output_names=outputs,
+                dynamic_shapes=(dynamic,),
+                dynamo=True,
+                opset_version=OPSET,
+                verbose=False,
+            )
+    finally:
+        model.train(training)
+    assert program is not None
+    proto = program.model_proto
+    for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
+        proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, json.dumps({"format": FORMAT, **card}, allow_nan=False)
+    return proto.SerializeToString()
+
+
+@torch.no_grad()
+def check_parity(model: nn.Module, exported: nn.Module, batches: list[Tensor]) -> Parity:
+    """Compare logits on each batch (B, C, H, W), fp32 on both sides."""
+    difference, largest = 0.0, 1.0
+    training = model.training
+    model.eval()
+    try:
+        for images in batches:
+            expected = model(images)
+            difference = max(difference, (exported(images) - expected).abs().max().item())
+            largest = max(largest, expected.abs().max().item())
+    finally:
+        model.train(training)
+    return Parity(difference, TOLERANCE * largest)
+
+
+def check_inputs(image_size: int, in_chans: int, seed: int = 0) -> list[Tensor]:
+    """One image, several, and a size that is neither the network's nor square."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(1, image_size, image_size), (3, image_size, image_size), (2, image_size + 9, image_size + 22)]
+    return [torch.randn(b, in_chans, h, w, generator=generator) for b, h, w in shapes]
+
+
+def export_onnx(
+    model: nn.Module, card: dict[str, Any], out: Path, *, image_size: int, in_chans: int, masks: bool = False
+) -> Parity:
+    """Write ``out`` as one file, after ONNX Runtime has computed the same logits as PyTorch.
+
+    Raises:
+        ExportError: it did not; nothing is written.
+        ValueError: the extra ``export`` is not installed.
+    """
+    content = onnx_bytes(model, card, image_size=image_size, in_chans=in_chans, masks=masks)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / "trial.onnx"
+        trial.write_bytes(content)
+        exported = ExportedClassifier(trial, "onnxruntime", "fp32")
+        parity = check_parity(model, exported, check_inputs(image_size, in_chans))
+    if not parity.holds:
+        raise ExportError(
+            f"the exported network differs from PyTorch's by {parity.difference:.2e}, above {parity.allowed:.2e}; "
+            "nothing was written"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, content)
+    return parity
+
+
+@torch.no_grad()
+def calibrate_batch_norm(model: nn.Module, batches: list[Tensor]) -> None:
+    """Give an untrained network the BN statistics of ``batches``, so that its outputs are of ordinary size."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain average over batches
+    training = model.training
+    model.train()
+    for images in batches:
+        model(images)
+    model.train(training)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

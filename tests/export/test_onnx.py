@@ -1,0 +1,166 @@
+"""Every variant computes the same through ONNX; what is exported can be used in the place of the model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from residual_attention import attention_masks, create_model, list_models, load
+from residual_attention.attention.readings import look, read
+from residual_attention.checkpoints.exported import choose_engine
+from residual_attention.cli.main import main
+from residual_attention.export.onnx import ExportError, calibrate_batch_norm, check_parity, export_onnx
+
+pytest.importorskip("onnxscript", reason="the extra export is not installed")
+pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's and the engines' own
+
+DEEP = {"attention92", "attentionnext92", "attention236_cifar", "attention452_cifar", "attention164_cifar"}
+CARD = {"classes": [str(i) for i in range(10)], "overrides": {}, "model": "test"}
+
+
+def exported(tmp_path: Path, name: str, *, masks: bool = False, size: int | None = None, **overrides):
+    """The network with statistics of random images, and its ONNX file after the exporter's own check."""
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=10, **overrides).eval()
+    side = size or (32 if "cifar" in name else 64)
+    chans = overrides.get("in_chans", 3)
+    calibrate_batch_norm(model, [torch.randn(8, chans, side, side) for _ in range(4)])
+    card = {**CARD, "preprocess": {"image_size": side, "mean": [0.5] * chans, "std": [0.5] * chans}}
+    parity = export_onnx(model, card, tmp_path / "m.onnx", image_size=side, in_chans=chans, masks=masks)
+    assert parity.difference <= parity.allowed
+    return model, tmp_path / "m.onnx"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in DEEP else ()) for n in list_models() if "wide" not in n]
+)
+def test_every_variant_has_the_same_logits(tmp_path, name):
+    exported(tmp_path, name, **({} if "cifar" in name else {"widths": (64, 64, 128)}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_models())
+def test_every_variant_at_full_width(tmp_path, name):
+    exported(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"mask_activation": "channel"},
+        {"mask_activation": "spatial"},
+        {"mask_structure": "local"},
+        {"learning": "naive"},
+        {"skip": False},
+        {"unit": "vgg"},
+        {"unit": "dense"},
+        {"in_chans": 1, "stem": "cifar_wide"},
+    ],
+)
+def test_every_override_has_the_same_logits(tmp_path, overrides):
+    exported(tmp_path, "attention56_cifar", widths=(16, 32, 32), t=1, **overrides)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_engines_give_logits_and_masks_of_any_batch_and_size(tmp_path, engine):
+    pytest.importorskip(engine)
+    model, path = exported(tmp_path, "attention56_cifar", masks=True, widths=(16, 32, 32))
+    found = load(path, engine=engine, precision="fp32")
+    assert found.engine == engine
+    for shape in ((1, 3, 32, 32), (5, 3, 40, 57)):
+        images = torch.randn(shape)
+        with torch.no_grad():
+            assert torch.allclose(found(images), model(images), atol=1e-3, rtol=1e-4)
+        ours, theirs = attention_masks(model, images), attention_masks(found, images)
+        assert list(ours) == list(theirs)
+        for name in ours:
+            assert torch.allclose(ours[name], theirs[name], atol=1e-4)
+    assert read(look(found, images, gradients=False), "mean").keys() == ours.keys()
+    with pytest.raises(ValueError, match="need the PyTorch model"):
+        look(found, images)
+
+
+def test_a_network_that_computes_something_else_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("residual_attention.export.onnx.TOLERANCE", -1.0)
+    with pytest.raises(ExportError, match="nothing was written"):
+        exported(tmp_path, "attention56_cifar", widths=(16, 16, 16), t=1)
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_parity_sees_a_difference():
+    first, second = torch.nn.Linear(4, 2), torch.nn.Linear(4, 2)
+    assert not check_parity(first, second, [torch.randn(3, 4)]).holds
+    assert check_parity(first, first, [torch.randn(3, 4)]).difference == 0
+
+
+def test_files_of_another_kind_are_told(tmp_path):
+    import onnx
+
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(ValueError, match="damaged or no ONNX file"):
+        load(tmp_path / "text.onnx")
+    graph = onnx.helper.make_graph([], "empty", [], [])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "other.onnx")
+    with pytest.raises(ValueError, match="none that `ran export` wrote"):
+        load(tmp_path / "other.onnx")
+    with pytest.raises(ValueError, match="engine must be"):
+        choose_engine("tensorrt")
+
+
+@pytest.fixture(scope="module")
+def files(finished, tmp_path_factory) -> Path:
+    """fp32 with masks, and int8, of the run on digits."""
+    folder = tmp_path_factory.mktemp("exported")
+    assert main(["export", str(finished), str(folder / "fp32.onnx"), "--masks"]) == 0
+    assert main(["export", str(finished), str(folder / "int8.onnx"), "--int8"]) == 0
+    return folder
+
+
+def test_export_checks_real_images_and_tells(finished, tmp_path, capsys):
+    assert main(["export", str(finished), str(tmp_path / "a.onnx"), "--int8", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["fp32_on_images"]["same_top1_pct"] == 100
+    assert result["fp32_on_images"]["images"] > 150
+    assert result["int8_on_images"]["same_top1_pct"] > 90
+    assert result["bytes"] == (tmp_path / "a.onnx").stat().st_size
+
+
+@pytest.mark.parametrize("kind", ["fp32", "int8"])
+def test_commands_take_the_file_in_place_of_the_model(files, finished, tmp_path, kind, capsys):
+    image = tmp_path / "digit.png"
+    Image.open(next((finished / "examples").glob("*.png"))).save(image)
+    answers = {}
+    for model in (str(finished), str(files / f"{kind}.onnx")):
+        assert main(["predict", model, str(image), "--json"]) == 0
+        answers[model] = json.loads(capsys.readouterr().out)[0]
+        assert main(["eval", model, "digits", "--json"]) == 0
+        answers[model]["error"] = json.loads(capsys.readouterr().out)["top1_error_pct"]
+    plain, other = answers.values()
+    assert plain["class"] == other["class"]
+    assert abs(plain["error"] - other["error"]) < (0.01 if kind == "fp32" else 3)
+
+
+def test_attend_draws_exported_masks(files, finished, tmp_path, capsys):
+    image = str(next((finished / "examples").glob("*.png")))
+    assert main(["attend", str(files / "fp32.onnx"), image, "--out", str(tmp_path / "a")]) == 0
+    assert list((tmp_path / "a").glob("*.png"))
+    capsys.readouterr()
+    assert main(["attend", str(files / "int8.onnx"), image, "--out", str(tmp_path / "a")]) == 2
+    assert "ran export --masks" in capsys.readouterr().err
+    assert main(["attend", str(files / "fp32.onnx"), image, "--reading", "class", "--out", str(tmp_path / "a")]) == 2
+    assert "need the PyTorch model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, message", [(["out.txt"], "must end in .onnx"), (["x.onnx", "--data", "nothing"], "nothing")]
+)
+def test_wrong_calls_are_told_in_a_line(finished, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(finished), *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("*.onnx"))
