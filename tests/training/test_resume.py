@@ -216,13 +216,14 @@ def test_a_signal_to_the_whole_process_group_saves_though_workers_get_it_too(wri
         text=True,
         start_new_session=True,
     )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "epoch 2/" in line:
-            break
-    os.killpg(process.pid, signal.SIGTERM)
-    rest = process.stdout.read()
-    assert process.wait(timeout=120) == 143, rest
+    with process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "epoch 2/" in line:
+                break
+        os.killpg(process.pid, signal.SIGTERM)
+        rest = process.stdout.read()
+        assert process.wait(timeout=120) == 143, rest
     assert "saved; go on with" in rest
     read_checkpoint(run / "checkpoints" / "last.safetensors")
 
