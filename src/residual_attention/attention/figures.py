@@ -35,8 +35,8 @@ def _mark(axes: Axes, title: str, colour: str = "black") -> None:
 
 def _range(values: Tensor, signed: bool) -> str:
     low, high = display_range(values, signed)
-    digits = 2 if max(abs(low), abs(high)) >= 0.1 else 1
-    return f"{low:.2f} to {high:.2f}" if digits == 2 else f"{low:.1e} to {high:.1e}"
+    wide = max(abs(low), abs(high)) >= 0.1
+    return f"{low:.2f} to {high:.2f}" if wide else f"{low:.2g} to {high:.2g}"
 
 
 def prediction_title(truth: str | None, predicted: str, confidence: float) -> tuple[str, str]:

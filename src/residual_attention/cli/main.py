@@ -17,6 +17,7 @@ COMMANDS = {
     "report": "a run's HTML report anew, or several runs compared on one page",
     "export": "one checked ONNX file, fp32 or int8, with masks on request",
     "demo": "a web page on this machine: drop an image, see its classes and masks",
+    "bench": "speed and memory on this machine, beside what else one could use",
     "models": "the network family: parameters, MACs, depth",
 }
 

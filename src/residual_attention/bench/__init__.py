@@ -1,0 +1,1 @@
+"""Speed, measured side by side: ``ran bench``. Every figure is a median over interleaved rounds in one process."""

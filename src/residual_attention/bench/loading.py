@@ -1,0 +1,95 @@
+"""What reading and augmenting the training data costs: CIFAR-size batches in memory, and a folder of JPEGs."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..data.augment import Augment
+from ..data.datasets import FileSamples, TensorSamples
+from ..data.loading import FileAugment, TrainingData
+from ..data.preprocess import Preprocess
+from .timing import Timing, interleaved
+
+CIFAR_BATCH, CIFAR_IMAGES = 128, 1280
+JPEGS, JPEG_SIZE, JPEG_BATCH = 512, (500, 375), 32  # ImageNet's mean size, about
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def cifar_batches(device: torch.device) -> TrainingData:
+    """Made images of CIFAR's size with the usual augmentation: padded crops, flips, a cut-out square."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (CIFAR_IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    samples = TensorSamples(images, torch.randint(0, 10, (CIFAR_IMAGES,), generator=generator))
+    preprocess = Preprocess(32, "crop", MEAN, STD)
+    return TrainingData(samples, preprocess, Augment(flip=True, crop_padding=4, cutout=8), 10, CIFAR_BATCH, 0, device)
+
+
+def batch_against_step(step: Callable[[], object], device: torch.device, rounds: int) -> dict[str, Timing]:
+    """Timings of ``loading`` one batch and of one training ``step`` of as many images."""
+    data = cifar_batches(device)
+    state: dict[str, Any] = {"epoch": 0, "batches": data.epoch(0)}
+
+    def load() -> None:
+        batch = next(state["batches"], None)
+        if batch is None:
+            state["epoch"] += 1
+            state["batches"] = data.epoch(state["epoch"])
+            next(state["batches"])
+
+    return interleaved({"loading": load, "step": step}, rounds=rounds, device=device)
+
+
+def write_jpegs(folder: Path, count: int = JPEGS) -> list[Path]:
+    """Smooth made photographs, quality 90; their size on disk is near that of ImageNet's."""
+    draw = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        coarse = Image.fromarray(draw.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+        image = np.asarray(coarse.resize(JPEG_SIZE, Image.Resampling.BICUBIC)).astype(np.int16)
+        grain = draw.normal(0, 6, image.shape)
+        path = folder / f"{number:04d}.jpg"
+        Image.fromarray((image + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+        paths.append(path)
+    return paths
+
+
+def _decode_alone(paths: list[Path]) -> int:
+    """What a worker does for each file, with nothing handed over."""
+    from ..data.images import read_image
+
+    torch.set_num_threads(1)
+    transform = FileAugment().transform(Preprocess(224, "crop", MEAN, STD))
+    for path in paths:
+        transform(read_image(path, 3))
+    return len(paths)
+
+
+def jpeg_speeds(device: torch.device, rounds: int) -> dict[str, Timing]:
+    """Seconds an image: ``decoders`` is every core decoding on its own, ``loader`` the batches that training gets."""
+    cores = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(cores) as pool:
+        paths = write_jpegs(Path(folder))
+        shares = [paths[i::cores] for i in range(cores)]
+        labels = torch.zeros(len(paths), dtype=torch.int64)
+        preprocess = Preprocess(224, "crop", MEAN, STD)
+        data = TrainingData(
+            FileSamples(tuple(paths), labels), preprocess, Augment(flip=True), 10, JPEG_BATCH, 0, device, workers=cores
+        )
+        found: dict[str, list[float]] = {"decoders": [], "loader": []}
+        for number in range(rounds + 1):
+            start = time.perf_counter()
+            list(pool.map(_decode_alone, shares))
+            middle = time.perf_counter()
+            images = sum(len(batch.images) for batch in data.epoch(number))  # the start of the workers is part of it
+            if number:
+                found["decoders"].append((middle - start) / len(paths))
+                found["loader"].append((time.perf_counter() - middle) / images)
+    return {name: Timing(seconds) for name, seconds in found.items()}
