@@ -137,3 +137,12 @@ def test_class_weights_balance_the_loss():
     assert weights is not None
     assert weights.tolist() == pytest.approx([40 / 60, 2.0])
     assert _class_weights(TrainConfig(), data, torch.device("cpu")) is None
+
+
+def test_among_equal_validation_errors_the_later_epoch_is_kept():
+    from residual_attention.training.loop import _is_best
+
+    assert _is_best(5.0, None)
+    assert _is_best(4.9, 5.0)
+    assert _is_best(5.0, 5.0)
+    assert not _is_best(5.1, 5.0)

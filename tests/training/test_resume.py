@@ -230,7 +230,7 @@ def test_a_signal_to_the_whole_process_group_saves_though_workers_get_it_too(wri
 
 def test_a_run_that_stopped_early_stays_as_it_is_unless_extended(tiny_config, without_report, monkeypatch):
     config = tiny_config(epochs=6, early_stop=1)
-    monkeypatch.setattr(loop, "_is_better", lambda error_pct, loss, state: state.progress.best_error_pct is None)
+    monkeypatch.setattr(loop, "_is_best", lambda error_pct, best_error_pct: best_error_pct is None)
     train(config)
     before = weights(config.out)
     assert read_checkpoint(config.out / "checkpoints" / "last.safetensors")[1]["metrics"]["epoch"] == 2

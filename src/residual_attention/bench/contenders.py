@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..allocator import keep_freed_memory, release_freed_memory
 from ..checkpoints.exported import ExportedClassifier, present_engines
 from ..machine import DTYPES, cpu_computes_bf16
 from ..models import create_model
@@ -22,13 +23,14 @@ PEER_MISSING = "pip install 'residual-attention[bench]'"
 @dataclass(frozen=True)
 class Contender:
     """``network``: a name of ours, ``pytorchcv/NAME`` or ``timm/NAME``; ``way``: eager | compile | openvino |
-    onnxruntime; ``precision``: fp32 | bf16 | fp16 | int8."""
+    onnxruntime; ``precision``: fp32 | bf16 | fp16 | int8; ``plain``: without our settings of the allocator."""
 
     label: str
     network: str
     way: str = "eager"
     precision: str = "fp32"
     channels_last: bool = False
+    plain: bool = False
 
     @property
     def ours(self) -> bool:
@@ -63,12 +65,12 @@ def networks_at(size: int) -> tuple[str, list[Contender]]:
     """The label everything is compared with, and who else is measured in eager, at 224 or 32 px."""
     if size >= 224:
         peers = [
-            Contender("pytorchcv resattnet56, eager fp32", "pytorchcv/resattnet56"),
-            Contender("timm ResNet-50, eager fp32", "timm/resnet50"),
-            Contender("timm SE-ResNet-50, eager fp32", "timm/seresnet50"),
+            Contender("pytorchcv resattnet56, eager fp32", "pytorchcv/resattnet56", plain=True),
+            Contender("timm ResNet-50, eager fp32", "timm/resnet50", plain=True),
+            Contender("timm SE-ResNet-50, eager fp32", "timm/seresnet50", plain=True),
         ]
         return peers[0].label, peers
-    plain = Contender("plain graph, eager fp32 NCHW", "attention56_cifar")
+    plain = Contender("plain graph, eager fp32 NCHW", "attention56_cifar", plain=True)
     return plain.label, [plain]
 
 
@@ -155,11 +157,22 @@ def _engine(contender: Contender, size: int, num_classes: int) -> nn.Module:
         return ExportedClassifier(path, contender.way, "fp32" if int8 else contender.precision)
 
 
+def _as_used(contender: Contender, call: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """The call as our commands make it, or as others' networks come."""
+    settle = release_freed_memory if contender.plain else keep_freed_memory
+
+    def settled() -> Tensor:
+        settle()
+        return call()
+
+    return settled
+
+
 def inference_call(contender: Contender, images: Tensor, num_classes: int) -> Callable[[], Tensor]:
     """A function that predicts the batch once; the first call may compile."""
     if contender.way in ("openvino", "onnxruntime"):
         engine = _engine(contender, images.shape[-1], num_classes)
-        return lambda: engine(images)
+        return _as_used(contender, lambda: engine(images))
     dtype = DTYPES[contender.precision]
     model, images = _laid_out(contender, build(contender.network, num_classes).eval(), images)
     if contender.way == "compile":
@@ -175,7 +188,7 @@ def inference_call(contender: Contender, images: Tensor, num_classes: int) -> Ca
         with torch.no_grad(), torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
             return model(images)
 
-    return predict
+    return _as_used(contender, predict)
 
 
 def training_call(contender: Contender, images: Tensor, num_classes: int, *, checkpointing: bool = False) -> Callable:
@@ -200,4 +213,4 @@ def training_call(contender: Contender, images: Tensor, num_classes: int, *, che
         optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
-    return step
+    return _as_used(contender, step)

@@ -6,6 +6,7 @@ import sys
 import traceback
 from importlib import import_module
 
+from ..allocator import keep_freed_memory
 from ..version import __version__
 
 COMMANDS = {
@@ -69,6 +70,7 @@ def run(command: str, arguments: list[str]) -> int:
     """Call a command's ``main(arguments)`` and turn what it raises into an exit status."""
     debug = "--debug" in arguments
     try:
+        keep_freed_memory()
         return import_module(f".{command}", __package__).main(arguments) or 0
     except KeyboardInterrupt:
         return 130

@@ -212,12 +212,13 @@ def _validate(job: Job, state: TrainState) -> Evaluation | None:
     return result
 
 
-def _is_better(error_pct: float, loss: float, state: TrainState) -> bool:
-    """Lower validation error; at the same error, lower loss."""
-    best = state.progress
-    if best.best_error_pct is None or best.best_loss is None:
-        return True
-    return (error_pct, loss) < (best.best_error_pct, best.best_loss)
+def _is_best(error_pct: float, best_error_pct: float | None) -> bool:
+    """Lower validation error than any before, or as low: at the same error the later epoch.
+
+    Not the one of lower loss: few validation images tie often, and among equals loss prefers a network that has not
+    been trained to the end.
+    """
+    return best_error_pct is None or error_pct <= best_error_pct
 
 
 def finish_epoch(job: Job, state: TrainState, listener: Listener) -> None:
@@ -237,12 +238,14 @@ def finish_epoch(job: Job, state: TrainState, listener: Listener) -> None:
         "images_per_s": seen / progress.epoch_time_s,
         "time_s": progress.train_time_s,
     }
-    is_best = validation is None or _is_better(validation.top1_error_pct, validation.loss, state)
-    progress.epochs_without_gain = 0 if is_best else progress.epochs_without_gain + 1
+    before = progress.best_error_pct
+    is_best = validation is None or _is_best(validation.top1_error_pct, before)
+    gained = is_best and (validation is None or validation.top1_error_pct != before)  # a tie is none
+    progress.epochs_without_gain = 0 if gained else progress.epochs_without_gain + 1
     if is_best:
         progress.best_epoch = progress.epoch + 1
         if validation is not None:
-            progress.best_error_pct, progress.best_loss = validation.top1_error_pct, validation.loss
+            progress.best_error_pct = validation.top1_error_pct
     state.schedule.after_epoch(validation.loss if validation else None)
     progress.history.append(row)
     progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0

@@ -28,7 +28,6 @@ class Progress:
     train_time_s: float = 0.0
     epoch_time_s: float = 0.0
     best_error_pct: float | None = None
-    best_loss: float | None = None
     best_epoch: int = 0
     epochs_without_gain: int = 0
     skipped_steps: int = 0
