@@ -64,7 +64,6 @@ class Contestant:
 
     def round(self) -> tuple[float, float]:
         """One pass over the made images: images/s, and the share of the time between steps."""
-        self.settle()
         between = 0.0
         started = last = time.perf_counter()
         for batch in self.job.data.epoch(self.epoch):

@@ -38,5 +38,11 @@ def keep_freed_memory() -> bool:
 
 
 def release_freed_memory() -> bool:
-    """Back to what glibc does by itself once large blocks have been freed: the bench's peers run as they come."""
-    return _set(*_DYNAMIC)
+    """Back to what glibc does by itself once large blocks have been freed, with nothing kept from before.
+
+    So the bench runs other networks as they come.
+    """
+    taken = _set(*_DYNAMIC)
+    if taken:
+        ctypes.CDLL(None).malloc_trim(0)
+    return taken

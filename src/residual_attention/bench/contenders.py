@@ -157,12 +157,16 @@ def _engine(contender: Contender, size: int, num_classes: int) -> nn.Module:
         return ExportedClassifier(path, contender.way, "fp32" if int8 else contender.precision)
 
 
+_plain_before: list[bool] = []
+
+
 def _as_used(contender: Contender, call: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """The call as our commands make it, or as others' networks come."""
-    settle = release_freed_memory if contender.plain else keep_freed_memory
+    """The call with the allocator as our commands set it, or as others' networks come."""
 
     def settled() -> Tensor:
-        settle()
+        if _plain_before != [contender.plain]:
+            _plain_before[:] = [contender.plain]
+            (release_freed_memory if contender.plain else keep_freed_memory)()
         return call()
 
     return settled

@@ -39,9 +39,9 @@ def _seconds(call: Callable[[], object], times: int, device: torch.device) -> fl
 def interleaved(
     calls: dict[str, Callable[[], object]], *, rounds: int, device: torch.device, least_s: float = 0.4
 ) -> dict[str, Timing]:
-    """Time each call once a round, in turn.
+    """Time each call once a round, in turn, after one call of its own that is not counted.
 
-    Two calls each come first and are not counted; the second tells how many calls fill ``least_s`` seconds, so that a
+    Two calls each come before the first round; the second tells how many calls fill ``least_s`` seconds, so that a
     short call is timed many times over.
     """
     times = {}
@@ -51,5 +51,6 @@ def interleaved(
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
+            call()  # the caches, and the allocator, are the last one's
             found[name].append(_seconds(call, times[name], device))
     return {name: Timing(seconds) for name, seconds in found.items()}
