@@ -1,5 +1,6 @@
 """What the README says is run, and what it shows is current."""
 
+import importlib
 import importlib.util
 import re
 import shlex
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from residual_attention.checkpoints import list_weights
+from residual_attention.cli.arguments import parse
 from residual_attention.cli.main import COMMANDS
 from residual_attention.cli.train import configuration
 
@@ -62,5 +64,8 @@ def test_shell_examples_name_what_exists():
             configuration(words[words.index("train") + 1 :])
         elif words[:1] == ["ran"]:
             assert words[1] in COMMANDS
+            module = importlib.import_module(f"residual_attention.cli.{words[1]}")
+            if arguments := getattr(module, f"{words[1].title()}Arguments", None):
+                parse(arguments, words[2:], prog=f"ran {words[1]}", description="")
         checked += bool(words)
-    assert checked >= 9
+    assert checked >= 15

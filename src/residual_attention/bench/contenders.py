@@ -33,10 +33,6 @@ class Contender:
     plain: bool = False
 
     @property
-    def ours(self) -> bool:
-        return "/" not in self.network
-
-    @property
     def missing(self) -> str | None:
         """What to install before this one can run."""
         if self.network.startswith(PEER) and not importlib.util.find_spec(PEER):
@@ -95,6 +91,7 @@ def inference_contenders(size: int, device: torch.device) -> list[Contender]:
     half = "bf16" if cpu_computes_bf16() else "fp32"
     return [
         *found,
+        Contender("ours, channels_last fp32, freed memory given back", name, channels_last=True, plain=True),
         Contender("ours, channels_last fp32", name, channels_last=True),
         Contender(f"ours, channels_last {half}", name, precision=half, channels_last=True),
         Contender(f"ours, compiled {half}", name, "compile", half, True),

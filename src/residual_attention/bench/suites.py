@@ -88,7 +88,7 @@ def _compare(setting: Setting, suite: str, size: int, batch: int, contenders: li
     found = list(_rows(suite, timings, networks_at(size)[0], size, batch))
     for row in found:
         ratio = f"{row['times_baseline']:6.2f} x" if "times_baseline" in row else ""
-        setting.tell(f"  {row['label']:<40} {row['images_per_s']:>9.1f} images/s {ratio}")
+        setting.tell(f"  {row['label']:<50} {row['images_per_s']:>9.1f} images/s {ratio}")
     return found
 
 
@@ -160,7 +160,7 @@ def memory(setting: Setting) -> list[Row]:
                 except RuntimeError as error:
                     row["error"] = told = str(error)
                 rows.append(row)
-                setting.tell(f"  {contender.label:<40} {told}")
+                setting.tell(f"  {contender.label:<50} {told}")
     return rows
 
 
