@@ -21,7 +21,7 @@ train: $(STAMP) ## the main job on the embedded digits
 	$(BIN)/ran train
 
 test: $(STAMP) ## the test suite (CPU, minutes)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
 
 test-slow: $(STAMP) ## what takes longer: full compilation of every unit
 	$(BIN)/python -m pytest -m "slow or gpu"

@@ -17,7 +17,8 @@ pytest.importorskip("onnxscript", reason="the extra export is not installed")
 pytest.importorskip("onnxruntime", reason="the extra export is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's and the engines' own
 
-DEEP = {"attention92", "attentionnext92", "attention236_cifar", "attention452_cifar", "attention164_cifar"}
+QUICK = {"attention56", "attentionnext56", "attention56_cifar_wide"}
+SMALL = {"widths": (16, 32, 32), "mask_depths": (2, 1, 1), "t": 1}
 CARD = {"classes": [str(i) for i in range(10)], "overrides": {}, "model": "test"}
 
 
@@ -34,16 +35,8 @@ def exported(tmp_path: Path, name: str, *, masks: bool = False, size: int | None
     return model, tmp_path / "m.onnx"
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in DEEP else ()) for n in list_models() if "wide" not in n]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in list_models()])
 def test_every_variant_has_the_same_logits(tmp_path, name):
-    exported(tmp_path, name, **({} if "cifar" in name else {"widths": (64, 64, 128)}))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", list_models())
-def test_every_variant_at_full_width(tmp_path, name):
     exported(tmp_path, name)
 
 
@@ -61,13 +54,13 @@ def test_every_variant_at_full_width(tmp_path, name):
     ],
 )
 def test_every_override_has_the_same_logits(tmp_path, overrides):
-    exported(tmp_path, "attention56_cifar", widths=(16, 32, 32), t=1, **overrides)
+    exported(tmp_path, "attention56_cifar", **{**SMALL, **overrides})
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_engines_give_logits_and_masks_of_any_batch_and_size(tmp_path, engine):
     pytest.importorskip(engine)
-    model, path = exported(tmp_path, "attention56_cifar", masks=True, widths=(16, 32, 32))
+    model, path = exported(tmp_path, "attention56_cifar", masks=True, **SMALL)
     found = load(path, engine=engine, precision="fp32")
     assert found.engine == engine
     for shape in ((1, 3, 32, 32), (5, 3, 40, 57)):
@@ -86,7 +79,7 @@ def test_engines_give_logits_and_masks_of_any_batch_and_size(tmp_path, engine):
 def test_a_network_that_computes_something_else_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr("residual_attention.export.onnx.TOLERANCE", -1.0)
     with pytest.raises(ExportError, match="nothing was written"):
-        exported(tmp_path, "attention56_cifar", widths=(16, 16, 16), t=1)
+        exported(tmp_path, "attention56_cifar", **SMALL)
     assert not (tmp_path / "m.onnx").exists()
 
 
