@@ -132,7 +132,7 @@ def test_commands_take_the_file_in_place_of_the_model(files, finished, tmp_path,
         assert main(["eval", model, "digits", "--json"]) == 0
         answers[model]["error"] = json.loads(capsys.readouterr().out)["top1_error_pct"]
     plain, other = answers.values()
-    assert plain["class"] == other["class"]
+    assert kind == "int8" or plain["class"] == other["class"]  # int8 may move one image, not the error
     assert abs(plain["error"] - other["error"]) < (0.01 if kind == "fp32" else 3)
 
 
