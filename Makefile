@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install train test test-slow lint format types check wheel clean
+.PHONY: help install train test browser test-slow lint format types check wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ train: $(STAMP) ## the main job on the embedded digits
 
 test: $(STAMP) ## the test suite (CPU, minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
+
+browser: ## Chromium for the browser tests, by apt and as root; they skip without it
+	@command -v chromium >/dev/null || (timeout 60 apt-get update -qq && timeout 120 apt-get install -y -qq --no-install-recommends chromium) >/dev/null 2>&1 || echo "no chromium to be had: the browser tests skip"
 
 test-slow: $(STAMP) ## what takes longer: full compilation of every unit
 	$(BIN)/python -m pytest -m "slow or gpu"

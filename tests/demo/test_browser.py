@@ -22,7 +22,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 gradio = pytest.importorskip("gradio", reason="gradio is not installed")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path; `apt-get install chromium` gives one"),
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path; `make browser` installs one"),
     pytest.mark.filterwarnings("ignore"),  # Gradio's and its servers' own
 ]
 
