@@ -65,8 +65,23 @@ def test_a_training_step_lowers_the_loss_it_returns():
 
 def test_a_process_of_its_own_tells_memory_and_time():
     found = alone("inference", SMALL, size=32, batch=2, num_classes=10, device="cpu")
-    assert 10 < found["peak_mib"] < 4000
+    assert 10 < found["peak_mib"] < 1500
     assert 0.5 < found["first_result_s"] < 120
+
+
+def test_the_memory_of_a_process_is_not_its_parents():
+    held = torch.ones(2**29)  # 2 GiB here
+    found = alone("inference", SMALL, size=32, batch=2, num_classes=10, device="cpu")
+    assert found["peak_mib"] < 1500 < held.nbytes / 2**20
+
+
+def test_a_comparison_has_a_process_of_its_own_and_a_row_each(monkeypatch):
+    fast = Contender("ours, fast", "attention56_cifar", channels_last=True)
+    plain = contenders.networks_at(32)[1][0]
+    rows = suites._compare(setting(), "inference", 32, 2, [plain, fast])
+    assert [row["label"] for row in rows] == [plain.label, "ours, fast"]
+    assert rows[0]["times_baseline"] == 1
+    assert rows[1]["images_per_s"] > 0
 
 
 def test_a_process_that_fails_tells_why():

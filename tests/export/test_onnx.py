@@ -157,3 +157,11 @@ def test_wrong_calls_are_told_in_a_line(finished, tmp_path, monkeypatch, capsys,
     assert message in err
     assert "Traceback" not in err
     assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_torch_export_is_one_call():
+    model = create_model("attention56_cifar", **SMALL).eval()
+    images = torch.randn(2, 3, 32, 32)
+    program = torch.export.export(model, (images,))
+    with torch.no_grad():
+        assert torch.allclose(program.module()(images), model(images), atol=1e-5)

@@ -1,6 +1,7 @@
-"""One contender alone in a process: ``python -m residual_attention.bench.child JSON`` prints what it found as JSON.
+"""A measurement in a process of its own: ``python -m residual_attention.bench.child JSON`` prints its result as JSON.
 
-Peak memory and time to first result can only be had from a process that did nothing else before.
+Peak memory and time to first result can only be had from a process that did nothing else before; and a comparison that
+follows another would run on a heap that the other has grown.
 """
 
 import json
@@ -25,8 +26,29 @@ def _resident_mib() -> float:
 
 
 def _peak_mib() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    """The most that was resident; from /proc on Linux, where getrusage counts the parent's up to the start too."""
+    path = Path("/proc/self/status")
+    if path.is_file():
+        return int(path.read_text().split("VmHWM:")[1].split()[0]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _ask(request: dict[str, Any]) -> Any:
+    """The child's answer; RuntimeError with the last line of what it wrote when it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, json.dumps(request)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def compare_alone(
+    what: str, contenders: "list[Contender]", *, size: int, batch: int, num_classes: int, device: str, rounds: int
+) -> dict[str, list[float]]:
+    """Seconds a call of each contender, round by round, all in one new process. Raises RuntimeError as `alone`."""
+    request = {"what": what, "contenders": [asdict(c) for c in contenders], "size": size, "batch": batch}
+    return _ask(request | {"num_classes": num_classes, "device": device, "rounds": rounds})
 
 
 def alone(what: str, contender: "Contender", *, size: int, batch: int, num_classes: int, device: str, **options: Any):
@@ -39,25 +61,29 @@ def alone(what: str, contender: "Contender", *, size: int, batch: int, num_class
     request = {"what": what, "contender": asdict(contender), "size": size, "batch": batch, "num_classes": num_classes}
     request |= {"device": device, "options": options}
     started = time.time()
-    done = subprocess.run(
-        [sys.executable, "-m", __name__, json.dumps(request)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    found = _ask(request)
     return {"first_result_s": round(found["first_result_at"] - started, 2), "peak_mib": round(found["peak_mib"], 1)}
 
 
-def _main(request: dict[str, Any]) -> dict[str, float]:
+def _main(request: dict[str, Any]) -> dict[str, Any]:
+    import logging
+
     import torch
 
     from .contenders import Contender, inference_call, training_call
+    from .timing import interleaved
 
+    logging.disable(logging.WARNING)
     before = _resident_mib()
     device = torch.device(request["device"])
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(request["batch"], 3, request["size"], request["size"], generator=generator).to(device)
     make = {"inference": inference_call, "training": training_call}[request["what"]]
+    if "contenders" in request:
+        contenders = [Contender(**fields) for fields in request["contenders"]]
+        calls = {c.label: make(c, images, request["num_classes"]) for c in contenders}
+        timings = interleaved(calls, rounds=request["rounds"], device=device)
+        return {label: timing.seconds for label, timing in timings.items()}
     call = make(Contender(**request["contender"]), images, request["num_classes"], **request["options"])
     call()
     if device.type == "cuda":

@@ -14,7 +14,7 @@ import torch
 
 from ..models import ledger_row
 from .ceiling import measure_ceiling
-from .child import alone
+from .child import alone, compare_alone
 from .contenders import (
     Contender,
     inference_call,
@@ -80,11 +80,19 @@ def _present(contenders: list[Contender], tell: Tell) -> list[Contender]:
     return [contender for contender in contenders if not contender.missing]
 
 
-def _compare(setting: Setting, suite: str, size: int, batch: int, contenders: list[Contender], make: Callable):
+def _compare(setting: Setting, suite: str, size: int, batch: int, contenders: list[Contender]) -> list[Row]:
+    """A process of its own for each comparison; the contenders in it take turns."""
     setting.tell(f"{suite}, {size} px, batch {batch}")
-    images, classes = _images(batch, size, setting.device), num_classes_at(size)
-    calls = {c.label: make(c, images, classes) for c in _present(contenders, setting.tell)}
-    timings = interleaved(calls, rounds=setting.rounds, device=setting.device)
+    seconds = compare_alone(
+        "training" if suite == "training" else "inference",
+        _present(contenders, setting.tell),
+        size=size,
+        batch=batch,
+        num_classes=num_classes_at(size),
+        device=str(setting.device),
+        rounds=setting.rounds,
+    )
+    timings = {label: Timing(values) for label, values in seconds.items()}
     found = list(_rows(suite, timings, networks_at(size)[0], size, batch))
     for row in found:
         ratio = f"{row['times_baseline']:6.2f} x" if "times_baseline" in row else ""
@@ -105,7 +113,7 @@ def inference(setting: Setting) -> list[Row]:
     for size in setting.sizes:
         batch = setting.batch(INFERENCE_BATCH, size)
         contenders = inference_contenders(size, setting.device)
-        rows += _compare(setting, "inference", size, batch, contenders, inference_call)
+        rows += _compare(setting, "inference", size, batch, contenders)
     return rows
 
 
@@ -113,7 +121,7 @@ def latency(setting: Setting) -> list[Row]:
     """One image at a time."""
     rows = []
     for size in setting.sizes:
-        rows += _compare(setting, "latency", size, 1, inference_contenders(size, setting.device), inference_call)
+        rows += _compare(setting, "latency", size, 1, inference_contenders(size, setting.device))
     return rows
 
 
@@ -123,7 +131,7 @@ def training(setting: Setting) -> list[Row]:
     for size in setting.sizes:
         batch = setting.batch(TRAINING_BATCH, size)
         contenders = training_contenders(size, setting.device)
-        rows += _compare(setting, "training", size, batch, contenders, training_call)
+        rows += _compare(setting, "training", size, batch, contenders)
     return rows
 
 
@@ -153,7 +161,7 @@ def memory(setting: Setting) -> list[Row]:
                         size=size,
                         batch=batch,
                         num_classes=classes,
-                        device=setting.device.type,
+                        device=str(setting.device),
                         **options,
                     )
                     told = f"{row['peak_mib']:>8.0f} MiB, first result after {row['first_result_s']:.1f} s"
