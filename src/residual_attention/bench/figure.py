@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import LogLocator
+
 from ..palette import BLUE, ORANGE, new_figure
 
 
@@ -21,6 +23,7 @@ def draw_cost(rows: list[dict[str, Any]], out: Path) -> None:
         ticks = sorted({row["value"] for row in sweeps if row["over"] == over})
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.3)
         axes.legend()

@@ -14,6 +14,7 @@ from ..checkpoints import Classifier, load
 from ..checkpoints.exported import ExportedClassifier, present_engines
 from ..checkpoints.own_data import split_for
 from ..data.loading import evaluation_batches
+from ..machine import hardware, versions
 from .int8 import CALIBRATION_IMAGES, quantize
 from .onnx import ExportError, export_onnx
 
@@ -113,4 +114,5 @@ def deploy(
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, final.read_bytes())
     result |= {"bytes": out.stat().st_size, "time_s": round(time.perf_counter() - started, 1)}
+    result |= {"hardware": hardware(torch.device("cpu")), "versions": versions(), "date": time.strftime("%Y-%m-%d")}
     return result
