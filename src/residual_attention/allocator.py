@@ -29,7 +29,7 @@ def _set(trim: int, mmap: int) -> bool:
 def keep_freed_memory() -> bool:
     """Let this process reuse freed blocks of up to 1 GiB instead of mapping and zeroing new pages for each tensor.
 
-    Without it a network on the CPU spends up to half of its time in page faults (figures in docs/speed.md). Does
+    Without it page faults take a fifth of a CIFAR network's prediction in fp32 at batch 64 (docs/speed.md). Does
     nothing where the C library is not glibc, or where the environment chose other thresholds or another allocator.
     Returns whether it is in force.
     """
