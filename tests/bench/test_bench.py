@@ -77,7 +77,7 @@ def test_the_memory_of_a_process_is_not_its_parents():
 
 def test_a_comparison_has_a_process_of_its_own_and_a_row_each(monkeypatch):
     fast = Contender("ours, fast", "attention56_cifar", channels_last=True)
-    plain = contenders.networks_at(32)[1][0]
+    plain = contenders.baseline_at(32)
     rows = suites._compare(setting(), "inference", 32, 2, [plain, fast])
     assert [row["label"] for row in rows] == [plain.label, "ours, fast"]
     assert rows[0]["times_baseline"] == 1

@@ -57,40 +57,47 @@ def build(network: str, num_classes: int) -> nn.Module:
     return create_model(name, num_classes)
 
 
-def networks_at(size: int) -> tuple[str, list[Contender]]:
-    """The label everything is compared with, and who else is measured in eager, at 224 or 32 px."""
+def baseline_at(size: int) -> Contender:
+    """What everything is compared with, at 224 or 32 px."""
     if size >= 224:
-        peers = [
-            Contender("pytorchcv resattnet56, eager fp32", "pytorchcv/resattnet56", plain=True),
-            Contender("timm ResNet-50, eager fp32", "timm/resnet50", plain=True),
-            Contender("timm SE-ResNet-50, eager fp32", "timm/seresnet50", plain=True),
-        ]
-        return peers[0].label, peers
-    plain = Contender("plain graph, eager fp32 NCHW", "attention56_cifar", plain=True)
-    return plain.label, [plain]
+        return Contender("pytorchcv resattnet56, eager fp32", f"{PEER}/resattnet56", plain=True)
+    return Contender("plain graph, eager fp32 NCHW", "attention56_cifar", plain=True)
 
 
-def our_network(size: int) -> str:
+def _eager(size: int) -> list[Contender]:
+    """The baseline and who else runs in eager fp32 as it comes; at 32 px our plain graph is the baseline."""
+    if size < 224:
+        return [baseline_at(size)]
+    return [
+        baseline_at(size),
+        Contender("timm ResNet-50, eager fp32", "timm/resnet50", plain=True),
+        Contender("timm SE-ResNet-50, eager fp32", "timm/seresnet50", plain=True),
+        Contender("ours, eager fp32", _our_network(size)),
+    ]
+
+
+def _our_network(size: int) -> str:
     return "attention56" if size >= 224 else "attention56_cifar"
+
+
+def _on_cuda(size: int) -> list[Contender]:
+    """The ways of a GPU, alike in inference and training."""
+    name = _our_network(size)
+    peer = [Contender(f"{PEER} resattnet56, AMP bf16", f"{PEER}/resattnet56", precision="bf16")] if size >= 224 else []
+    ours = [
+        Contender("ours, AMP bf16", name, precision="bf16"),
+        Contender("ours, compiled bf16", name, "compile", "bf16", True),
+    ]
+    return [*_eager(size), *peer, *ours]
 
 
 def inference_contenders(size: int, device: torch.device) -> list[Contender]:
     """The peers, then ours from plain to fast."""
-    name = our_network(size)
-    _, found = networks_at(size)
-    if size >= 224:
-        found = [*found, Contender("ours, eager fp32", name)]
     if device.type == "cuda":
-        if size >= 224:
-            found.append(Contender("pytorchcv resattnet56, AMP bf16", "pytorchcv/resattnet56", precision="bf16"))
-        return [
-            *found,
-            Contender("ours, AMP bf16", name, precision="bf16"),
-            Contender("ours, compiled bf16", name, "compile", "bf16", True),
-        ]
-    half = "bf16" if cpu_computes_bf16() else "fp32"
+        return _on_cuda(size)
+    name, half = _our_network(size), "bf16" if cpu_computes_bf16() else "fp32"
     return [
-        *found,
+        *_eager(size),
         Contender("ours, channels_last fp32, freed memory given back", name, channels_last=True, plain=True),
         Contender("ours, channels_last fp32", name, channels_last=True),
         Contender(f"ours, channels_last {half}", name, precision=half, channels_last=True),
@@ -104,20 +111,12 @@ def inference_contenders(size: int, device: torch.device) -> list[Contender]:
 
 
 def training_contenders(size: int, device: torch.device) -> list[Contender]:
-    name = our_network(size)
-    _, found = networks_at(size)
-    if size >= 224:
-        found = [*found, Contender("ours, eager fp32", name)]
+    """The peers, then ours; the last is what `ran train` does by default."""
     if device.type == "cuda":
-        if size >= 224:
-            found.append(Contender("pytorchcv resattnet56, AMP bf16", "pytorchcv/resattnet56", precision="bf16"))
-        return [
-            *found,
-            Contender("ours, AMP bf16", name, precision="bf16"),
-            Contender("ours, compiled bf16", name, "compile", "bf16", True),
-        ]
+        return _on_cuda(size)
     half = "bf16" if cpu_computes_bf16() else "fp32"
-    return [*found, Contender(f"ours, defaults ({half}, channels_last)", name, precision=half, channels_last=True)]
+    ours = Contender(f"ours, defaults ({half}, channels_last)", _our_network(size), "eager", half, True)
+    return [*_eager(size), ours]
 
 
 def _laid_out(contender: Contender, model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:

@@ -17,9 +17,9 @@ from .ceiling import measure_ceiling
 from .child import alone, compare_alone
 from .contenders import (
     Contender,
+    baseline_at,
     inference_call,
     inference_contenders,
-    networks_at,
     training_call,
     training_contenders,
 )
@@ -93,11 +93,21 @@ def _compare(setting: Setting, suite: str, size: int, batch: int, contenders: li
         rounds=setting.rounds,
     )
     timings = {label: Timing(values) for label, values in seconds.items()}
-    found = list(_rows(suite, timings, networks_at(size)[0], size, batch))
+    found = list(_rows(suite, timings, baseline_at(size).label, size, batch))
     for row in found:
         ratio = f"{row['times_baseline']:6.2f} x" if "times_baseline" in row else ""
         setting.tell(f"  {row['label']:<50} {row['images_per_s']:>9.1f} images/s {ratio}")
     return found
+
+
+def _compare_sizes(setting: Setting, suite: str, batches: dict[int, int] | None) -> list[Row]:
+    """The comparison at each size; one image at a time without ``batches``."""
+    contenders = training_contenders if suite == "training" else inference_contenders
+    rows = []
+    for size in setting.sizes:
+        batch = 1 if batches is None else setting.batch(batches, size)
+        rows += _compare(setting, suite, size, batch, contenders(size, setting.device))
+    return rows
 
 
 def ceiling(setting: Setting) -> list[Row]:
@@ -109,30 +119,17 @@ def ceiling(setting: Setting) -> list[Row]:
 
 def inference(setting: Setting) -> list[Row]:
     """Images/s of a prediction."""
-    rows = []
-    for size in setting.sizes:
-        batch = setting.batch(INFERENCE_BATCH, size)
-        contenders = inference_contenders(size, setting.device)
-        rows += _compare(setting, "inference", size, batch, contenders)
-    return rows
+    return _compare_sizes(setting, "inference", INFERENCE_BATCH)
 
 
 def latency(setting: Setting) -> list[Row]:
     """One image at a time."""
-    rows = []
-    for size in setting.sizes:
-        rows += _compare(setting, "latency", size, 1, inference_contenders(size, setting.device))
-    return rows
+    return _compare_sizes(setting, "latency", None)
 
 
 def training(setting: Setting) -> list[Row]:
     """Images/s of steps of SGD."""
-    rows = []
-    for size in setting.sizes:
-        batch = setting.batch(TRAINING_BATCH, size)
-        contenders = training_contenders(size, setting.device)
-        rows += _compare(setting, "training", size, batch, contenders)
-    return rows
+    return _compare_sizes(setting, "training", TRAINING_BATCH)
 
 
 def memory(setting: Setting) -> list[Row]:

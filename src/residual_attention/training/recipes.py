@@ -9,8 +9,7 @@ def quick(data: str = "digits") -> TrainConfig:
     """A good result soon: short cosine schedule with warm-up, averaged weights, crop and flip.
 
     ``ran train cifar10`` or ``ran train FOLDER``. A small data set is read several times an epoch, so that there are
-    at least 800 steps. Digits are also turned by up to 10 degrees: upright strokes vary so, and there are few of them
-    (validation error 0.69 % of 434 images with it, 1.15 % without, seed 1).
+    at least 800 steps. Digits are also turned by up to 10 degrees: upright strokes vary so, and there are few of them.
     """
     return TrainConfig(
         data=data,
