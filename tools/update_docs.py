@@ -61,8 +61,8 @@ def measured() -> str:
     header = ["run", "test error", "validation error", "epochs", "training time", "measured on"]
     note = (
         "One seed each (0); the epoch was chosen on the validation split. The CIFAR-10 run was extended from 24\n"
-        "epochs (test error 8.03 %) to 32 and its test split evaluated again. Digits were evaluated twice as well (1.95 %\n"
-        "before a change of the recipe), and the cells' epoch was chosen by an earlier rule for ties.\n"
+        "epochs (test error 8.03 %) to 32 and its test split evaluated again. Digits were evaluated twice as well\n"
+        "(1.95 % before a change of the recipe), and the cells' epoch was chosen by an earlier rule for ties.\n"
         "Commands and notes: [`results/`](results)."
     )
     return "\n\n".join(filter(None, [_table(header, rows), note, _training_core(_read("benchmark_training"))]))
