@@ -21,14 +21,14 @@ import torch
 
 from residual_attention.allocator import keep_freed_memory, release_freed_memory
 from residual_attention.data.datasets import Dataset, TensorSamples
-from residual_attention.data.loading import TrainingData
 from residual_attention.data.preprocess import Preprocess
 from residual_attention.machine import hardware, versions
+from residual_attention.training.classification import ClassificationTask
 from residual_attention.training.distributed import Processes
 from residual_attention.training.interrupt import SignalWatch
 from residual_attention.training.loop import Job, train_step
 from residual_attention.training.machine import Machine, resolve_machine
-from residual_attention.training.plan import augment_of, build_model, make_plan
+from residual_attention.training.plan import build_model, make_plan
 from residual_attention.training.recipes import quick
 from residual_attention.training.run import initial_state, prepared_forward
 
@@ -52,13 +52,10 @@ class Contestant:
         plan = make_plan(config, dataset, machine)
         model, _, _ = build_model(plan, 10)
         self.state = initial_state(model, plan, machine)
-        assert isinstance(dataset.train, TensorSamples)
-        data = TrainingData(
-            dataset.train, CIFAR_PREPROCESS, augment_of(plan.config), 10, config.batch_size, 0, machine.device
-        )
+        self.task = ClassificationTask(plan, machine, Processes(), dataset, min_size=16)
         forward = prepared_forward(self.state.model, machine, Processes()).train()
         self.job = Job(
-            plan.config, machine, Processes(), data, None, forward, plan.epochs, plan.total_steps, None, SignalWatch()
+            plan.config, machine, Processes(), self.task, forward, plan.epochs, plan.total_steps, SignalWatch()
         )
         self.epoch = 0
 
@@ -66,14 +63,14 @@ class Contestant:
         """One pass over the made images: images/s, and the share of the time between steps."""
         between = 0.0
         started = last = time.perf_counter()
-        for batch in self.job.data.epoch(self.epoch):
+        for batch in self.task.batches(self.epoch, 0):
             between += time.perf_counter() - last
             train_step(self.job, self.state, batch)
             self.state.progress.step += 1
             last = time.perf_counter()
         self.epoch += 1
         elapsed = time.perf_counter() - started
-        return self.job.data.steps_per_epoch * self.job.config.batch_size / elapsed, between / elapsed
+        return self.task.steps_per_epoch * self.job.config.batch_size / elapsed, between / elapsed
 
 
 def main() -> None:

@@ -129,7 +129,7 @@ def test_an_epoch_can_start_at_any_step():
 
 def test_class_weights_balance_the_loss():
     from residual_attention.data.datasets import Dataset
-    from residual_attention.training.run import _class_weights
+    from residual_attention.training.classification import _class_weights
 
     samples = TensorSamples(torch.zeros(40, 1, 1, 1, dtype=torch.uint8), torch.tensor([0] * 30 + [1] * 10))
     data = Dataset("x", ["a", "b"], samples, None, None, Preprocess(1))

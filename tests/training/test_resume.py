@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import residual_attention.training.loop as loop
-import residual_attention.training.run as run_module
 from residual_attention.checkpoints import read_checkpoint
+from residual_attention.training.classification import ClassificationTask
 from residual_attention.training.config import TrainConfig
 from residual_attention.training.interrupt import Interrupted
 from residual_attention.training.run import resume, train
@@ -37,7 +37,7 @@ def assert_same(one: Path, other: Path) -> None:
 @pytest.fixture
 def without_report(monkeypatch):
     """Leave out evaluation and figures after the last step, which are tested elsewhere."""
-    monkeypatch.setattr(run_module, "finish_run", lambda *_: {})
+    monkeypatch.setattr(ClassificationTask, "finish", lambda *_: {})
 
 
 def stop_at(monkeypatch, step: int, signum: signal.Signals) -> None:
@@ -196,8 +196,8 @@ GROUP = """
 import sys, yaml
 from residual_attention.cli.main import main
 from residual_attention.training.config import TrainConfig
-import residual_attention.training.run as run_module
-run_module.finish_run = lambda *_: {}
+from residual_attention.training.classification import ClassificationTask
+ClassificationTask.finish = lambda *_: {}
 sys.argv[0] = "ran"
 sys.exit(main(sys.argv[1:]))
 """

@@ -16,6 +16,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import residual_attention.training.classification as classification
 import residual_attention.training.loop as loop
 from residual_attention import load
 from residual_attention.checkpoints import read_checkpoint
@@ -186,7 +187,7 @@ def test_running_out_of_memory_says_what_to_lower(tiny_config, monkeypatch):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     monkeypatch.setattr(loop, "_backward", greedy)
-    with pytest.raises(ValueError, match="lower --batch-size, or set --accumulate 2"):
+    with pytest.raises(ValueError, match="lower --batch-size or --image-size, or set --accumulate 2"):
         train(tiny_config())
 
 
@@ -298,8 +299,8 @@ def test_the_data_folder_is_never_written_to(tiny_config, write_image_folder, tm
 
 
 def test_a_validation_loss_that_is_not_finite_names_the_step_and_keeps_the_state(tiny_config, monkeypatch):
-    evaluate = loop.evaluate
-    monkeypatch.setattr(loop, "evaluate", lambda *a, **k: replace(evaluate(*a, **k), loss=math.inf))
+    evaluate = classification.evaluate
+    monkeypatch.setattr(classification, "evaluate", lambda *a, **k: replace(evaluate(*a, **k), loss=math.inf))
     config = tiny_config()
     with pytest.raises(ValueError, match="step 6: the validation loss is not finite"):
         train(config)
@@ -308,7 +309,7 @@ def test_a_validation_loss_that_is_not_finite_names_the_step_and_keeps_the_state
 
 
 def test_few_images_are_read_several_times_an_epoch(tiny_config, monkeypatch):
-    monkeypatch.setattr("residual_attention.training.run.finish_run", lambda *_: {})
+    monkeypatch.setattr("residual_attention.training.classification.ClassificationTask.finish", lambda *_: {})
     config = tiny_config(epochs=2, min_steps=30)
     train(config)
     resolved = TrainConfig.from_dict(yaml.safe_load((config.out / "config.yaml").read_text()))

@@ -23,11 +23,19 @@ from .preprocess import Preprocess
 from .randomness import derive_seed, numpy_generator, torch_generator
 
 
-class TrainBatch(NamedTuple):
+@dataclass(frozen=True)
+class TrainBatch:
     """``images`` (B, C, S, S) normalised; ``targets`` (B,) classes or (B, K) distributions."""
 
     images: Tensor
     targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def parts(self, count: int) -> list["TrainBatch"]:
+        """About equal shares, ``count`` of them where there are as many images."""
+        return list(map(TrainBatch, self.images.chunk(count), self.targets.chunk(count)))
 
 
 class EvalBatch(NamedTuple):
@@ -131,7 +139,7 @@ def _collate(items: list[_Item]) -> tuple[Tensor, Tensor, Tensor, list[tuple[int
     return images, labels, indices, bad
 
 
-def _prepare_worker(_worker: int) -> None:
+def prepare_worker(_worker: int) -> None:
     """One thread each; a signal to the process group is the main process's to answer, which ends its workers."""
     torch.set_num_threads(1)
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -145,7 +153,7 @@ def _file_loader(files: TorchDataset, keys: list, workers: int, device: torch.de
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_prepare_worker,
+        worker_init_fn=prepare_worker,
         prefetch_factor=4 if workers else None,
     )
 

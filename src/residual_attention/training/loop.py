@@ -6,25 +6,21 @@ is told to a `Listener`; nothing here knows of files or terminals.
 
 import math
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..data.augment import progressive_size
-from ..data.loading import EvalBatch, TrainBatch, TrainingData
 from ..data.randomness import derive_seed
-from ..evaluation.evaluate import Evaluation, evaluate
-from .config import TrainConfig
+from .config import RunConfig
 from .distributed import Processes
 from .interrupt import SignalWatch
 from .machine import Machine
 from .state import TrainState
+from .task import Batch, Task, Validation
 
 MAX_SKIPPED_IN_A_ROW = 20  # fp16 steps whose gradients overflowed
 
@@ -38,16 +34,16 @@ class StepResult:
     """Sums over this process's part of one batch, and the gradient's norm over all."""
 
     loss_sum: float
-    wrong: float
     seen: int
     grad_norm: float
+    tally: dict[str, float] = field(default_factory=dict)
 
 
 class Listener(Protocol):
     """What the loop tells of its progress; calls come on every process."""
 
-    def on_step(self, state: TrainState, result: StepResult, batch: TrainBatch) -> None: ...
-    def on_epoch(self, state: TrainState, row: dict, validation: Evaluation | None, is_best: bool) -> None: ...
+    def on_step(self, state: TrainState, result: StepResult, batch: Any) -> None: ...
+    def on_epoch(self, state: TrainState, row: dict, is_best: bool) -> None: ...
     def save(self, state: TrainState) -> None: ...
 
 
@@ -55,59 +51,35 @@ class Listener(Protocol):
 class Job:
     """All that stays the same while training."""
 
-    config: TrainConfig
+    config: RunConfig
     machine: Machine
     processes: Processes
-    data: TrainingData
-    validation: Callable[[], object] | None  # yields EvalBatch; None: no validation split
+    task: Task
     forward: nn.Module  # the model as it is called: wrapped in DDP, compiled
     epochs: int
     total_steps: int
-    class_weights: Tensor | None
     signals: SignalWatch
 
 
-def _criterion(job: Job, logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in fp32, and the classifier's own L2 penalty."""
-    return F.cross_entropy(
-        logits.float(), targets, weight=job.class_weights, label_smoothing=job.config.label_smoothing
-    )
-
-
-def _classifier_penalty(job: Job, model: nn.Module) -> Tensor | float:
-    if not job.config.classifier_l2:
-        return 0.0
-    return job.config.classifier_l2 * model.get_classifier().weight.square().sum()  # type: ignore[operator,union-attr]
-
-
-def _wrong(logits: Tensor, targets: Tensor) -> Tensor:
-    labels = targets.argmax(dim=1) if targets.ndim == 2 else targets
-    return (logits.argmax(dim=1) != labels).sum()
-
-
-def _backward(job: Job, state: TrainState, batch: TrainBatch) -> tuple[Tensor, Tensor]:
-    """Gradients of one batch, in ``accumulate`` parts; returns the summed loss and the number wrong."""
-    device, dtype, count = batch.images.device, job.machine.dtype, len(batch.images)
-    parts = list(
-        zip(batch.images.chunk(job.config.accumulate), batch.targets.chunk(job.config.accumulate), strict=True)
-    )
+def _backward(job: Job, state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Gradients of one batch, in ``accumulate`` parts; returns the summed loss and what else is added up."""
+    device, dtype, count = job.machine.device, job.machine.dtype, len(batch)
+    parts = batch.parts(job.config.accumulate)
     loss_sum = torch.zeros((), device=device)
-    wrong = torch.zeros((), device=device)
-    for i, (images, targets) in enumerate(parts):
-        if job.machine.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+    tally: dict[str, Tensor] = {}
+    for i, part in enumerate(parts):
         last = i == len(parts) - 1
         holds_back = isinstance(job.forward, DistributedDataParallel) and not last
         with job.forward.no_sync() if holds_back else nullcontext():  # type: ignore[operator]
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                logits = job.forward(images)
-            loss = _criterion(job, logits, targets)
-            share = len(images) / count
-            total = (loss + _classifier_penalty(job, state.model)) * share
+                output = job.task.forward(job.forward, part)
+            found = job.task.loss(output, part, state.model)
+            total = found.objective * (len(part) / count)
             (total if state.scaler is None else state.scaler.scale(total)).backward()
-        loss_sum += loss.detach() * len(images)
-        wrong += _wrong(logits.detach(), targets)
-    return loss_sum, wrong
+        loss_sum += found.loss.detach() * len(part)
+        for name, value in found.tally.items():
+            tally[name] = tally.get(name, torch.zeros((), device=device)) + value.detach()
+    return loss_sum, tally
 
 
 def _update(job: Job, state: TrainState, loss: float) -> float:
@@ -149,37 +121,32 @@ def _scaled_step(state: TrainState, finite: bool) -> None:
         )
 
 
-def train_step(job: Job, state: TrainState, batch: TrainBatch) -> StepResult:
+def train_step(job: Job, state: TrainState, batch: Batch) -> StepResult:
     """One optimizer step on this process's part of a batch."""
     progress = state.progress
     torch.manual_seed(derive_seed(job.config.seed, "dropout", progress.step, job.processes.rank))
     state.schedule.before_step(progress.step)
-    loss_sum, wrong = _backward(job, state, batch)
-    loss, count = loss_sum.item(), len(batch.images)
+    loss_sum, tally = _backward(job, state, batch)
+    loss, count = loss_sum.item(), len(batch)
     bad = job.processes.largest(int(not math.isfinite(loss)))
     if bad:
         raise NonFiniteError(
             f"step {progress.step}: the loss is not finite ({loss / count}); lower --lr or --precision fp32"
         )
     grad_norm = _update(job, state, loss / count)
-    return StepResult(loss, wrong.item(), count, grad_norm)
+    return StepResult(loss, count, grad_norm, {name: value.item() for name, value in tally.items()})
 
 
 def train_epoch(job: Job, state: TrainState, listener: Listener) -> bool:
     """The rest of the current epoch. True when a signal stopped it; then the state is saved."""
     progress, config = state.progress, job.config
-    size = progressive_size(
-        job.data.preprocess.image_size,
-        config.progressive,
-        progress.epoch / job.epochs,
-        state.model.min_size,  # type: ignore[arg-type]
-    )
     job.forward.train()
     started = time.perf_counter()
-    for batch in job.data.epoch(progress.epoch, progress.step_in_epoch, size):
+    for batch in job.task.batches(progress.epoch, progress.step_in_epoch):
         result = train_step(job, state, batch)
         progress.loss_sum += result.loss_sum
-        progress.wrong += result.wrong
+        for name, value in result.tally.items():
+            progress.tally[name] = progress.tally.get(name, 0.0) + value
         progress.seen += result.seen
         progress.images_seen += result.seen
         progress.step += 1
@@ -199,13 +166,10 @@ def train_epoch(job: Job, state: TrainState, listener: Listener) -> bool:
     return False
 
 
-def _validate(job: Job, state: TrainState) -> Evaluation | None:
-    if job.validation is None:
-        return None
+def _validate(job: Job, state: TrainState) -> Validation | None:
     job.processes.same_buffers(state.evaluated)
-    precision = torch.float32 if job.machine.dtype == torch.float16 else job.machine.dtype  # fp16 ends at 65504
-    result = evaluate(state.evaluated, job.validation(), precision=precision)  # type: ignore[arg-type]
-    if not math.isfinite(result.loss):
+    result = job.task.validate(state.evaluated)
+    if result is not None and result.loss is not None and not math.isfinite(result.loss):
         raise NonFiniteError(
             f"step {state.progress.step}: the validation loss is not finite; the state before it is saved; lower --lr"
         )
@@ -225,34 +189,34 @@ def finish_epoch(job: Job, state: TrainState, listener: Listener) -> None:
     """Save what was trained, validate, record the epoch, move on to the next, save."""
     progress = state.progress
     listener.save(state)
-    loss_sum, wrong, seen = job.processes.total([progress.loss_sum, progress.wrong, float(progress.seen)])
+    names = sorted(progress.tally)
+    sums = job.processes.total([progress.loss_sum, float(progress.seen), *(progress.tally[name] for name in names)])
+    loss_sum, seen, *rest = sums
     validation = _validate(job, state)
     row = {
         "epoch": progress.epoch + 1,
         "step": progress.step,
         "lr": state.schedule.lr,
-        "train_loss": loss_sum / seen,
-        "train_error_pct": 100.0 * wrong / seen,
-        "val_loss": validation.loss if validation else None,
-        "val_error_pct": validation.top1_error_pct if validation else None,
+        **job.task.epoch_figures(loss_sum / seen, dict(zip(names, rest, strict=True)), seen),
+        **(validation.figures if validation else {}),
         "images_per_s": seen / progress.epoch_time_s,
         "time_s": progress.train_time_s,
     }
     before = progress.best_error_pct
-    is_best = validation is None or _is_best(validation.top1_error_pct, before)
-    gained = is_best and (validation is None or validation.top1_error_pct != before)  # a tie is none
+    is_best = validation is None or _is_best(validation.error_pct, before)
+    gained = is_best and (validation is None or validation.error_pct != before)  # a tie is none
     progress.epochs_without_gain = 0 if gained else progress.epochs_without_gain + 1
     if is_best:
         progress.best_epoch = progress.epoch + 1
         if validation is not None:
-            progress.best_error_pct = validation.top1_error_pct
+            progress.best_error_pct = validation.error_pct
     state.schedule.after_epoch(validation.loss if validation else None)
     progress.history.append(row)
     progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
-    progress.loss_sum, progress.wrong, progress.seen, progress.epoch_time_s = 0.0, 0.0, 0, 0.0
+    progress.loss_sum, progress.tally, progress.seen, progress.epoch_time_s = 0.0, {}, 0, 0.0
     patience = job.config.early_stop
     progress.finished = progress.step >= job.total_steps or bool(patience and progress.epochs_without_gain >= patience)
-    listener.on_epoch(state, row, validation, is_best)
+    listener.on_epoch(state, row, is_best)
     listener.save(state)
 
 
@@ -260,7 +224,7 @@ def fit(job: Job, state: TrainState, listener: Listener) -> bool:
     """Train from where the state stands to the end. True when a signal stopped it."""
     while not state.progress.finished:
         progress = state.progress  # a stop may have come after an epoch's last step, before its end
-        at_boundary = progress.step_in_epoch >= job.data.steps_per_epoch or progress.step >= job.total_steps
+        at_boundary = progress.step_in_epoch >= job.task.steps_per_epoch or progress.step >= job.total_steps
         if not at_boundary and train_epoch(job, state, listener):
             return True
         finish_epoch(job, state, listener)
@@ -269,4 +233,4 @@ def fit(job: Job, state: TrainState, listener: Listener) -> bool:
     return False
 
 
-__all__ = ["EvalBatch", "Job", "Listener", "NonFiniteError", "StepResult", "fit", "train_step"]
+__all__ = ["Job", "Listener", "NonFiniteError", "StepResult", "fit", "train_step"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from ..machine import DTYPES, resolve_device, resolve_precision
-from .config import TrainConfig
+from .config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Machine:
         return f"{self.device}, {self.precision}, {layout}{compiled}"
 
 
-def resolve_machine(config: TrainConfig, local_rank: int = 0) -> Machine:
+def resolve_machine(config: RunConfig, local_rank: int = 0) -> Machine:
     """Turn every ``auto`` of the configuration into a choice. Raises ValueError for what is not there."""
     device = resolve_device(config.device, local_rank)
     compiled = config.compile == "on" or (

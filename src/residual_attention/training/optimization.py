@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
-from .config import TrainConfig
+from .config import RunConfig
 
 
 def check_optimizer(name: str) -> None:
@@ -23,7 +23,7 @@ def check_optimizer(name: str) -> None:
         raise ValueError(f"no optimizer named {name!r}{hint}; timm's names hold, such as sgd, adam, adamw, rmsprop")
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
     """The timm optimizer named in the configuration."""
     return create_optimizer_v2(
         model,
@@ -42,7 +42,7 @@ class Schedule:
     bad epochs, which a resume needs.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int, per_epoch: int) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, config: RunConfig, steps: int, per_epoch: int) -> None:
         self.optimizer = optimizer
         warmup = min(round(config.warmup_epochs * per_epoch), steps // 2)
         self.peak, self.warmup = config.lr, warmup

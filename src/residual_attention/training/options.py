@@ -1,6 +1,7 @@
 """Options of a run that stand on their own: of the network, by the paper's terms, and of the machine."""
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 Unit = Literal["preact", "resnext", "inception", "vgg", "dense"]
@@ -9,7 +10,75 @@ MaskStructure = Literal["encoder_decoder", "local"]
 Learning = Literal["residual", "naive"]
 StemName = Literal["imagenet", "cifar", "cifar_wide", "cifar_wide_nopool"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Schedule = Literal["cosine", "multistep", "plateau", "constant"]
 Switch = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True)
+class CommonOptions:
+    """What every run has: its data and network, where it is written, what it starts from, its seed."""
+
+    data: str = ""
+    """Data set."""
+    model: str | None = None
+    """Network, see `ran models`."""
+    out: Path | None = None
+    """Run folder; runs/<date-time>_<data>_<model> when left out."""
+    init: str | None = None
+    """Start from the weights of this MODEL; a classifier of other classes starts fresh."""
+    seed: int = 0
+    """All randomness is a function of (seed, epoch, step, sample)."""
+    workers: int | None = None
+    """Processes that decode large images; chosen from the cores by default."""
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """Schedule and optimizer."""
+
+    # Schedule
+    epochs: int | None = 15
+    """Passes over the training images."""
+    steps: int | None = None
+    """Optimizer steps; overrides epochs."""
+    min_steps: int = 0
+    """Read the data several times an epoch until the run has at least this many steps (small data sets)."""
+    repeats: int | None = None
+    """Times that an epoch reads the training images; by default as often as min-steps asks for."""
+    batch_size: int = 128
+    """Images of one optimizer step, over all processes and accumulation."""
+    accumulate: int = 1
+    """Split each batch in this many parts, to save memory."""
+    lr: float = 0.1
+    """Peak learning rate, for the batch size given."""
+    schedule: Schedule = "cosine"
+    """cosine | multistep | plateau | constant."""
+    warmup_epochs: float = 0.0
+    """Linear warm-up from lr/100, in epochs; fractions allowed."""
+    min_lr: float = 0.0
+    """Where cosine and plateau end."""
+    milestones: tuple[int, ...] = ()
+    """Steps at which multistep multiplies the rate by lr_decay."""
+    lr_decay: float = 0.1
+    """Factor of multistep and plateau."""
+    patience: int = 5
+    """Epochs without a better validation loss before plateau lowers the rate."""
+    early_stop: int = 0
+    """Stop after this many epochs without a better validation error; 0: never."""
+
+    # Optimizer
+    optimizer: str = "sgd"
+    """Any timm optimizer: sgd (Nesterov), momentum, adam, adamw, rmsprop, lamb, ..."""
+    momentum: float = 0.9
+    """Momentum of sgd, momentum and rmsprop."""
+    weight_decay: float = 1e-4
+    """L2 weight decay."""
+    decay_norm_and_bias: bool = True
+    """Decay BN weights and biases too, as the paper does."""
+    clip_grad: float | None = None
+    """Largest norm of the gradient."""
+    ema: float = 0.0
+    """Decay of the averaged weights that are evaluated and saved as best; 0: off."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
@@ -15,23 +16,25 @@ from ..data.loading import FileAugment, steps_per_epoch
 from ..data.randomness import derive_seed
 from ..data.sources import SOURCES
 from ..models import create_model, default_image_size
-from .config import TrainConfig
+from .config import RunConfig, TrainConfig
 from .machine import Machine
 from .optimization import check_optimizer
 
+ConfigT = TypeVar("ConfigT", bound=RunConfig)
+
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Generic[ConfigT]):
     """``config`` is complete; ``epochs`` and ``total_steps`` are what the schedule spans."""
 
-    config: TrainConfig
+    config: ConfigT
     model: str
     epochs: int
     total_steps: int
     steps_per_epoch: int
 
 
-def evaluation_batch_size(config: TrainConfig, processes: int) -> int:
+def evaluation_batch_size(config: RunConfig, processes: int) -> int:
     """Images at a time in an evaluation on one process: it needs far less memory each than training does."""
     return max(1, min(256, 2 * config.batch_size // (config.accumulate * processes)))
 
@@ -43,7 +46,7 @@ def default_model(image_size: int) -> str:
 MOST_EPOCHS = 1000  # of a run counted in steps; beyond, an epoch reads its few images several times
 
 
-def _repeats(config: TrainConfig, images: int) -> int:
+def repeats_of(config: RunConfig, images: int) -> int:
     """How often an epoch reads the data: more than once where epochs of a few steps would make up the run."""
     if config.repeats is not None:
         return config.repeats
@@ -57,7 +60,7 @@ def _repeats(config: TrainConfig, images: int) -> int:
     return repeats
 
 
-def _length(config: TrainConfig, per_epoch: int) -> tuple[int, int]:
+def length_of(config: RunConfig, per_epoch: int) -> tuple[int, int]:
     """Epochs (the last one may be partial) and steps of the whole run."""
     if config.steps is not None:
         return math.ceil(config.steps / per_epoch), config.steps
@@ -65,12 +68,12 @@ def _length(config: TrainConfig, per_epoch: int) -> tuple[int, int]:
     return config.epochs, config.epochs * per_epoch
 
 
-def _absolute(name: str) -> str:
+def absolute(name: str) -> str:
     """A path that holds from any working folder; names of other things stay."""
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
-def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan:
+def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[TrainConfig]:
     """Resolve the configuration against the data and the machine.
 
     Raises ValueError: no training images, or settings that need something the run does not have.
@@ -82,16 +85,16 @@ def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan:
             raise ValueError(f"{name.replace('_', '-')} needs a validation split; set --val-fraction above 0")
     check_optimizer(config.optimizer)
     size = dataset.preprocess.image_size
-    repeats = _repeats(config, len(dataset.train))
+    repeats = repeats_of(config, len(dataset.train))
     per_epoch = steps_per_epoch(repeats * len(dataset.train), config.batch_size)
-    epochs, total = _length(config, per_epoch)
+    epochs, total = length_of(config, per_epoch)
     in_memory = isinstance(dataset.train, TensorSamples)
     padding = config.crop_padding if config.crop_padding is not None else (size // 8 if in_memory else 0)
     resolved = replace(
         config,
-        data=_absolute(config.data) if config.data not in SOURCES else config.data,
+        data=absolute(config.data) if config.data not in SOURCES else config.data,
         data_dir=None if config.data_dir is None else config.data_dir.resolve(),
-        init=None if config.init is None else _absolute(config.init),
+        init=None if config.init is None else absolute(config.init),
         model=config.model or default_model(size),
         image_size=size,
         in_chans=dataset.preprocess.in_chans,
@@ -126,8 +129,10 @@ def file_augment_of(config: TrainConfig) -> FileAugment:
     return FileAugment(config.min_scale, config.color_jitter, config.skip_bad_images)
 
 
-def build_model(plan: Plan, num_classes: int) -> tuple[nn.Module, dict, list[str]]:
-    """The network, initialised from the seed or from ``init``; its `create_model` arguments; notices."""
+def build_model(
+    plan: Plan[TrainConfig], num_classes: int, init: str | None = None
+) -> tuple[nn.Module, dict, list[str]]:
+    """The network, initialised from the seed or from MODEL ``init``; its `create_model` arguments; notices."""
     config = plan.config
     overrides = {"num_classes": num_classes, "in_chans": config.in_chans, **config.network_overrides()}
     torch.manual_seed(derive_seed(config.seed, "init"))
@@ -139,7 +144,7 @@ def build_model(plan: Plan, num_classes: int) -> tuple[nn.Module, dict, list[str
         )
     model.set_grad_checkpointing(config.grad_checkpointing)
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in overrides.items()}
-    return model, plain, init_weights(model, config.init) if config.init else []
+    return model, plain, init_weights(model, init) if init else []
 
 
 def init_weights(model: nn.Module, source: str) -> list[str]:

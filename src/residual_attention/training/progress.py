@@ -60,13 +60,13 @@ class ProgressDisplay:
         done = step - self.first_step
         return (time.perf_counter() - self.started) / max(1, done) * (self.total_steps - step)
 
-    def step(self, *, epoch: int, epochs: int, step: int, loss: float, error_pct: float, images: int) -> None:
-        """``step`` optimizer steps are done; loss and error are the epoch's so far."""
+    def step(self, *, epoch: int, epochs: int, step: int, loss: float, figures: str, images: int) -> None:
+        """``step`` optimizer steps are done; loss and ``figures`` are the epoch's so far."""
         if self.quiet:
             return
         rate = self._rate(images)
         left = duration(self.time_left_s(step))
-        text = f"loss {loss:.3f}  error {error_pct:.1f} %  {rate:.0f} images/s  {left} left"
+        text = "  ".join(filter(None, (f"loss {loss:.3f}", figures, f"{rate:.3g} images/s", f"{left} left")))
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=step, description=f"epoch {epoch}/{epochs}", text=text)
         elif time.perf_counter() - self.last_line > LINE_EVERY_S:

@@ -14,17 +14,17 @@ from ..attention.readings import look_in_parts, read
 from ..checkpoints.format import read_checkpoint
 from ..checkpoints.load import model_weights
 from ..data.datasets import Dataset, Samples
-from ..data.loading import Shard, evaluation_batches
+from ..data.loading import evaluation_batches
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.examples import clear_successes, worst_mistakes
 from ..evaluation.figures import draw_calibration, draw_confusion, draw_curves
 from ..evaluation.measures import summarise
 from ..evaluation.report import write_report
 from ..machine import device_of, hardware, versions
-from .plan import evaluation_batch_size
 from .progress import duration
 
 if TYPE_CHECKING:
+    from .classification import ClassificationTask
     from .loop import Job
     from .plan import Plan
     from .state import TrainState
@@ -42,69 +42,61 @@ def _first(samples: Samples, count: int) -> Samples:
     return samples.subset(index)
 
 
-def _evaluate(
-    job: "Job", model: torch.nn.Module, samples: Samples, dataset: Dataset, *, skip_bad: bool = False
-) -> Evaluation:
-    batches = evaluation_batches(
-        samples,
-        dataset.preprocess,
-        batch_size=evaluation_batch_size(job.config, job.processes.world),
-        device=job.machine.device,
-        workers=job.machine.workers,
-        shard=Shard(job.processes.rank, job.processes.world),
-        skip_bad=skip_bad,
-    )
-    return evaluate(model, batches)  # in fp32: what is reported must not depend on the machine
-
-
-def _summary(job: "Job", state: "TrainState", dataset: Dataset, plan: "Plan", run: Path) -> dict[str, Any]:
+def run_facts(job: "Job", state: "TrainState", plan: "Plan", run: Path) -> dict[str, Any]:
+    """What a summary tells of any run: what was trained, for how long, on what."""
     progress, config = state.progress, plan.config
-    early = progress.step < plan.total_steps
+    images_seen = job.processes.total([float(progress.images_seen)])[0]
     return {
         "run": str(run),
-        "status": "early_stopped" if early else "done",
+        "status": "early_stopped" if progress.step < plan.total_steps else "done",
         "model": plan.model,
-        "data": dataset.name,
-        "recipe": config.recipe,
         "seed": config.seed,
         "epochs": progress.epoch,
         "steps": progress.step,
         "parameters": sum(p.numel() for p in state.model.parameters()),
-        "image_size_px": config.image_size,
-        "classes": dataset.classes,
         "best_epoch": progress.best_epoch,
         "time_s": round(progress.train_time_s, 2),
-        "images_per_s": round(
-            job.processes.total([float(progress.images_seen)])[0] / max(progress.train_time_s, 1e-9), 1
-        ),
+        "images_per_s": round(images_seen / max(progress.train_time_s, 1e-9), 2),
         "precision": job.machine.precision,
         "processes": job.processes.world,
-        "skipped_images": len(job.processes.union(job.data.skipped)) + dataset.skipped,
         "skipped_steps": progress.skipped_steps,
         "hardware": hardware(job.machine.device),
         "versions": versions(),
         "date": time.strftime("%Y-%m-%d"),
-        "notices": list(dataset.notices),
     }
 
 
-def finish_run(job: "Job", state: "TrainState", writer: "RunWriter", dataset: Dataset, plan: "Plan") -> dict[str, Any]:
+def load_best(state: "TrainState", writer: "RunWriter") -> torch.nn.Module:
+    """The network in eval mode with the weights of the best epoch."""
+    tensors, _ = read_checkpoint(writer.folder.best)
+    state.model.load_state_dict(model_weights(tensors))
+    return state.model.eval()
+
+
+def finish_classification(
+    task: "ClassificationTask", job: "Job", state: "TrainState", writer: "RunWriter"
+) -> dict[str, Any]:
     """Load the best weights, evaluate each split once, write everything. Returns the summary on every rank."""
-    folder = writer.folder
-    model = state.model
-    tensors, _ = read_checkpoint(folder.best)
-    model.load_state_dict(model_weights(tensors))
-    model.eval()
-    summary = _summary(job, state, dataset, plan, folder.path)
-    train = _first(job.data.samples, TRAIN_IMAGES_EVALUATED)
-    result = _evaluate(job, model, train, dataset, skip_bad=job.config.skip_bad_images)
+    folder, dataset, config = writer.folder, task.dataset, task.config
+    model = load_best(state, writer)
+    summary = run_facts(job, state, task.plan, folder.path) | {
+        "data": dataset.name,
+        "recipe": config.recipe,
+        "image_size_px": config.image_size,
+        "classes": dataset.classes,
+        "skipped_images": len(job.processes.union(task.skipped)) + dataset.skipped,
+        "notices": list(dataset.notices),
+    }
+    train = _first(task.data.samples, TRAIN_IMAGES_EVALUATED)
+    # in fp32 throughout: what is reported must not depend on the machine
+    result = evaluate(model, task.evaluation(train, skip_bad=config.skip_bad_images))
     summary["train"] = {"loss": result.loss, "error_pct": result.top1_error_pct, "images": len(result)}
     shown: Evaluation | None = None
     for name, split in (("val", dataset.val), ("test", dataset.test)):
         if split is None or len(split) == 0:
             summary[name] = None
             continue
-        shown = _evaluate(job, model, split, dataset)
+        shown = evaluate(model, task.evaluation(split))
         measures = summarise(shown.probabilities, shown.labels, dataset.classes)
         summary[name] = {"loss": shown.loss, "error_pct": shown.top1_error_pct, **measures}
     if writer.processes.is_main:
@@ -130,8 +122,13 @@ def _draw(
     draw_calibration(shown.probabilities, shown.labels, folder.path / "calibration.png")
     _draw_examples(writer, model, dataset, split, shown)
     if writer.board is not None:
-        writer.board.confusion(folder.confusion, summary["steps"])
-        writer.board.finish(writer.config.to_dict(), summary)
+        writer.board.picture("confusion matrix", folder.confusion, summary["steps"])
+        metrics = {
+            f"final/{split}_error_pct": float(summary[split]["error_pct"])
+            for split in ("train", "val", "test")
+            if summary.get(split)
+        }
+        writer.board.finish(writer.config.to_dict(), metrics, summary["steps"])
         writer.board.close()
 
 

@@ -1,9 +1,8 @@
-"""A run from its configuration to its report: `train` and `resume`."""
+"""A run from its configuration to its report: `train` and `resume`, of a classifier or of any other task."""
 
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,23 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoints.format import read_checkpoint
-from ..data.datasets import Dataset, load_dataset
-from ..data.loading import Shard, TrainingData, evaluation_batches
 from ..machine import resolve_device
-from .config import TrainConfig
+from .classification import prepare_classification
+from .config import RunConfig, TrainConfig
 from .distributed import Processes, process_group
 from .interrupt import Interrupted, SignalWatch
 from .loop import Job, fit
 from .machine import Machine, resolve_machine
 from .optimization import Schedule, averaged_model, build_optimizer
-from .plan import Plan, augment_of, build_model, evaluation_batch_size, file_augment_of, make_plan
+from .plan import Plan
 from .progress import ProgressDisplay
-from .results import finish_run
 from .runfolder import RunFolder, default_run_path, keep_out_of_data, open_run
 from .state import TrainState, pack, unpack
+from .task import Prepare, Prepared
 from .writer import RunWriter
 
 
-def train(config: TrainConfig) -> dict[str, Any]:
+def train(config: RunConfig, prepare: Prepare = prepare_classification) -> dict[str, Any]:
     """Train, evaluate and report as configured; returns the run's summary.
 
     Raises:
@@ -38,18 +36,15 @@ def train(config: TrainConfig) -> dict[str, Any]:
     """
     with _processes(config) as processes:
         machine = resolve_machine(config, processes.local_rank)
-        dataset = _load_dataset(config, processes)
-        plan = make_plan(config, dataset, machine)
-        model, overrides, notices = build_model(plan, len(dataset.classes))
-        path = processes.from_main(str(config.out or default_run_path(config.data, plan.model)))
+        _check_batch(config, processes)
+        prepared = prepare(config, machine, processes, None)
+        path = processes.from_main(str(config.out or default_run_path(config.data, prepared.plan.model)))
         folder = RunFolder(Path(str(path)))
         keep_out_of_data(folder.path, config)
-        plan = replace(plan, config=replace(plan.config, out=folder.path))
         if processes.is_main:
             folder.create()
         processes.barrier()
-        dataset.notices.extend(notices)
-        return _run(folder, plan, machine, processes, dataset, model, overrides, saved=None)
+        return _run(folder, prepared, machine, processes, saved=None)
 
 
 def resume(
@@ -59,13 +54,15 @@ def resume(
     steps: int | None = None,
     json: bool = False,
     debug: bool = False,
+    prepare: Prepare = prepare_classification,
+    kind: type[RunConfig] = TrainConfig,
     **changes: Any,
 ) -> dict[str, Any]:
     """Go on with a run where its last checkpoint stands, bit for bit; or extend it with more epochs or steps.
 
-    ``changes`` are configuration fields of the machine and of where the data lies, None for as it was: data, data_dir,
-    workers, device, precision, compile, accumulate, grad_checkpointing. Another device, precision or accumulation
-    goes on from the same state, but not bit for bit.
+    ``kind`` and ``prepare`` are those of the run's task. ``changes`` are configuration fields of the machine and of
+    where the data lies, None for as it was: data, data_dir, workers, device, precision, compile, accumulate,
+    grad_checkpointing. Another device, precision or accumulation goes on from the same state, but not bit for bit.
 
     Raises as `train`; also ValueError when the data set is no longer the same.
     """
@@ -74,25 +71,16 @@ def resume(
     given = {name: value for name, value in changes.items() if value is not None}
     if given.get("grad_checkpointing") and metadata["config"].get("compile") == "on":
         given.setdefault("compile", "off")
-    config = TrainConfig.from_dict({**metadata["config"], **given, "out": str(run), "json": json, "debug": debug})
+    config = kind.from_dict({**metadata["config"], **given, "out": str(run), "json": json, "debug": debug})
     config = _extended(config, metadata, epochs, steps)
     with _processes(config) as processes:
         machine = resolve_machine(config, processes.local_rank)
-        dataset = _load_dataset(config, processes)
-        if dataset.classes != metadata["classes"] or len(dataset.train or ()) != metadata["train_images"]:
-            raise ValueError(
-                f"{config.data} has changed since {run} began: {len(dataset.train or ())} training images of "
-                f"{len(dataset.classes)} classes now, {metadata['train_images']} of {len(metadata['classes'])} then"
-            )
-        plan = make_plan(config, dataset, machine)
-        plan = replace(plan, config=replace(plan.config, init=None))  # the weights come from the checkpoint
-        model, overrides, _ = build_model(plan, len(dataset.classes))
-        plan = replace(plan, config=replace(plan.config, init=config.init))
-        saved = (tensors, metadata["training"])
-        return _run(folder, plan, machine, processes, dataset, model, overrides, saved)
+        _check_batch(config, processes)
+        prepared = prepare(config, machine, processes, metadata)
+        return _run(folder, prepared, machine, processes, (tensors, metadata["training"]))
 
 
-def _extended(config: TrainConfig, metadata: dict, epochs: int | None, steps: int | None) -> TrainConfig:
+def _extended(config: RunConfig, metadata: dict, epochs: int | None, steps: int | None) -> RunConfig:
     """The configuration with a later end. Raises ValueError for an end before what is done."""
     progress = metadata["training"]["progress"]
     if epochs is not None:
@@ -107,20 +95,14 @@ def _extended(config: TrainConfig, metadata: dict, epochs: int | None, steps: in
 
 
 @contextlib.contextmanager
-def _processes(config: TrainConfig) -> Iterator[Processes]:
+def _processes(config: RunConfig) -> Iterator[Processes]:
     with process_group(resolve_device(config.device).type) as processes:
         yield processes
 
 
-def _load_dataset(config: TrainConfig, processes: Processes) -> Dataset:
-    """Rank 0 goes first where something may be downloaded, so that it is downloaded once."""
-    downloads = config.data_dir is None and config.data in ("cifar10", "cifar100")
-    if downloads and not processes.is_main:
-        processes.barrier()
-    dataset = load_dataset(config)
-    if downloads and processes.is_main:
-        processes.barrier()
-    return dataset
+def _check_batch(config: RunConfig, processes: Processes) -> None:
+    if config.batch_size < processes.world * config.accumulate:
+        raise ValueError(f"batch_size {config.batch_size} is too small for {processes.world} processes")
 
 
 def prepared_forward(model: nn.Module, machine: Machine, processes: Processes) -> nn.Module:
@@ -129,35 +111,6 @@ def prepared_forward(model: nn.Module, machine: Machine, processes: Processes) -
         ids = [machine.device.index] if machine.device.type == "cuda" else None
         model = DistributedDataParallel(model, device_ids=ids)
     return torch.compile(model) if machine.compile else model  # type: ignore[return-value]
-
-
-def _training_data(plan: Plan, machine: Machine, processes: Processes, dataset: Dataset) -> TrainingData:
-    config = plan.config
-    if config.batch_size < processes.world * config.accumulate:
-        raise ValueError(f"batch_size {config.batch_size} is too small for {processes.world} processes")
-    assert dataset.train is not None
-    return TrainingData(
-        samples=dataset.train,
-        preprocess=dataset.preprocess,
-        augment=augment_of(config),
-        num_classes=len(dataset.classes),
-        batch_size=config.batch_size,
-        seed=config.seed,
-        device=machine.device,
-        files=file_augment_of(config),
-        balanced=config.balanced_sampling,
-        repeats=config.repeats or 1,
-        workers=machine.workers,
-        shard=Shard(processes.rank, processes.world),
-    )
-
-
-def _class_weights(config: TrainConfig, dataset: Dataset, device: torch.device) -> torch.Tensor | None:
-    """Inverse class frequency, 1 on average over the images; (K,)."""
-    if not config.class_weights or dataset.train is None:
-        return None
-    counts = torch.bincount(dataset.train.labels, minlength=len(dataset.classes)).float()
-    return (len(dataset.train) / (len(dataset.classes) * counts.clamp(min=1))).to(device)
 
 
 def initial_state(model: nn.Module, plan: Plan, machine: Machine) -> TrainState:
@@ -169,97 +122,45 @@ def initial_state(model: nn.Module, plan: Plan, machine: Machine) -> TrainState:
     return TrainState(model, optimizer, schedule, averaged_model(model, plan.config.ema), scaler)
 
 
-def _board(folder: RunFolder, processes: Processes, dataset: Dataset, config: TrainConfig, step: int) -> Any:
-    if not processes.is_main:
-        return None
-    from .tensorboard import TensorBoard
-
-    signed = config.mask_activation == "channel"
-    return TensorBoard(folder.tensorboard, dataset.preprocess, purge_step=step or None, signed=signed)
-
-
-def _watched_images(dataset: Dataset, device: torch.device) -> torch.Tensor | None:
-    """The first few validation images, whose masks TensorBoard follows; (B, C, S, S)."""
-    if dataset.val is None or len(dataset.val) == 0:
-        return None
-    batches = evaluation_batches(dataset.val, dataset.preprocess, batch_size=min(8, len(dataset.val)), device=device)
-    return next(iter(batches)).images
-
-
-def _say_start(display: ProgressDisplay, plan: Plan, machine: Machine, dataset: Dataset, state: TrainState) -> None:
-    for notice in dataset.notices:
-        display.say(f"note: {notice}")
-    sizes = {name: len(split) for name in ("train", "val", "test") if (split := getattr(dataset, name)) is not None}
-    images = ", ".join(f"{count} {name}" for name, count in sizes.items())
-    millions = sum(p.numel() for p in state.model.parameters()) / 1e6
-    display.say(
-        f"{dataset.name}: {images} images of {len(dataset.classes)} classes, {dataset.preprocess.image_size} px"
-    )
-    display.say(
-        f"{plan.model} ({millions:.2f} M parameters), recipe {plan.config.recipe}: {plan.epochs} epochs, "
-        f"{plan.total_steps} steps of {plan.config.batch_size}; {machine}"
-    )
-
-
 def _run(
     folder: RunFolder,
-    plan: Plan,
+    prepared: Prepared,
     machine: Machine,
     processes: Processes,
-    dataset: Dataset,
-    model: nn.Module,
-    overrides: dict,
     saved: tuple[dict, dict] | None,
 ) -> dict[str, Any]:
+    task = prepared.task
+    plan = replace(prepared.plan, config=replace(prepared.plan.config, out=folder.path))
     config = plan.config
-    state = initial_state(model, plan, machine)
+    task.describe["config"] = config.to_dict()
+    state = initial_state(prepared.model, plan, machine)
     state.progress.planned_steps = plan.total_steps
-    data = _training_data(plan, machine, processes, dataset)
     if saved is not None:
         unpack(state, *saved)
-        data.skipped.update(state.progress.unreadable)
+        task.skipped.update(state.progress.unreadable)
         _reopen(state, plan)
-    describe = {
-        "model": plan.model,
-        "overrides": overrides,
-        "classes": dataset.classes,
-        "preprocess": dataset.preprocess.to_dict(),
-        "config": config.to_dict(),
-        "train_images": len(data.samples),
-    }
     lock = folder.locked() if processes.is_main else contextlib.nullcontext()
     display = ProgressDisplay(
         quiet=config.json or not processes.is_main, total_steps=plan.total_steps, first_step=state.progress.step
     )
     with lock, SignalWatch() as signals, display:
+        board = None
         if processes.is_main:
             folder.write_text(folder.config, config.to_yaml())
-            _say_start(display, plan, machine, dataset, state)
-        board = _board(folder, processes, dataset, config, state.progress.step)
-        watched = _watched_images(dataset, machine.device) if processes.is_main else None
-        if board is not None and watched is not None and saved is None:
-            board.graph(state.model, watched)
-        writer = RunWriter(
-            folder, config, processes, display, describe, plan.epochs, board, watched, skipped=data.skipped
-        )
+            for line in task.introduction(state):
+                display.say(line)
+            board = task.open_board(folder.tensorboard, state.progress.step or None)
+            if saved is None:
+                board.start(state.model)
+        writer = RunWriter(folder, config, processes, display, task, plan.epochs, board)
         if saved is None:
             tensors, _ = pack(state)
             folder.check_space(sum(t.numel() * t.element_size() for t in tensors.values()) * 3)
             writer.save(state)
         else:
             display.say(f"going on after step {state.progress.step} of {plan.total_steps}")
-        job = Job(
-            config=config,
-            machine=machine,
-            processes=processes,
-            data=data,
-            validation=_validation(config, dataset, machine, processes),
-            forward=prepared_forward(state.model, machine, processes),
-            epochs=plan.epochs,
-            total_steps=plan.total_steps,
-            class_weights=_class_weights(config, dataset, machine.device),
-            signals=signals,
-        )
+        forward = prepared_forward(state.model, machine, processes)
+        job = Job(config, machine, processes, task, forward, plan.epochs, plan.total_steps, signals)
         with _explained_memory(config):
             stopped = fit(job, state, writer)
             if stopped:
@@ -267,7 +168,7 @@ def _run(
                 raise Interrupted(
                     signum, f"stopped after step {state.progress.step}, saved; go on with `ran resume {folder.path}`"
                 )
-            return finish_run(job, state, writer, dataset, plan)
+            return task.finish(job, state, writer)
 
 
 def _reopen(state: TrainState, plan: Plan) -> None:
@@ -279,20 +180,6 @@ def _reopen(state: TrainState, plan: Plan) -> None:
     progress.planned_steps = plan.total_steps
 
 
-def _validation(config: TrainConfig, dataset: Dataset, machine: Machine, processes: Processes):
-    if dataset.val is None or len(dataset.val) == 0:
-        return None
-    return partial(
-        evaluation_batches,
-        dataset.val,
-        dataset.preprocess,
-        batch_size=evaluation_batch_size(config, processes.world),
-        device=machine.device,
-        workers=machine.workers,
-        shard=Shard(processes.rank, processes.world),
-    )
-
-
 def _is_out_of_memory(error: BaseException) -> bool:
     """The GPU's, Python's, or the CPU allocator's, which is a plain RuntimeError."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -301,7 +188,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def _explained_memory(config: TrainConfig) -> Iterator[None]:
+def _explained_memory(config: RunConfig) -> Iterator[None]:
     """Out of memory, on the GPU or in main memory, becomes a line that says what to lower."""
     try:
         yield
@@ -309,6 +196,6 @@ def _explained_memory(config: TrainConfig) -> Iterator[None]:
         if not _is_out_of_memory(error):
             raise
         raise ValueError(
-            f"out of memory at batch size {config.batch_size}, {config.image_size} px: lower --batch-size, or set "
+            f"out of memory at batch size {config.batch_size}: lower --batch-size or --image-size, or set "
             f"--accumulate {2 * config.accumulate} or --grad-checkpointing"
         ) from error

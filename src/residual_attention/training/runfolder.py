@@ -17,24 +17,12 @@ from ..atomic import remove_leftovers, write_atomically
 from ..checkpoints.format import save_checkpoint
 
 if TYPE_CHECKING:
-    from .config import TrainConfig
+    from .config import RunConfig
 
 try:
     import fcntl
 except ImportError:  # Windows: no advisory locks; two runs in one folder are not noticed there
     fcntl = None
-
-METRICS = (
-    "epoch",
-    "step",
-    "lr",
-    "train_loss",
-    "train_error_pct",
-    "val_loss",
-    "val_error_pct",
-    "images_per_s",
-    "time_s",
-)
 
 
 def default_run_path(data: str, model: str) -> Path:
@@ -43,9 +31,9 @@ def default_run_path(data: str, model: str) -> Path:
     return Path("runs") / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{name}_{model}"
 
 
-def keep_out_of_data(run: Path, config: "TrainConfig") -> None:
+def keep_out_of_data(run: Path, config: "RunConfig") -> None:
     """Raise ValueError for a run folder inside the data folder, which is never written to."""
-    for data in (Path(config.data), config.data_dir):
+    for data in (Path(config.data), getattr(config, "data_dir", None)):
         if data is not None and data.is_dir() and run.resolve().is_relative_to(data.resolve()):
             raise ValueError(
                 f"the run folder {run} would lie inside the data folder {data}, which is never written to; "
@@ -121,9 +109,11 @@ class RunFolder:
             reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
             raise OSError(f"cannot write {path}: {reason}") from error
 
-    def write_metrics(self, history: list[dict[str, Any]]) -> None:
+    def write_metrics(self, history: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+        """``columns``: those of the task, between what every run has."""
         buffer = io.StringIO()
-        writer: csv.DictWriter[str] = csv.DictWriter(buffer, METRICS, lineterminator="\n")
+        names = ("epoch", "step", "lr", *columns, "images_per_s", "time_s")
+        writer: csv.DictWriter[str] = csv.DictWriter(buffer, names, lineterminator="\n")
         writer.writeheader()
         for row in history:
             writer.writerow({k: "" if v is None else f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})

@@ -23,8 +23,8 @@ class Progress:
     step_in_epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    wrong: float = 0.0
     seen: int = 0
+    tally: dict[str, float] = field(default_factory=dict)
     train_time_s: float = 0.0
     epoch_time_s: float = 0.0
     best_error_pct: float | None = None
@@ -122,4 +122,7 @@ def unpack(state: TrainState, tensors: dict[str, Tensor], rest: dict[str, Any]) 
         state.scaler.load_state_dict(rest["scaler"])
     _unpack_optimizer(state.optimizer, tensors, rest["optimizer"])
     state.schedule.load_state_dict(rest["schedule"])
-    state.progress = Progress(**rest["progress"])
+    progress = dict(rest["progress"])
+    if "wrong" in progress:  # as version 0.1 wrote it
+        progress["tally"] = {"wrong": progress.pop("wrong")}
+    state.progress = Progress(**progress)

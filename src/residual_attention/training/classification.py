@@ -1,0 +1,206 @@
+"""Learning classes: the data, the cross-entropy and the error that the core's loop runs on."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..data.augment import progressive_size
+from ..data.datasets import Dataset, load_dataset
+from ..data.loading import Shard, TrainBatch, TrainingData, evaluation_batches
+from ..evaluation.evaluate import evaluate
+from .config import RunConfig, TrainConfig
+from .distributed import Processes
+from .machine import Machine
+from .plan import Plan, augment_of, build_model, evaluation_batch_size, file_augment_of, make_plan
+from .results import finish_classification
+from .task import Prepared, StepLoss, Validation
+from .tensorboard import ClassifierBoard
+
+if TYPE_CHECKING:
+    from .loop import Job
+    from .state import TrainState
+    from .writer import RunWriter
+
+
+def _training_data(plan: Plan[TrainConfig], machine: Machine, processes: Processes, dataset: Dataset) -> TrainingData:
+    config = plan.config
+    assert dataset.train is not None
+    return TrainingData(
+        samples=dataset.train,
+        preprocess=dataset.preprocess,
+        augment=augment_of(config),
+        num_classes=len(dataset.classes),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        device=machine.device,
+        files=file_augment_of(config),
+        balanced=config.balanced_sampling,
+        repeats=config.repeats or 1,
+        workers=machine.workers,
+        shard=Shard(processes.rank, processes.world),
+    )
+
+
+def _class_weights(config: TrainConfig, dataset: Dataset, device: torch.device) -> Tensor | None:
+    """Inverse class frequency, 1 on average over the images; (K,)."""
+    if not config.class_weights or dataset.train is None:
+        return None
+    counts = torch.bincount(dataset.train.labels, minlength=len(dataset.classes)).float()
+    return (len(dataset.train) / (len(dataset.classes) * counts.clamp(min=1))).to(device)
+
+
+class ClassificationTask:
+    """A `Task`: cross-entropy with label smoothing and class weights; the error of the validation split."""
+
+    columns = ("train_loss", "train_error_pct", "val_loss", "val_error_pct")
+
+    def __init__(
+        self, plan: Plan[TrainConfig], machine: Machine, processes: Processes, dataset: Dataset, min_size: int
+    ) -> None:
+        self.plan, self.config, self.machine, self.processes = plan, plan.config, machine, processes
+        self.dataset, self.min_size = dataset, min_size
+        self.data = _training_data(plan, machine, processes, dataset)
+        self.class_weights = _class_weights(plan.config, dataset, machine.device)
+        self.describe: dict[str, Any] = {}
+        assert dataset.val is None or len(dataset.val) > 0
+        self._validation = None if dataset.val is None else partial(self.evaluation, dataset.val)
+
+    @property
+    def skipped(self) -> set[int]:
+        return self.data.skipped
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.data.steps_per_epoch
+
+    def batches(self, epoch: int, first_step: int) -> Iterator[TrainBatch]:
+        full = self.data.preprocess.image_size
+        size = progressive_size(full, self.config.progressive, epoch / self.plan.epochs, self.min_size)
+        return self.data.epoch(epoch, first_step, size)
+
+    def forward(self, model: nn.Module, batch: TrainBatch) -> Tensor:
+        images = batch.images
+        if self.machine.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return model(images)
+
+    def loss(self, output: Tensor, batch: TrainBatch, model: nn.Module) -> StepLoss:
+        """Mean cross-entropy in fp32; the objective adds the classifier's own L2 penalty."""
+        loss = F.cross_entropy(
+            output.float(), batch.targets, weight=self.class_weights, label_smoothing=self.config.label_smoothing
+        )
+        labels = batch.targets.argmax(dim=1) if batch.targets.ndim == 2 else batch.targets
+        wrong = (output.detach().argmax(dim=1) != labels).sum()
+        objective = loss
+        if self.config.classifier_l2:
+            objective = loss + self.config.classifier_l2 * model.get_classifier().weight.square().sum()  # type: ignore[operator,union-attr]
+        return StepLoss(objective, loss, {"wrong": wrong})
+
+    def evaluation(self, samples: Any, *, skip_bad: bool = False):
+        """Batches of a whole split over all processes."""
+        return evaluation_batches(
+            samples,
+            self.dataset.preprocess,
+            batch_size=evaluation_batch_size(self.config, self.processes.world),
+            device=self.machine.device,
+            workers=self.machine.workers,
+            shard=Shard(self.processes.rank, self.processes.world),
+            skip_bad=skip_bad,
+        )
+
+    def validate(self, model: nn.Module) -> Validation | None:
+        if self._validation is None:
+            return None
+        precision = torch.float32 if self.machine.dtype == torch.float16 else self.machine.dtype  # fp16 ends at 65504
+        result = evaluate(model, self._validation(), precision=precision)
+        figures = {"val_loss": result.loss, "val_error_pct": result.top1_error_pct}
+        return Validation(result.top1_error_pct, result.loss, figures)
+
+    def epoch_figures(self, loss: float, tally: dict[str, float], seen: float) -> dict[str, float]:
+        return {"train_loss": loss, "train_error_pct": 100.0 * tally["wrong"] / seen}
+
+    def progress_text(self, tally: dict[str, float], seen: float) -> str:
+        return f"error {100 * tally['wrong'] / seen:.1f} %"
+
+    def epoch_text(self, row: dict[str, Any]) -> str:
+        text = f"train loss {row['train_loss']:.4f}  error {row['train_error_pct']:.2f} %"
+        if row.get("val_loss") is not None:
+            text += f"   val loss {row['val_loss']:.4f}  error {row['val_error_pct']:.2f} %"
+        return text
+
+    def introduction(self, state: "TrainState") -> list[str]:
+        dataset, plan = self.dataset, self.plan
+        sizes = {name: len(split) for name in ("train", "val", "test") if (split := getattr(dataset, name)) is not None}
+        images = ", ".join(f"{count} {name}" for name, count in sizes.items())
+        millions = sum(p.numel() for p in state.model.parameters()) / 1e6
+        return [
+            *(f"note: {notice}" for notice in dataset.notices),
+            f"{dataset.name}: {images} images of {len(dataset.classes)} classes, {dataset.preprocess.image_size} px",
+            f"{plan.model} ({millions:.2f} M parameters), recipe {plan.config.recipe}: {plan.epochs} epochs, "
+            f"{plan.total_steps} steps of {plan.config.batch_size}; {self.machine}",
+        ]
+
+    def open_board(self, folder: Path, purge_step: int | None) -> ClassifierBoard:
+        """Its pictures follow the first few validation images."""
+        watched, val = None, self.dataset.val
+        if val is not None:
+            batches = evaluation_batches(
+                val, self.dataset.preprocess, batch_size=min(8, len(val)), device=self.machine.device
+            )
+            watched = next(iter(batches)).images
+        signed = self.config.mask_activation == "channel"
+        return ClassifierBoard(folder, self.dataset.preprocess, watched, purge_step=purge_step, signed=signed)
+
+    def finish(self, job: "Job", state: "TrainState", writer: "RunWriter") -> dict[str, Any]:
+        return finish_classification(self, job, state, writer)
+
+
+def _load_dataset(config: TrainConfig, processes: Processes) -> Dataset:
+    """Rank 0 goes first where something may be downloaded, so that it is downloaded once."""
+    downloads = config.data_dir is None and config.data in ("cifar10", "cifar100")
+    if downloads and not processes.is_main:
+        processes.barrier()
+    dataset = load_dataset(config)
+    if downloads and processes.is_main:
+        processes.barrier()
+    return dataset
+
+
+def _same_data(config: TrainConfig, dataset: Dataset, saved: dict[str, Any]) -> None:
+    if dataset.classes != saved["classes"] or len(dataset.train or ()) != saved["train_images"]:
+        raise ValueError(
+            f"{config.data} has changed since the run began: {len(dataset.train or ())} training images of "
+            f"{len(dataset.classes)} classes now, {saved['train_images']} of {len(saved['classes'])} then"
+        )
+
+
+def prepare_classification(
+    config: RunConfig, machine: Machine, processes: Processes, saved: dict[str, Any] | None
+) -> Prepared:
+    """Data, complete configuration and network of a classifier's run; see `task.Prepare`."""
+    assert isinstance(config, TrainConfig)
+    dataset = _load_dataset(config, processes)
+    if dataset.val is not None and len(dataset.val) == 0:
+        dataset = replace(dataset, val=None)
+    if saved is not None:
+        _same_data(config, dataset, saved)
+    plan = make_plan(config, dataset, machine)
+    init = plan.config.init if saved is None else None  # on a resume the weights come from the checkpoint
+    model, overrides, notices = build_model(plan, len(dataset.classes), init)
+    dataset.notices.extend(notices)
+    task = ClassificationTask(plan, machine, processes, dataset, model.min_size)  # type: ignore[arg-type]
+    task.describe = {
+        "model": plan.model,
+        "overrides": overrides,
+        "classes": dataset.classes,
+        "preprocess": dataset.preprocess.to_dict(),
+        "config": plan.config.to_dict(),
+        "train_images": len(task.data.samples),
+    }
+    return Prepared(plan, model, task)
