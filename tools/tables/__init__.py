@@ -1,0 +1,1 @@
+"""The tables of the README and the docs, a module a subject, from the ledger and ``results/``."""

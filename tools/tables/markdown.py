@@ -1,0 +1,24 @@
+"""What every table shares: its form, the records under ``results/``, and how a machine is named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [" | ".join(header), "|".join(["---"] + ["---:"] * (len(header) - 1)), *(" | ".join(row) for row in rows)]
+    return "\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines)
+
+
+def machine(result: dict[str, Any]) -> str:
+    hardware = result["hardware"]
+    bf16 = ", ".join(e for e in hardware["cpu_extensions"] if "bf16" in e) or "no bf16"
+    where = hardware["gpu"] or f"{hardware['cores']} cores of {hardware['cpu']} ({bf16})"
+    return f"{where}, torch {result['versions']['torch']}, {result['date']}"
+
+
+def read(name: str) -> dict[str, Any] | None:
+    path = ROOT / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else None

@@ -1,0 +1,51 @@
+"""How good the masks are, and what recording them costs."""
+
+from .markdown import machine, read, table
+
+MEASURES = {
+    "deletion_auc": "deletion ↓",
+    "insertion_auc": "insertion ↑",
+    "pointing_game": "pointing game ↑",
+    "energy_in_box": "energy in box ↑",
+}
+
+
+def _interval(value: dict[str, float]) -> str:
+    return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def measures(name: str) -> str:
+    """One row a method; what was not run says so."""
+    result = read(name)
+    if result is None:
+        return f"`{name}`: not run."
+    first = next(iter(result["methods"].values()))
+    shown = [measure for measure in MEASURES if measure in first]
+    rows = [[method, *(_interval(found[measure]) for measure in shown)] for method, found in result["methods"].items()]
+    note = (
+        f"{result['images']} images, {result['accuracy_pct']:.1f} % of them classified right, seed {result['seed']}; "
+        f"{machine(result)}.\n`{result['command']}`"
+    )
+    return table(["map", *(MEASURES[measure] for measure in shown)], rows) + "\n\n" + note
+
+
+def statistics(name: str) -> str:
+    result = read(name)
+    if result is None:
+        return f"`{name}`: not run."
+    keys = list(next(iter(result["masks"].values())))
+    rows = [[f"`{module}`", *(f"{found[key]:.3f}" for key in keys)] for module, found in result["masks"].items()]
+    return table(["module", *(key.replace("_", " ") for key in keys)], rows)
+
+
+def cost() -> str:
+    result = read("benchmark_masks")
+    if result is None:
+        return "Cost of recording the masks: not run."
+    ratio, noise = result["ratio_to_predict"]["with_masks"], result["ratio_to_predict"]["predict_again"]
+    return (
+        f"Recording the masks of one image at {result['image_size_px']} px takes {ratio:.3f} times a prediction "
+        f"(`{result['network']}`, median of {result['rounds']} interleaved pairs; a second plain prediction "
+        f"{noise:.3f}); the readings *class* and *excited* need a backward pass, "
+        f"{result['ratio_to_predict']['with_class_gradients']:.2f} times. `{result['command']}`; {machine(result)}."
+    )

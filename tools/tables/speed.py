@@ -1,0 +1,172 @@
+"""Speed and memory: ``ran bench``."""
+
+from typing import Any
+
+from residual_attention.models import ledger_row
+
+from .markdown import machine, read, table
+
+BENCH = "bench_cpu"
+Rows = list[dict[str, Any]]
+
+
+def _ours(label: str) -> bool:
+    return label.startswith("ours")
+
+
+def _best(rows: Rows, int8: bool = False) -> dict[str, Any] | None:
+    """Our fastest way, with or without int8."""
+    ours = [row for row in rows if _ours(row["label"]) and ("int8" in row["label"]) == int8]
+    return max(ours, key=lambda row: row["times_baseline"], default=None)
+
+
+def _memory(rows: Rows, suite: str, size: int) -> dict[str, float]:
+    return {r["label"]: r["peak_mib"] for r in rows if r["suite"] == suite and r["size_px"] == size and "peak_mib" in r}
+
+
+def goals(rows: Rows) -> list[tuple[str, str, float | None, bool | None]]:
+    """(what, goal, measured, reached); None for what was not measured."""
+    found: list[tuple[str, str, float | None, bool | None]] = []
+
+    def at_least(what: str, goal: float, row: dict[str, Any] | None) -> None:
+        value = row["times_baseline"] if row else None
+        found.append((what, f"≥ {goal:g} x", value, None if value is None else value >= goal))
+
+    def at_most(what: str, goal: float, value: float | None, unit: str = "") -> None:
+        found.append((what, f"≤ {goal:g}{unit}", value, None if value is None else value <= goal))
+
+    def of(suite: str, size: int) -> Rows:
+        return [row for row in rows if row["suite"] == suite and row.get("size_px") == size]
+
+    at_least("inference, 224 px", 10, _best(of("inference", 224)))
+    at_least("inference, 224 px, int8", 14, _best(of("inference", 224), int8=True))
+    at_least("inference, 32 px", 10, _best(of("inference", 32)))
+    at_least("latency of one image, 224 px", 5, _best(of("latency", 224)))
+    at_least("training, 32 px", 4, _best(of("training", 32)))
+    at_least("training, 224 px", 3.5, _best(of("training", 224)))
+    large = _memory(rows, "training alone", 224)
+    defaults = next((v for k, v in large.items() if k.startswith("ours, defaults")), None)
+    peer = large.get("pytorchcv resattnet56, eager fp32")
+    at_most("training memory, 224 px, of the peer's", 0.6, defaults / peer if defaults and peer else None, " x")
+    small = _memory(rows, "training alone", 32)
+    plain, saving = small.get("ours, 452 deep"), small.get("ours, 452 deep, checkpointing")
+    at_most("memory of 452 layers with checkpointing", 0.25, saving / plain if plain and saving else None, " x")
+    single = {row["label"]: row for row in rows if row["suite"] in ("loading", "startup")}
+    at_most("a CIFAR batch, share of its step", 2, single.get("CIFAR batch", {}).get("share_of_step_pct"), " %")
+    jpegs = single.get("JPEGs at 224 px", {}).get("of_bare_decoders_pct")
+    found.append(
+        ("JPEGs for training, of bare decoders' speed", "≥ 90 %", jpegs, None if jpegs is None else jpegs >= 90)
+    )
+    at_most("`ran --help`", 0.5, single.get("ran --help", {}).get("seconds"), " s")
+    at_most("`ran predict`, of importing torch", 1.5, single.get("ran predict", {}).get("times_import_torch"), " x")
+    exported = read("int8_cifar10")
+    int8 = exported["int8_on_images"] if exported else None
+    lost = int8["error_pct"] - int8["pytorch_error_pct"] if int8 else None
+    at_most("accuracy lost by int8, CIFAR-10", 0.5, lost, " points")
+    return found
+
+
+def _goal_table(rows: Rows) -> str:
+    words = {True: "yes", False: "no", None: "not run"}
+    lines = [
+        [what, goal, "" if value is None else f"{value:.2f}", words[reached]]
+        for what, goal, value, reached in goals(rows)
+    ]
+    return table(["", "goal", "measured", "reached"], lines)
+
+
+def suite(name: str) -> str:
+    """The table of a suite with a baseline, both sizes."""
+    result = read(BENCH)
+    rows = [row for row in result["rows"] if row["suite"] == name] if result else []
+    if not rows:
+        return f"`ran bench {name}`: not run."
+    tables = []
+    for size in sorted({row["size_px"] for row in rows}, reverse=True):
+        chosen = [row for row in rows if row["size_px"] == size]
+        lines = []
+        for row in chosen:
+            times = "1" if row["label"] == row.get("baseline") else f"{row['times_baseline']:.2f}"
+            spread = "" if times == "1" else f"{row['least']:.2f} to {row['most']:.2f}"
+            lines.append([row["label"], f"{row['images_per_s']:.4g}", f"{row['ms_per_call']:.4g}", times, spread])
+        header = [f"{size} px, batch {chosen[0]['batch']}", "images/s", "ms a call", "times the first", "least to most"]
+        tables.append(table(header, lines))
+    return "\n\n".join(tables)
+
+
+def memory() -> str:
+    result = read(BENCH)
+    rows = [row for row in result["rows"] if row["suite"].endswith("alone")] if result else []
+    if not rows:
+        return "`ran bench memory`: not run."
+    lines = [
+        [
+            f"{row['suite'].split()[0]}, {row['size_px']} px, batch {row['batch']}: {row['label']}",
+            f"{row['peak_mib']:.0f}" if "peak_mib" in row else row["error"],
+            f"{row['first_result_s']:.1f}" if "first_result_s" in row else "",
+        ]
+        for row in rows
+    ]
+    return table(["", "peak memory (MiB)", "first result after (s)"], lines)
+
+
+def machine_line() -> str:
+    result = read(BENCH)
+    if result is None:
+        return "`ran bench`: not run."
+    limits = {row["label"]: row["value"] for row in result["rows"] if row["suite"] == "ceiling"}
+    lines = [f"`{result['command']}`; {machine(result)}; medians of {result['rounds']} rounds."]
+    if limits:
+        lines.append(
+            f"Its ceiling: {limits['fp32']:.0f} GFLOP/s in fp32 and {limits['bf16']:.0f} in bf16 (matrix products), "
+            f"{limits['copy_gb_s']:.0f} GB/s (copies)."
+        )
+        macs = {224: ledger_row("attention56").macs, 32: ledger_row("attention56_cifar").macs}
+        for suite, flops in (("inference", 2), ("training", 6)):
+            for size in (224, 32):
+                rows = [r for r in result["rows"] if r["suite"] == suite and r["size_px"] == size]
+                best = _best(rows) if rows else None
+                if best:
+                    share = 100 * best["images_per_s"] * flops * macs[size] / 1e9 / limits["bf16"]
+                    lines.append(f"Our fastest {suite} at {size} px reaches {share:.0f} % of the bf16 ceiling.")
+    return "\n".join(lines)
+
+
+def goal_table() -> str:
+    result = read(BENCH)
+    return _goal_table(result["rows"]) if result else "Goals: not run."
+
+
+def cost() -> str:
+    result = read(BENCH)
+    rows = [row for row in result["rows"] if row["suite"] == "cost"] if result else []
+    if not rows:
+        return "`ran bench cost`: not run."
+    lines = []
+    for row in rows:
+        per_s, gflop = f"{row['images_per_s']:.4g}", f"{row['gflop_per_s']:.0f}"
+        name = f"{row['what']} over {row['over']}: {row['value']}"
+        lines.append([name, str(row["size_px"]), str(row["batch"]), per_s, gflop])
+    return table(["", "px", "batch", "images/s", "GFLOP/s"], lines)
+
+
+def in_short() -> str:
+    """The README's few lines."""
+    result = read(BENCH)
+    if result is None:
+        return "`ran bench`: not run."
+    lines = []
+    for suite in ("inference", "latency", "training"):
+        for size in (224, 32):
+            rows = [row for row in result["rows"] if row["suite"] == suite and row["size_px"] == size]
+            if not rows:
+                continue
+            base = next(row for row in rows if row["label"] == row["baseline"])
+            for int8 in (False, True):
+                if best := _best(rows, int8):
+                    name = f"{suite}, {size} px, batch {best['batch']}"
+                    against = f"{base['label']}: {base['images_per_s']:.4g} images/s"
+                    rate, ratio = f"{best['images_per_s']:.4g}", f"**{best['times_baseline']:.1f}x**"
+                    lines.append([name, against, best["label"], rate, ratio])
+    shown = table(["", "baseline", "ours", "images/s", "ratio"], lines)
+    return f"{shown}\n\n{machine(result)}; medians of {result['rounds']} interleaved rounds. `{result['command']}`."
