@@ -11,12 +11,12 @@ from .version import __version__
 if TYPE_CHECKING:
     from .attention.masks import attention_masks, record_masks
     from .checkpoints.load import load
-    from .models.variants import create_model, list_models
+    from .family.variants import create_model, list_models
 
 _HOMES = {
     "attention_masks": "attention.masks",
-    "create_model": "models.variants",
-    "list_models": "models.variants",
+    "create_model": "family.variants",
+    "list_models": "family.variants",
     "load": "checkpoints.load",
     "record_masks": "attention.masks",
 }

@@ -42,6 +42,18 @@ def test_help_answers_without_torch(arguments):
     assert done.stdout
 
 
+def test_a_prediction_imports_of_the_heavy_packages_torch_alone(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "image.png")
+    code = (
+        "import sys\nfrom residual_attention.cli.main import main\n"
+        f"assert main(['predict', 'attention56_cifar.cifar10', {str(tmp_path / 'image.png')!r}]) == 0\n"
+        "heavy = {'timm', 'torchvision', 'torch._dynamo', 'sympy', 'torchmetrics', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_lists_every_command_and_each_has_its_own(capsys):
     assert main([]) == 0
     listing = capsys.readouterr().out

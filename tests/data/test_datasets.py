@@ -4,6 +4,8 @@ import hashlib
 import http.server
 import io
 import pickle
+import subprocess
+import sys
 import tarfile
 import threading
 from pathlib import Path
@@ -378,3 +380,21 @@ def test_a_models_classes_are_matched_by_name(write_image_folder, tmp_path):
         load_split(str(root), preprocess, ["class00", "class01", "class02"], whole=False, train_images=3)
     with pytest.raises(ValueError, match="no folder at"):
         load_split("imagenet", preprocess, ["a"], data_dir=tmp_path / "nothing")
+
+
+def test_workers_that_stay_end_with_the_process_even_in_the_middle_of_an_epoch(write_image_folder, tmp_path):
+    """They ignore SIGTERM, by which multiprocessing would end them before it waits for them."""
+    folder = write_image_folder(tmp_path / "images")
+    code = (
+        "import sys, torch\nfrom pathlib import Path\n"
+        "from residual_attention.data.augment import Augment\n"
+        "from residual_attention.data.datasets import FileSamples\n"
+        "from residual_attention.data.loading import TrainingData\n"
+        "from residual_attention.data.preprocess import Preprocess\n"
+        "paths = tuple(sorted(Path(sys.argv[1]).rglob('*.png')))\n"
+        "samples = FileSamples(paths, torch.zeros(len(paths), dtype=torch.int64))\n"
+        "data = TrainingData(samples, Preprocess(32), Augment(), 2, 4, 0, torch.device('cpu'), workers=2)\n"
+        "sys.kept = data, data.epoch(0)\nprint(len(next(sys.kept[1])))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "4"), done.stderr

@@ -126,6 +126,25 @@ def test_reset_classifier_changes_the_head_alone(name):
         assert sum(p.numel() for p in model.parameters()) == body
 
 
+@pytest.mark.parametrize("pool", ["avg", "max", "avgmax", "catavgmax", "fast", ""])
+def test_the_head_pools_as_timms_does(pool):
+    model = create_model("attention56_cifar", num_classes=5).eval()
+    model.reset_classifier(0 if pool == "" else 6, pool)
+    theirs = timm.layers.ClassifierHead(256, 0 if pool == "" else 6, pool)
+    theirs.load_state_dict(model.head.state_dict())
+    features = torch.randn(2, 256, 4, 4)
+    assert torch.equal(model.forward_head(features), theirs(features))
+    assert torch.equal(model.forward_head(features, pre_logits=True), theirs(features, pre_logits=True))
+    assert model.head.num_features == theirs.num_features
+
+
+def test_a_feature_level_that_is_not_there_is_refused():
+    model = create_model("attention56_cifar")
+    for indices in ([5], [-6], 6, 0, []):
+        with pytest.raises(ValueError, match="5 feature levels"):
+            model.forward_intermediates(torch.randn(1, 3, 32, 32), indices)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_feature_maps_have_the_stated_channels_and_strides(name):
     with torch.device("meta"):

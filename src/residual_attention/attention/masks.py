@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.exported import ExportedClassifier
-from ..models import AttentionModule
-from ..models.modes import evaluating
+from ..family import AttentionModule
+from ..family.modes import evaluating
 
 
 @dataclass

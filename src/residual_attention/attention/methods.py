@@ -5,7 +5,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from ..models import ResidualAttentionNetwork
+from ..family import ResidualAttentionNetwork
 from .geometry import upsample
 from .readings import Look, combined, last_of_each_stage, look, read
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.exported import ExportedClassifier
-from ..models.modes import evaluating
+from ..family.modes import evaluating
 from .geometry import upsample
 from .masks import plain_network, record_masks
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ..models import ResidualAttentionNetwork
-from ..models.modes import evaluating
+from ..family import ResidualAttentionNetwork
+from ..family.modes import evaluating
 
 
 @torch.no_grad()

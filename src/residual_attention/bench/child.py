@@ -69,6 +69,7 @@ def _main(request: dict[str, Any]) -> dict[str, Any]:
     import logging
 
     import torch
+    import torch._dynamo  # by any optimizer, some 190 MiB: no network's own
 
     from .contenders import Contender, inference_call, training_call
     from .timing import interleaved

@@ -73,7 +73,11 @@ def _decode_alone(paths: list[Path]) -> int:
 
 
 def jpeg_speeds(device: torch.device, rounds: int) -> dict[str, Timing]:
-    """Seconds an image: ``decoders`` is every core decoding on its own, ``loader`` the batches that training gets."""
+    """Seconds an image: ``decoders`` is every core decoding on its own, ``loader`` the batches that training gets.
+
+    Both decode, crop and scale; the loader also hands over, collates, mirrors and normalises, on the same cores. The
+    first round, which starts the processes of both, is not counted: both keep theirs.
+    """
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(cores) as pool:
         paths = write_jpegs(Path(folder))
@@ -88,7 +92,7 @@ def jpeg_speeds(device: torch.device, rounds: int) -> dict[str, Timing]:
             start = time.perf_counter()
             list(pool.map(_decode_alone, shares))
             middle = time.perf_counter()
-            images = sum(len(batch.images) for batch in data.epoch(number))  # the start of the workers is part of it
+            images = sum(len(batch.images) for batch in data.epoch(number))  # whole: the pipeline fills each time
             if number:
                 found["decoders"].append((middle - start) / len(paths))
                 found["loader"].append((time.perf_counter() - middle) / images)

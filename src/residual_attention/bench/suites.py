@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..models import ledger_row
+from ..family.ledger import ledger_row
 from .ceiling import measure_ceiling
 from .child import alone, compare_alone
 from .contenders import (
@@ -271,7 +271,7 @@ SUITES: dict[str, Callable[[Setting], list[Row]]] = {
 
 def run(suites: tuple[str, ...], setting: Setting) -> list[Row]:
     """The rows of the suites named, in the order of `SUITES`; raises ValueError for an unknown name."""
-    from ..models import nearest
+    from ..family import nearest
 
     for name in suites:
         if name not in SUITES:

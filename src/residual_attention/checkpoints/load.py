@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ..data.preprocess import Preprocess
-from ..models import ResidualAttentionNetwork, create_model, nearest
+from ..family import ResidualAttentionNetwork, create_model, nearest
 from .exported import ExportedClassifier
 from .format import CheckpointError, read_checkpoint
 
@@ -74,8 +74,10 @@ def load(
         return ExportedClassifier(path, engine, precision)  # type: ignore[return-value]
     tensors, metadata = read_checkpoint(path)
     try:
-        network = create_model(metadata["model"], **metadata["overrides"])
-        network.load_state_dict(model_weights(tensors))
+        with torch.device("meta"):  # no initialisation, which would only be overwritten
+            network = create_model(metadata["model"], **metadata["overrides"])
+        weights = {name: tensor.clone() for name, tensor in model_weights(tensors).items()}  # the file may change
+        network.load_state_dict(weights, assign=True)
         network.classes = list(metadata["classes"])  # type: ignore[assignment]
         network.preprocess = Preprocess.from_dict(metadata["preprocess"])  # type: ignore[assignment]
     except (KeyError, RuntimeError) as error:

@@ -35,7 +35,8 @@ def main(argv: list[str]) -> int:
     given = parse(ModelsArguments, argv, prog="ran models", description=DESCRIPTION)
     if given.image_size is not None and given.image_size < 1:
         raise ValueError(f"image-size must be at least 1, not {given.image_size}")
-    from ..models import ledger_row, list_models
+    from ..family import list_models
+    from ..family.ledger import ledger_row
 
     overrides = given.network_overrides()
     rows = [

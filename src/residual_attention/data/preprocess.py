@@ -113,7 +113,7 @@ class Preprocess:
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 (..., C, H, W) to float32 of the same shape, mean 0 and standard deviation 1 over the training data."""
         mean, std = self._channels(self.mean, images), self._channels(self.std, images)
-        return (images.float() - 255.0 * mean) / (255.0 * std)
+        return images.to(torch.float32, copy=True).sub_(255.0 * mean).div_(255.0 * std)  # in place: half the time
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Inverse of `normalize`, rounded and clipped to uint8."""

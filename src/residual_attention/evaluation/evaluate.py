@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.loading import EvalBatch
-from ..models.modes import evaluating
+from ..family.modes import evaluating
 
 
 @dataclass(frozen=True)

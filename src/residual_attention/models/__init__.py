@@ -1,9 +1,16 @@
-"""The network family. Importing this package registers every variant with timm."""
+"""The network family as timm knows it: importing this package registers every variant with timm."""
 
-from .attention import AttentionModule
-from .ledger import LedgerRow, ledger_row
-from .network import ResidualAttentionNetwork
-from .variants import VARIANTS, create_model, default_image_size, list_models, nearest
+from ..family import (
+    VARIANTS,
+    AttentionModule,
+    ResidualAttentionNetwork,
+    create_model,
+    default_image_size,
+    list_models,
+    nearest,
+)
+from ..family.ledger import LedgerRow, ledger_row
+from . import registry
 
 __all__ = [
     "VARIANTS",
@@ -15,4 +22,5 @@ __all__ = [
     "ledger_row",
     "list_models",
     "nearest",
+    "registry",
 ]

@@ -15,7 +15,7 @@ from ..data.datasets import Dataset, TensorSamples
 from ..data.loading import FileAugment, steps_per_epoch
 from ..data.randomness import derive_seed
 from ..data.sources import SOURCES
-from ..models import create_model, default_image_size
+from ..family import create_model, default_image_size
 from .config import RunConfig, TrainConfig
 from .machine import Machine
 from .optimization import check_optimizer

@@ -88,9 +88,13 @@ class RunFolder:
                     raise ValueError(
                         f"{self.path} is in use by another run; wait for it or choose another --out"
                     ) from None
-            remove_leftovers(self.path)
-            remove_leftovers(self.checkpoints)
-            yield
+            try:
+                remove_leftovers(self.path)
+                remove_leftovers(self.checkpoints)
+                yield
+            finally:
+                if fcntl is not None:  # closing alone would leave it to the workers, which hold the file too
+                    fcntl.flock(file, fcntl.LOCK_UN)
 
     def check_space(self, checkpoint_bytes: int) -> None:
         """Raise ValueError unless ``last`` and ``best`` fit beside one being written, and some 50 MB of figures."""

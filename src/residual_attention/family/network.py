@@ -6,13 +6,12 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import torch
-from timm.layers import ClassifierHead
-from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .arguments import check_at_least, check_choice, per_stage
+from .arguments import check_at_least, check_choice, levels_taken, per_stage
 from .attention import LEARNINGS, MASK_ACTIVATIONS, MASK_STRUCTURES, AttentionModule
+from .head import Head
 from .stems import STEMS
 from .units import UNIT_STYLES, BNReLU
 
@@ -143,7 +142,7 @@ class ResidualAttentionNetwork(nn.Module):
         )
         self.feature_info.append({"num_chs": final_width, "reduction": reduction * final_stride, "module": "final"})
         self.norm = BNReLU(final_width) if style.preact else nn.Identity()
-        self.head = ClassifierHead(final_width, num_classes, pool_type="avg", drop_rate=dropout)
+        self.head = Head(final_width, num_classes, dropout)
         self.min_size = self._smallest_input(mask_structure == "encoder_decoder")
         self._initialise()
 
@@ -155,6 +154,8 @@ class ResidualAttentionNetwork(nn.Module):
 
     def _initialise(self) -> None:
         """He et al. (2015): normal with fan-out for convolutions; BN to the identity."""
+        if next(self.parameters()).is_meta:  # nothing to fill, and ``normal_`` there imports torch's compiler
+            return
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -239,7 +240,7 @@ class ResidualAttentionNetwork(nn.Module):
         if not torch.compiler.is_compiling():
             self._check_size(x)
         levels = [self.stem, *self.stages, self.final]
-        take, last = feature_take_indices(len(levels), list(indices) if isinstance(indices, Sequence) else indices)
+        take, last = levels_taken(indices, len(levels))
         maps = []
         for i, level in enumerate(levels):
             if i > last and stop_early:
@@ -256,7 +257,7 @@ class ResidualAttentionNetwork(nn.Module):
     ) -> list[int]:
         """Drop the levels after the last one asked for (timm's verb)."""
         num_levels = len(self.stages) + 2
-        take, last = feature_take_indices(num_levels, list(indices) if isinstance(indices, Sequence) else indices)
+        take, last = levels_taken(indices, num_levels)
         if last < num_levels - 1:
             self.final = nn.Sequential()
             self.stages = self.stages[:last]

@@ -5,8 +5,8 @@ import timm
 import torch
 from torch import nn
 
+from residual_attention.family.units import DenseUnit, InceptionUnit, PreActUnit, ResNeXtUnit, VGGUnit
 from residual_attention.models import AttentionModule, ResidualAttentionNetwork, create_model, ledger_row
-from residual_attention.models.units import DenseUnit, InceptionUnit, PreActUnit, ResNeXtUnit, VGGUnit
 
 
 def tiny(**changes) -> ResidualAttentionNetwork:

@@ -25,3 +25,18 @@ def per_stage(name: str, values: int | Sequence[int], num_stages: int, least: in
     for value in values:
         check_at_least(name, value, least)
     return values
+
+
+def levels_taken(indices: int | Sequence[int] | None, count: int) -> tuple[list[int], int]:
+    """Feature levels asked for in timm's way, and the last: all (None), the last n, or a list, from the end too.
+
+    Raises:
+        ValueError: a level that is not there.
+    """
+    if indices is None:
+        return list(range(count)), count - 1
+    given = list(range(count - indices, count)) if isinstance(indices, int) else list(indices)
+    taken = given if isinstance(indices, int) else [count + i if i < 0 else i for i in given]
+    if not taken or not all(0 <= i < count for i in taken):
+        raise ValueError(f"indices {indices} are not among the {count} feature levels")
+    return taken, max(taken)

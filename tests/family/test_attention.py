@@ -5,14 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from residual_attention.models.attention import (
+from residual_attention.family.attention import (
     AttentionModule,
     ChannelMask,
     MixedMask,
     SoftMaskBranch,
     SpatialMask,
 )
-from residual_attention.models.units import UNIT_STYLES, PreActUnit
+from residual_attention.family.units import UNIT_STYLES, PreActUnit
 
 PREACT = UNIT_STYLES["preact"]
 
