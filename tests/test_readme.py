@@ -45,6 +45,14 @@ def test_the_python_example_runs(tmp_path):
     assert "stages.0.1 (1, 64, 32, 32)" in done.stdout
 
 
+def test_the_detection_pages_python_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "detection.md").read_text(), flags=re.S)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for line, shown in zip(done.stdout.splitlines(), re.findall(r"\) +# (\[.*)", code), strict=True):
+        assert line == shown
+
+
 def test_shell_examples_name_what_exists():
     makefile = (ROOT / "Makefile").read_text()
     lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
@@ -58,7 +66,9 @@ def test_shell_examples_name_what_exists():
         elif words[:1] == ["ran"]:
             assert words[1] in COMMANDS
             module = importlib.import_module(f"residual_attention.cli.{words[1]}")
-            if arguments := getattr(module, f"{words[1].title()}Arguments", None):
-                parse(arguments, words[2:], prog=f"ran {words[1]}", description="")
+            own = words[1:3] if words[1] == "detect" else words[1:2]  # `ran detect` has commands of its own
+            name = "".join(word.title() for word in own) + "Arguments"
+            if own[1:] or hasattr(module, name):
+                parse(getattr(module, name), words[1 + len(own) :], prog=f"ran {' '.join(own)}", description="")
         checked += bool(words)
     assert checked >= 15

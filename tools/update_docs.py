@@ -5,11 +5,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tables import masks, runs, speed
+from tables import detection, masks, runs, speed
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"ledger": runs.ledger, "measured": runs.measured, "speed": speed.in_short},
+    "README.md": {
+        "ledger": runs.ledger,
+        "measured": runs.measured,
+        "detection": detection.results,
+        "speed": speed.in_short,
+    },
+    "docs/detection.md": {"results": detection.results, "classes": detection.classes},
     "docs/masks.md": {
         "measures on CIFAR-10": lambda: masks.measures("measures_cifar10"),
         "measures on cells": lambda: masks.measures("measures_cells"),

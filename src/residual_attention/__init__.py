@@ -11,17 +11,30 @@ from .version import __version__
 if TYPE_CHECKING:
     from .attention.masks import attention_masks, record_masks
     from .checkpoints.load import load
+    from .detection.detect import detect_files
+    from .detection.load import load_detector
     from .family.variants import create_model, list_models
 
 _HOMES = {
     "attention_masks": "attention.masks",
     "create_model": "family.variants",
+    "detect_files": "detection.detect",
     "list_models": "family.variants",
     "load": "checkpoints.load",
+    "load_detector": "detection.load",
     "record_masks": "attention.masks",
 }
 
-__all__ = ["__version__", "attention_masks", "create_model", "list_models", "load", "record_masks"]
+__all__ = [
+    "__version__",
+    "attention_masks",
+    "create_model",
+    "detect_files",
+    "list_models",
+    "load",
+    "load_detector",
+    "record_masks",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -56,6 +56,18 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
         raise OSError(f"cannot save {path}: {error.strerror or error}{kept}") from error
 
 
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What the header of a checkpoint tells, without its tensors. Raises CheckpointError when it is none of ours."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
+    if "residual_attention" not in header:
+        raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of residual_attention")
+    return json.loads(header["residual_attention"])
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (on the CPU) and metadata of a file that `save_checkpoint` wrote.
 

@@ -73,6 +73,8 @@ def load(
     if path.suffix == ".onnx":
         return ExportedClassifier(path, engine, precision)  # type: ignore[return-value]
     tensors, metadata = read_checkpoint(path)
+    if metadata.get("task") == "detection":
+        raise CheckpointError(f"{model} is a detector; use `ran detect eval` or `ran detect predict`")
     try:
         with torch.device("meta"):  # no initialisation, which would only be overwritten
             network = create_model(metadata["model"], **metadata["overrides"])

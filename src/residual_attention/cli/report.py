@@ -32,10 +32,13 @@ def main(argv: list[str]) -> int:
         raise ValueError("--out goes with several runs; one run's report lies in its folder")
     if given.out is not None and given.out.is_dir():
         raise ValueError(f"{given.out} is a folder; --out names a file")
+    from ..detection.report import is_detection, write_detection_report
     from ..evaluation.report import rebuild_report, write_comparison
 
     if len(given.runs) == 1:
-        page = rebuild_report(given.runs[0])
+        page = (write_detection_report if is_detection(given.runs[0]) else rebuild_report)(given.runs[0])
+    elif any(map(is_detection, given.runs)):
+        raise ValueError("runs of detectors are not compared on one page; give one run, or classifiers alone")
     else:
         page = write_comparison(given.runs, given.out or Path("comparison.html"))
     print(json.dumps({"report": str(page)}) if given.json else page)

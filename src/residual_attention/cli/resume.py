@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -44,6 +44,19 @@ class ResumeArguments:
     """Show tracebacks."""
 
 
+def _task_of(run: Path) -> dict[str, Any]:
+    """What the run learns, as `training.run.resume` takes it."""
+    from ..checkpoints.format import read_metadata
+
+    last = run / "checkpoints" / "last.safetensors"
+    if not last.is_file() or read_metadata(last).get("task") != "detection":
+        return {}
+    from ..detection.config import DetectConfig
+    from ..detection.task import prepare_detection
+
+    return {"prepare": prepare_detection, "kind": DetectConfig}
+
+
 def main(argv: list[str]) -> int:
     given = parse(ResumeArguments, argv, prog="ran resume", description=DESCRIPTION)
     for name in ("epochs", "steps"):
@@ -54,6 +67,7 @@ def main(argv: list[str]) -> int:
 
     summary = resume(
         given.run,
+        **_task_of(given.run),
         epochs=given.epochs,
         steps=given.steps,
         data=given.data,

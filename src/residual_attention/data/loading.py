@@ -78,7 +78,7 @@ def batch_indices(order: Tensor, batch_size: int, step: int, shard: Shard) -> Te
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """torch's CPU generator, which the transforms draw from, at ``seed``; afterwards as it was.
 
     What ``fork_rng`` and ``manual_seed`` do, without their visit to every kind of accelerator: 2 us, not 150.
@@ -122,7 +122,7 @@ class _TrainingFiles(TorchDataset):
             image = self.samples.read(index, self.preprocess.in_chans)
         except ImageError as error:
             return str(error), label, index
-        with _seeded(derive_seed(self.seed, "image", epoch, index)):
+        with seeded(derive_seed(self.seed, "image", epoch, index)):
             return self.transform(image), label, index
 
 

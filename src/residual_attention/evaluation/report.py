@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import ChoiceLoader, Environment, PackageLoader, select_autoescape
 
 from ..atomic import write_atomically
 from .figures import draw_compared_curves, draw_confusion, draw_curves
@@ -16,18 +16,20 @@ from .figures import draw_compared_curves, draw_confusion, draw_curves
 PICTURES = ("attention", "mistakes", "successes", "curves", "confusion", "calibration")
 
 
-def _picture(path: Path) -> str | None:
+def data_url(path: Path) -> str | None:
     """A PNG as a data URL, so that the page asks for nothing."""
     if not path.is_file():
         return None
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def _number(value: float | None, digits: int = 2) -> str:
+def number(value: float | None, digits: int = 2) -> str:
+    """For a table; a dash for what is not known."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _duration(seconds: float) -> str:
+def short_duration(seconds: float) -> str:
+    """``95 s``, ``12 min``, ``3.5 h``."""
     return (
         f"{seconds:.0f} s"
         if seconds < 120
@@ -49,7 +51,7 @@ def _headline(summary: dict[str, Any]) -> list[dict[str, str]]:
         accuracy = f"{100 - train['error_pct']:.2f} %"
         figures.append({"label": "Training accuracy", "value": accuracy, "note": "without augmentation"})
     note = f"{summary['images_per_s']:.0f} images/s, {summary['precision']}"
-    figures.append({"label": "Training time", "value": _duration(summary["time_s"]), "note": note})
+    figures.append({"label": "Training time", "value": short_duration(summary["time_s"]), "note": note})
     return figures
 
 
@@ -59,10 +61,10 @@ def _splits(summary: dict[str, Any]) -> list[dict[str, str]]:
         {
             "name": label,
             "images": f"{part['images']:,}",
-            "error": _number(part["error_pct"]),
-            "top5": _number(part.get("top5_error_pct")),
-            "loss": _number(part["loss"], 4),
-            "ece": _number(part.get("ece_pct")),
+            "error": number(part["error_pct"]),
+            "top5": number(part.get("top5_error_pct")),
+            "loss": number(part["loss"], 4),
+            "ece": number(part.get("ece_pct")),
         }
         for name, label in names
         if (part := summary.get(name))
@@ -76,11 +78,12 @@ def _assessed(summary: dict[str, Any]) -> dict[str, Any] | None:
     if not part or "per_class" not in part:
         return None
     rows = sorted(part["per_class"], key=lambda row: -1 if row["error_pct"] is None else row["error_pct"], reverse=True)
-    shown = [{**row, "error": _number(row["error_pct"]), "precision": _number(row["precision_pct"])} for row in rows]
+    shown = [{**row, "error": number(row["error_pct"]), "precision": number(row["precision_pct"])} for row in rows]
     return {"name": name, "per_class": shown}
 
 
-def _made(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def made_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """How a run was made, (name, value) each: steps, precision, hardware, versions."""
     hardware = summary["hardware"]
     processor = f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB"
     rows = [
@@ -96,9 +99,11 @@ def _made(summary: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _environment() -> Environment:
+def environment(package: str = "residual_attention.evaluation") -> Environment:
+    """Templates of ``package``, and those of evaluation, whose style every page shares."""
+    loaders = [PackageLoader(name) for name in dict.fromkeys((package, "residual_attention.evaluation"))]
     return Environment(
-        loader=PackageLoader("residual_attention.evaluation"),
+        loader=ChoiceLoader(loaders),
         autoescape=select_autoescape(default=True),
         trim_blocks=True,
         lstrip_blocks=True,
@@ -126,15 +131,15 @@ def write_report(run: Path) -> Path:
     summary = read_summary(run)
     config = run / "config.yaml"
     page = (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             summary=summary,
             headline=_headline(summary),
             splits=_splits(summary),
             assessed=_assessed(summary),
-            made=_made(summary),
-            pictures={name: _picture(run / f"{name}.png") for name in PICTURES},
+            made=made_rows(summary),
+            pictures={name: data_url(run / f"{name}.png") for name in PICTURES},
             config=config.read_text() if config.is_file() else None,
             run=str(run),
         )
@@ -157,7 +162,7 @@ def rebuild_report(run: Path) -> Path:
 
 def _compared(run: Path, summary: dict[str, Any]) -> dict[str, Any]:
     """One row of the comparison."""
-    errors = {name: _number((summary.get(name) or {}).get("error_pct")) for name in ("train", "val", "test")}
+    errors = {name: number((summary.get(name) or {}).get("error_pct")) for name in ("train", "val", "test")}
     return {
         "name": run.resolve().name,
         "model": summary["model"],
@@ -165,9 +170,9 @@ def _compared(run: Path, summary: dict[str, Any]) -> dict[str, Any]:
         "recipe": f"{summary['recipe']}, seed {summary['seed']}",
         "parameters": f"{summary['parameters'] / 1e6:.2f} M",
         "epochs": str(summary["epochs"]),
-        "time": _duration(summary["time_s"]),
-        "ece": _number((summary.get("test") or summary.get("val") or {}).get("ece_pct")),
-        "attention": _picture(run / "attention.png"),
+        "time": short_duration(summary["time_s"]),
+        "ece": number((summary.get("test") or summary.get("val") or {}).get("ece_pct")),
+        "attention": data_url(run / "attention.png"),
         **errors,
     }
 
@@ -189,9 +194,9 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "curves.png"
         draw_compared_curves([(row["name"], run / "metrics.csv") for row, run in zip(rows, runs, strict=True)], picture)
-        curves = _picture(picture)
+        curves = data_url(picture)
     page = (
-        _environment()
+        environment()
         .get_template("comparison.html.j2")
         .render(rows=rows, curves=curves, differing=differing_settings(runs))
     )

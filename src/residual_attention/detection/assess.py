@@ -1,0 +1,63 @@
+"""A trained detector on a split: what ``ran detect eval`` prints."""
+
+from pathlib import Path
+from typing import Any
+
+from ..machine import resolve_device
+from .annotations import Pictures
+from .config import DetectConfig
+from .datasets import load_detection, load_detection_split
+from .detect import detect_split
+from .detectors import BaseDetector
+from .load import any_detector
+from .loading import evaluation_images
+from .measures import summarise_detections
+
+
+def _same(data: str, trained: str) -> bool:
+    return data == trained or (Path(data).exists() and Path(trained).exists() and Path(data).samefile(trained))
+
+
+def _split(model: BaseDetector, data: str | None, split: str, problems: str) -> tuple[str, Pictures, list[str]]:
+    """Of the training data the split as training made it, so that no training image is taken for an unseen one."""
+    trained = DetectConfig.from_dict({**model.card["config"], "problems": problems})
+    if data is not None and not _same(data, trained.data):
+        found = load_detection_split(data, split, model.classes, trained)
+    else:
+        found = load_detection(trained)
+    samples = getattr(found, split)
+    if samples is None or not len(samples):
+        raise ValueError(f"{data or trained.data} has no {split} split")
+    return data or trained.data, samples, found.problems.lines
+
+
+def assess_detector(
+    model: str,
+    data: str | None = None,
+    *,
+    split: str = "test",
+    problems: str = "skip",
+    batch_size: int = 8,
+    workers: int = 0,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Measure the detector MODEL on DATA's split in fp32; JSON values.
+
+    Raises ValueError (ImageError among them) in one line: a class that the detector does not know, no such split, an
+    unreadable image.
+    """
+    place = resolve_device(device)
+    detector = any_detector(model, place)
+    name, samples, lines = _split(detector, data, split, problems)
+    batches = evaluation_images(
+        samples,
+        image_size=detector.image_size,
+        max_size=detector.max_size,
+        batch_size=batch_size,
+        device=place,
+        workers=workers,
+    )
+    found = detect_split(detector, samples, batches)
+    figures = summarise_detections(samples, found)
+    own = {"model": model, "data": name, "split": split}
+    return {**own, **figures, "classes": list(detector.classes), "problems": lines}

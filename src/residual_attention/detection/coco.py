@@ -1,0 +1,118 @@
+"""COCO's form: a JSON a split with ``images``, ``annotations`` (``bbox`` = x, y, width, height), ``categories``."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from .annotations import Box, Picture, Pictures, Problems
+
+
+def find_coco(root: Path) -> dict[str, Path]:
+    """The annotation file of each split: ``annotations/instances_<split><year>.json``, ``annotations/<split>.json``,
+    ``<split>/_annotations.coco.json``, or ``<split>.json``; ``valid`` means val.
+    """
+    found: dict[str, Path] = {}
+    for split, names in (("train", ("train",)), ("val", ("val", "valid")), ("test", ("test",))):
+        for name in names:
+            patterns = (
+                f"annotations/instances_{name}*.json",
+                f"annotations/{name}.json",
+                f"{name}/_annotations.coco.json",
+                f"{name}.json",
+            )
+            files = [path for pattern in patterns for path in sorted(root.glob(pattern), reverse=True)]
+            if files and split not in found:
+                found[split] = files[0]
+    return found
+
+
+def _image_folders(file: Path) -> list[Path]:
+    """Where the images of an annotation file may lie: beside it, or in a folder of the split's name."""
+    root = file.parent.parent if file.parent.name == "annotations" else file.parent
+    split = file.stem.removeprefix("instances_")
+    return [root / split, root / "images" / split, root / "images", root / "JPEGImages", file.parent, root]
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is no readable JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is not in COCO's form: it holds no object")
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content.get(key), list):
+            raise ValueError(f"{file} is not in COCO's form: it has no list {key!r}")
+    return content
+
+
+def _box(entry: dict[str, Any], name: str) -> Box:
+    try:
+        x, y, width, height = (float(value) for value in entry["bbox"])
+    except (KeyError, TypeError, ValueError):
+        x = y = width = height = float("nan")
+    return Box(name, x, y, x + width, y + height, bool(entry.get("iscrowd", 0)))
+
+
+def read_coco(file: Path, problems: Problems) -> list[Picture]:
+    """The pictures of an annotation file, unchecked; entries that refer to nothing are lines of ``problems``.
+
+    Raises ValueError when the file is not in COCO's form at all.
+    """
+    content = _load(file)
+    names = {entry.get("id"): str(entry.get("name", "")).strip() for entry in content["categories"]}
+    boxes: dict[Any, list[Box]] = {}
+    images: dict[Any, dict[str, Any]] = {}
+    for entry in content["images"]:
+        number = entry.get("id")
+        if number in images or not entry.get("file_name"):
+            why = f"the image id {number} is there twice" if number in images else f"image {number} has no file_name"
+            problems.add("broken image entry", file.name, f"{why}; left out")
+            continue
+        images[number] = entry
+        boxes[number] = []
+    for entry in content["annotations"]:
+        image, category = entry.get("image_id"), entry.get("category_id")
+        if image not in images:
+            text = f"annotation {entry.get('id')} is of image {image}, which is not listed; left out"
+            problems.add("annotation of no image", file.name, text)
+        elif category not in names:
+            text = f"annotation {entry.get('id')} is of category {category}, which is not listed; left out"
+            problems.add("unknown class", file.name, text)
+        else:
+            boxes[image].append(_box(entry, names[category]))
+    return [_picture(file, entry, boxes[number]) for number, entry in images.items()]
+
+
+def _picture(file: Path, entry: dict[str, Any], boxes: list[Box]) -> Picture:
+    name = str(entry["file_name"])
+    candidates = [folder / name for folder in _image_folders(file)]
+    path = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
+    return Picture(path, tuple(boxes), int(entry.get("width") or 0), int(entry.get("height") or 0))
+
+
+def as_coco(pictures: Pictures, relative_to: Path | None = None) -> dict[str, Any]:
+    """A split in COCO's form, image ids from 1 in the split's order, category ids from 1 in the classes' order.
+
+    Ignored boxes become ``iscrowd``: COCO's measure has no other box that counts neither way.
+    """
+    categories = [{"id": i, "name": name} for i, name in enumerate(pictures.classes, start=1)]
+    number = {entry["name"]: entry["id"] for entry in categories}
+    images, annotations = [], []
+    for i, picture in enumerate(pictures.pictures, start=1):
+        name = picture.path.name if relative_to is None else os.path.relpath(picture.path, relative_to)
+        images.append({"id": i, "file_name": name, "width": picture.width, "height": picture.height})
+        for box in picture.boxes:
+            width, height = box.x1 - box.x0, box.y1 - box.y0
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": i,
+                    "category_id": number[box.name],
+                    "bbox": [box.x0, box.y0, width, height],
+                    "area": width * height,
+                    "iscrowd": int(box.ignored),
+                }
+            )
+    return {"images": images, "annotations": annotations, "categories": categories}

@@ -1,0 +1,158 @@
+"""A detector as one ONNX file, checked against PyTorch, and an ONNX file in the detector's place.
+
+torchvision's detectors decide by data how many boxes they keep. `torch.export` does not take that (torch 2.15), the
+older exporter, which traces, does; torchvision carries the code for it.
+"""
+
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..atomic import write_atomically
+from ..checkpoints.exported import METADATA_KEY, NEEDED, read_metadata
+from ..checkpoints.format import FORMAT, CheckpointError
+from ..data.images import read_image
+from ..evaluation.predict import find_images
+from ..export.onnx import ExportError
+from .detectors import BaseDetector, Detector
+from .loading import as_float, at_network_size
+
+OPSET = 18
+OUTPUTS = ("boxes", "labels", "scores")
+TOLERANCE = 1e-3  # of a score, and of a box's corner in pixels a hundred times as much
+
+
+class _OneImage(nn.Module):
+    """(3, h, w) to boxes, labels, scores, in one order for every detector."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        found = self.network([image])[0]
+        return tuple(found[name] for name in OUTPUTS)
+
+
+def _traced(model: Detector, image: Tensor, out: Path) -> None:
+    try:
+        import onnx  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ValueError(f"ran detect export needs the package {error.name}: {NEEDED}") from None
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about sizes that tracing would fix; torchvision handles its own
+            torch.onnx.export(
+                _OneImage(model.network).eval(),
+                (image,),
+                str(out),
+                input_names=["image"],
+                output_names=list(OUTPUTS),
+                dynamic_axes={"image": {1: "height", 2: "width"}, **{name: {0: "count"} for name in OUTPUTS}},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+    finally:
+        logging.disable(level)
+
+
+def _with_card(path: Path, card: dict[str, Any]) -> bytes:
+    import onnx
+
+    proto = onnx.load(path)
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, json.dumps({"format": FORMAT, **card}, allow_nan=False)
+    return proto.SerializeToString()
+
+
+def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
+    """The largest difference of a score, or a hundredth of one of a corner in pixels, box by box.
+
+    Boxes of equal scores may change places: each is compared with the nearest of its label and score. Infinite when the
+    numbers of boxes differ.
+    """
+    if len(ours["scores"]) != len(theirs["scores"]):
+        return float("inf")
+    worst = 0.0
+    for box, label, score in zip(ours["boxes"], ours["labels"], ours["scores"], strict=True):
+        same = theirs["labels"] == label
+        if not same.any():
+            return float("inf")
+        corners = (theirs["boxes"][same] - box).abs().amax(dim=1) / 100
+        worst = max(worst, float(torch.maximum(corners, (theirs["scores"][same] - score).abs()).min()))
+    return worst
+
+
+def check_images(model: Detector, sources: Sequence[str], most: int = 20) -> list[Tensor]:
+    """What export is checked on: up to ``most`` images of files, or else made ones of three sizes."""
+    if sources:
+        paths = find_images(sources)[:most]
+        return [
+            as_float(at_network_size(read_image(path, 3), model.image_size, model.max_size), torch.device("cpu"))
+            for path in paths
+        ]
+    generator = torch.Generator().manual_seed(0)
+    short, longest = model.image_size, model.max_size
+    shapes = ((short, short), (short, min(longest, round(1.4 * short))), (min(longest, round(1.25 * short)), short))
+    return [torch.rand(3, *shape, generator=generator) for shape in shapes]
+
+
+@torch.no_grad()
+def export_detector(model: Detector, out: Path, images: list[Tensor]) -> float:
+    """Write ``out`` after ONNX Runtime has found the same boxes as PyTorch in ``images`` ((3, h, w) in [0, 1]).
+
+    The batch is one image, of any size; the mean is taken off inside. Returns the largest difference.
+
+    Raises:
+        ExportError: other boxes; nothing is written.
+        ValueError: the extra ``export`` is not installed.
+    """
+    model.eval()
+    card = {key: value for key, value in model.card.items() if key != "training"}
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / "trial.onnx"
+        _traced(model, images[0], trial)
+        content = _with_card(trial, card)
+        trial.write_bytes(content)
+        exported = ExportedDetector(trial)
+        worst = max(largest_difference(model([image])[0], exported([image])[0]) for image in images)
+    if worst > TOLERANCE:
+        raise ExportError(f"the exported detector's boxes differ from PyTorch's by {worst:.2e}; nothing was written")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, content)
+    return worst
+
+
+class ExportedDetector(BaseDetector):
+    """A `Detector` run by ONNX Runtime on the CPU; ``forward`` takes and gives what a detector in eval mode does."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import onnxruntime
+        except ModuleNotFoundError:
+            raise ValueError(f"a detector's .onnx needs ONNX Runtime: {NEEDED}") from None
+        card = read_metadata(path)
+        if card.get("task") != "detection":
+            raise CheckpointError(f"{path} is a classifier, not a detector; use `ran predict`")
+        config = card["config"]
+        super().__init__(tuple(card["classes"]), int(config["image_size"]), int(config["max_size"]), card)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.eval()
+
+    def forward(self, images: list[Tensor], targets: None = None) -> list[dict[str, Tensor]]:
+        found = []
+        for image in images:
+            values = self._session.run(list(OUTPUTS), {"image": image.detach().cpu().float().numpy()})
+            found.append({n: torch.from_numpy(v).to(image.device) for n, v in zip(OUTPUTS, values, strict=True)})
+        return found

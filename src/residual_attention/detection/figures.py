@@ -1,0 +1,143 @@
+"""Boxes over images, what the backbone attends to under them, and the curves of a detector's run."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.patches import Rectangle
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ..attention.geometry import upsample
+from ..attention.overlay import heat
+from ..palette import BLUE, GRAY, GREEN, ORANGE, new_figure, save_photographs, shortened
+from .measures import Curve, Detections
+
+COLOURS = (ORANGE, BLUE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")  # Okabe and Ito
+TRUTH = "#FFFFFF"
+
+
+def colour_of(label: int) -> str:
+    return COLOURS[label % len(COLOURS)]
+
+
+def draw_boxes(
+    image: Image.Image, boxes: Sequence[tuple[int, str, tuple[float, float, float, float]]], line_px: int | None = None
+) -> Image.Image:
+    """A copy with (class index, text, box) drawn on it; text inside the box's upper left corner."""
+    picture = image.convert("RGB")
+    line = line_px or max(1, round(min(picture.size) / 200))
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=max(10, round(min(picture.size) / 36)))
+    for label, text, (x0, y0, x1, y1) in boxes:
+        colour = colour_of(label)
+        draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=line)
+        if text:
+            place = draw.textbbox((x0 + line, y0 + line), text, font=font)
+            draw.rectangle(place, fill=colour)
+            draw.text((x0 + line, y0 + line), text, fill="white", font=font)
+    return picture
+
+
+def draw_sheet(
+    pictures: Sequence[Image.Image],
+    truths: Sequence[tuple[Tensor, Tensor, Tensor]],
+    found: Sequence[Detections],
+    classes: Sequence[str],
+    threshold: Sequence[float],
+    out: Path,
+    masks: Sequence[dict[str, Tensor]] = (),
+) -> None:
+    """A row an image: true boxes (dashed), predicted boxes of at least the class's ``threshold``, then each mask.
+
+    Args:
+        masks: for each image, module name -> (h, w) over the image, with the predicted boxes on top.
+    """
+    columns = 2 + (len(masks[0]) if masks else 0)
+    height = 2.6 * float(np.mean([p.height / p.width for p in pictures]))
+    figure = new_figure(2.6 * columns, height * len(pictures) + 0.4)
+    grid = figure.subplots(len(pictures), columns, squeeze=False)
+    for row, (picture, truth, detections) in enumerate(zip(pictures, truths, found, strict=True)):
+        image = np.asarray(picture.convert("RGB"))
+        shown = [image, image]
+        titles = ["true boxes", "predicted boxes"]
+        for name, mask in (masks[row] if masks else {}).items():
+            shown.append(heat(image, upsample(mask, *image.shape[:2])))
+            titles.append(f"mask {name}")
+        for column, (axes, values) in enumerate(zip(grid[row], shown, strict=True)):
+            axes.imshow(values)
+            axes.set_axis_off()
+            if row == 0:
+                axes.set_title(titles[column], fontsize=9)
+            if column == 0:
+                _add_boxes(axes, truth[0], truth[1], "--")
+            else:
+                keep = detections.scores >= torch.tensor([threshold[i] for i in detections.labels.tolist()])
+                _add_boxes(axes, detections.boxes[keep], detections.labels[keep], "-", 0.9 if column > 1 else 1.4)
+    handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour_of(i)) for i in range(len(classes))]
+    names = [shortened(name) for name in classes]
+    figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), frameon=False, fontsize=9)
+    save_photographs(figure, out)
+
+
+def _add_boxes(axes, boxes: Tensor, labels: Tensor, style: str, width: float = 1.4) -> None:
+    for (x0, y0, x1, y1), label in zip(boxes.tolist(), labels.tolist(), strict=True):
+        axes.add_patch(
+            Rectangle(
+                (x0 - 0.5, y0 - 0.5),
+                x1 - x0,
+                y1 - y0,
+                fill=False,
+                edgecolor=colour_of(label),
+                linestyle=style,
+                lw=width,
+            )
+        )
+
+
+def draw_precision_recall(curves: dict[str, Curve], out: Path) -> None:
+    """Precision against recall at IoU 0.5, one line a class, its average precision (area) in the legend."""
+    figure = new_figure(6.4, 4.8)
+    axes = figure.subplots()
+    for i, (name, curve) in enumerate(curves.items()):
+        if curve.boxes:
+            label = f"{shortened(name)}: AP {100 * curve.average_precision:.1f} %, {curve.boxes} boxes"
+            axes.step(100 * curve.recall, 100 * curve.precision, where="post", color=colour_of(i), label=label)
+    axes.set(xlabel="recall (%)", ylabel="precision (%)", xlim=(0, 102), ylim=(0, 104))
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(out)
+
+
+def draw_detection_curves(metrics_csv: Path, out: Path) -> None:
+    """Loss with its parts, average precision and learning rate by epoch, from ``metrics.csv``."""
+    with open(metrics_csv, newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    def column(name: str) -> np.ndarray:
+        return np.array([float(row[name]) if row.get(name) else np.nan for row in rows])
+
+    epochs = column("epoch")
+    marker = "o" if len(rows) < 3 else None
+    figure = new_figure(12, 3.6)
+    loss, precision, rate = figure.subplots(1, 3)
+    parts = [name for name in rows[0] if name.startswith("train_loss")]
+    for name, colour in zip(parts, (GRAY, *COLOURS), strict=False):
+        label = name.removeprefix("train_loss").strip("_").replace("_", " ") or "sum"
+        loss.plot(epochs, column(name), color=colour, label=label, marker=marker)
+    loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    loss.legend(frameon=False, fontsize=8)
+    for name, label, colour in (("val_ap50_pct", "AP at IoU 0.5", BLUE), ("val_map_pct", "mAP (0.5 to 0.95)", ORANGE)):
+        values = column(name)
+        if not np.isnan(values).all():
+            precision.plot(epochs, values, color=colour, label=label, marker=marker)
+    precision.set(xlabel="epoch", ylabel="validation (%)", ylim=(0, 100))
+    if precision.get_lines():
+        precision.legend(frameon=False, fontsize=8)
+    rate.plot(epochs, column("lr"), color=GRAY, marker=marker)
+    rate.set(xlabel="epoch", ylabel="learning rate at the epoch's end", ylim=(0, None))
+    for axes in (loss, precision, rate):
+        axes.grid(alpha=0.25)
+    figure.savefig(out)

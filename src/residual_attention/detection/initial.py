@@ -1,0 +1,98 @@
+"""Where a detector's weights come from: a classifier of ours for the backbone, or another detector."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import Tensor
+
+from ..checkpoints.format import CheckpointError, read_checkpoint
+from ..checkpoints.load import model_weights, resolve_model
+from ..training.options import NetworkOptions
+from .config import DetectConfig
+from .detectors import Detector
+
+SHIPPED = "attention56_cifar.cifar10"
+CLASS_LAYERS = ("roi_heads.box_predictor.", "head.classification_head.cls_logits.")  # one output a class
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights and metadata of a checkpoint."""
+
+    name: str
+    weights: dict[str, Tensor]
+    card: dict[str, Any]
+
+    @property
+    def is_detector(self) -> bool:
+        return self.card.get("task") == "detection"
+
+    @property
+    def model(self) -> str:
+        return self.card["model"]
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """The network's own options, without the classes and channels."""
+        known = {field.name for field in fields(NetworkOptions)}
+        overrides = {key: value for key, value in self.card["overrides"].items() if key in known}
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items()}
+
+    @property
+    def constants(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation per channel that the weights were trained with."""
+        own = self.card if self.is_detector else self.card["preprocess"]
+        return own["mean"], own["std"]
+
+
+def read_start(config: DetectConfig, notices: list[str]) -> Start | None:
+    """The checkpoint of ``--init``, or None for a fresh start.
+
+    Raises ValueError when there is no such MODEL, or when it reads grayscale images.
+    """
+    if config.init in (None, "none"):
+        return None
+    name = str(config.init)
+    if name == "auto":
+        if config.model not in (None, "attention56_cifar") or config.network_overrides():
+            notices.append(f"{config.model or 'the network'} starts fresh: no weights of it ship; --init gives some")
+            return None
+        name = SHIPPED
+    path = resolve_model(name)
+    if path.suffix == ".onnx":
+        raise ValueError(f"--init {name}: an exported model cannot be trained; give its checkpoint")
+    tensors, card = read_checkpoint(path)
+    start = Start(name, model_weights(tensors), card)
+    if len(start.constants[0]) != 3:
+        raise ValueError(f"--init {name}: it was trained on grayscale images; a detector reads colour")
+    if config.model not in (None, start.model):
+        raise ValueError(f"--init {name} holds {start.model}, not {config.model}; leave --model out, or --init none")
+    return start
+
+
+def copy_weights(detector: Detector, start: Start) -> str:
+    """Copy what fits and tell it in a line.
+
+    Raises CheckpointError when the backbone is another network.
+    """
+    own = detector.state_dict()
+    if start.is_detector:
+        given = dict(start.weights)
+        if tuple(start.card["classes"]) != detector.classes:
+            given = {k: v for k, v in given.items() if not k.removeprefix("network.").startswith(CLASS_LAYERS)}
+    else:
+        body = "network.backbone.body."
+        given = {f"{body}{name}": value for name, value in start.weights.items() if not name.startswith("head.")}
+    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    backbone = [name for name in own if name.startswith("network.backbone.body.")]
+    differing = [name for name in backbone if name not in fitting]
+    if differing:
+        raise CheckpointError(
+            f"--init {start.name}: another network than this one ({len(differing)} tensors differ, "
+            f"{differing[0].removeprefix('network.backbone.body.')} first)"
+        )
+    detector.load_state_dict(fitting, strict=False)
+    fresh = len(own) - len(fitting)
+    what = "the detector" if start.is_detector else "the backbone"
+    rest = f"; {fresh} tensors start fresh" if fresh else ""
+    return f"initial weights of {what} from {start.name}{rest}"

@@ -1,0 +1,50 @@
+"""From MODEL to a trained detector ready to use."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.format import CheckpointError, read_checkpoint
+from ..checkpoints.load import model_weights, resolve_model
+from .config import DetectConfig
+from .detectors import BaseDetector, Detector, build_body, build_detector
+
+
+def read_detector(model: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a detector's checkpoint. Raises ValueError when MODEL is something else."""
+    path = resolve_model(model)
+    tensors, metadata = read_checkpoint(path)
+    if metadata.get("task") != "detection":
+        raise CheckpointError(
+            f"{model} is a classifier, not a detector; use `ran predict`, or train one on it with --init"
+        )
+    return tensors, metadata
+
+
+def load_detector(model: str | Path, device: str | torch.device = "cpu") -> Detector:
+    """The trained detector of a run folder or a ``.safetensors`` of ours, in eval mode.
+
+    Raises:
+        ValueError: no such file, a damaged one, or a classifier.
+    """
+    tensors, metadata = read_detector(model)
+    config = DetectConfig.from_dict(metadata["config"])
+    body, _ = build_body(config, metadata["model"])
+    detector = build_detector(config, body, tuple(metadata["classes"]), tuple(metadata["mean"]), tuple(metadata["std"]))
+    try:
+        detector.load_state_dict(model_weights(tensors))
+    except RuntimeError as error:
+        raise CheckpointError(f"{model} does not hold the detector that it describes: {error}") from error
+    detector.card = metadata
+    return detector.eval().to(device)
+
+
+def any_detector(model: str | Path, device: str | torch.device = "cpu") -> BaseDetector:
+    """`load_detector`, or a detector's ``.onnx`` of ours, which runs on the CPU whatever ``device`` says."""
+    if Path(model).suffix == ".onnx" and Path(model).is_file():
+        from .export import ExportedDetector
+
+        return ExportedDetector(Path(model))
+    return load_detector(model, device)

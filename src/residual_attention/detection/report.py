@@ -1,0 +1,86 @@
+"""``report.html`` of a detector: one self-contained page, made from the files in the run's folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..atomic import write_atomically
+from ..evaluation.report import data_url, environment, made_rows, number, read_summary, short_duration
+
+PICTURES = ("boxes", "attention", "precision_recall", "curves")
+
+
+def _headline(summary: dict[str, Any]) -> list[dict[str, str]]:
+    figures = []
+    for name, label in (("test", "Test"), ("val", "Validation")):
+        if part := summary.get(name):
+            note = f"{part['images']} images, {part['boxes']} boxes"
+            figures.append({"label": f"{label} AP50", "value": f"{part['ap50_pct']:.1f} %", "note": note})
+            figures.append({"label": f"{label} mAP", "value": f"{part['map_pct']:.1f} %", "note": "IoU 0.50 to 0.95"})
+    note = f"{summary['images_per_s']:.3g} images/s, {summary['precision']}"
+    figures.append({"label": "Training time", "value": short_duration(summary["time_s"]), "note": note})
+    return figures
+
+
+def _splits(summary: dict[str, Any]) -> list[dict[str, str]]:
+    rows = []
+    for name, label in (("val", "validation"), ("test", "test")):
+        if part := summary.get(name):
+            keys = ("map", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "voc_ap50", "voc07_ap50")
+            rows.append({"name": label, **{key: number(part[f"{key}_pct"]) for key in keys}})
+    return rows
+
+
+def _classes(summary: dict[str, Any]) -> dict[str, Any] | None:
+    name = "test" if summary.get("test") else "validation"
+    part = summary.get("test") or summary.get("val")
+    if not part:
+        return None
+    rows = sorted(part["per_class"], key=lambda row: row["ap50_pct"] if row["ap50_pct"] is not None else -1)
+    keys = ("ap50_pct", "ap50_07_pct", "precision_pct", "recall_pct")
+    shown = [
+        {
+            "class": row["class"],
+            "boxes": row["boxes"],
+            **{k: number(row[k]) for k in keys},
+            "score": number(row["score"]),
+        }
+        for row in rows
+    ]
+    return {"name": name, "rows": shown}
+
+
+def write_detection_report(run: Path) -> Path:
+    """Write ``run/report.html`` from config.yaml, summary.json and the PNG files beside them.
+
+    Raises ValueError when the folder holds no finished run.
+    """
+    summary = read_summary(run)
+    config, problems = run / "config.yaml", run / "problems.txt"
+    page = (
+        environment("residual_attention.detection")
+        .get_template("detection.html.j2")
+        .render(
+            summary=summary,
+            headline=_headline(summary),
+            splits=_splits(summary),
+            assessed=_classes(summary),
+            made=made_rows(summary),
+            pictures={name: data_url(run / f"{name}.png") for name in PICTURES},
+            problems=problems.read_text().splitlines() if problems.is_file() else [],
+            config=config.read_text() if config.is_file() else None,
+            run=str(run),
+        )
+    )
+    out = run / "report.html"
+    write_atomically(out, page.encode())
+    return out
+
+
+def is_detection(run: Path) -> bool:
+    """Whether a finished run is a detector's."""
+    path = run / "summary.json"
+    try:
+        return json.loads(path.read_text()).get("task") == "detection"
+    except (OSError, json.JSONDecodeError, AttributeError):
+        return False

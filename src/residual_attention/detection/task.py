@@ -1,0 +1,252 @@
+"""Learning boxes: the data, the losses and the measure that the core's loop runs on."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data.datasets import IMAGENET_MEAN, IMAGENET_STD
+from ..data.loading import Shard, steps_per_epoch
+from ..data.randomness import derive_seed
+from ..training.config import RunConfig
+from ..training.distributed import Processes
+from ..training.machine import Machine
+from ..training.optimization import check_optimizer
+from ..training.plan import Plan, absolute, evaluation_batch_size, length_of, repeats_of
+from ..training.task import Prepared, StepLoss, Validation
+from .annotations import Pictures
+from .board import DetectionBoard
+from .config import DetectConfig
+from .datasets import DetectionDataset, load_detection
+from .detect import detect_split
+from .detectors import Detector, build_body, build_detector, longest_side, wants_small_objects
+from .initial import Start, copy_weights, read_start
+from .loading import DetectionAugment, DetectionBatch, DetectionData, evaluation_images
+from .measures import Detections, coco_average_precision
+from .results import finish_detection
+
+if TYPE_CHECKING:
+    from ..training.loop import Job
+    from ..training.state import TrainState
+    from ..training.writer import RunWriter
+
+LOSSES = {
+    "faster_rcnn": ("loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"),
+    "retinanet": ("classification", "bbox_regression"),
+    "fcos": ("classification", "bbox_regression", "bbox_ctrness"),
+}
+_NAMES = {  # torchvision's names of the parts, as the columns of metrics.csv have them
+    "loss_classifier": "class",
+    "loss_box_reg": "box",
+    "loss_objectness": "proposal",
+    "loss_rpn_box_reg": "proposal_box",
+    "classification": "class",
+    "bbox_regression": "box",
+    "bbox_ctrness": "centre",
+}
+
+
+class DetectionTask:
+    """A `Task`: the sum of torchvision's losses; COCO's mean average precision on the validation split."""
+
+    def __init__(self, plan: Plan[DetectConfig], machine: Machine, processes: Processes, dataset: DetectionDataset):
+        self.plan, self.config, self.machine, self.processes = plan, plan.config, machine, processes
+        self.dataset = dataset
+        self.describe: dict[str, Any] = {}
+        config = plan.config
+        assert dataset.train is not None
+        self.data = DetectionData(
+            dataset.train,
+            DetectionAugment(
+                config.image_size,
+                longest_side(config),
+                config.flip,
+                config.vertical_flip,
+                config.scale_jitter,
+                config.color_jitter,
+                config.iou_crop,
+            ),
+            config.batch_size,
+            config.seed,
+            machine.device,
+            config.repeats or 1,
+            machine.workers,
+            Shard(processes.rank, processes.world),
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        parts = (f"train_loss_{_NAMES[name]}" for name in LOSSES[self.config.detector])
+        return ("train_loss", *parts, "val_map_pct", "val_ap50_pct")
+
+    @property
+    def skipped(self) -> set[int]:
+        return self.data.skipped
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.data.steps_per_epoch
+
+    def batches(self, epoch: int, first_step: int) -> Iterator[DetectionBatch]:
+        return self.data.epoch(epoch, first_step)
+
+    def forward(self, model: nn.Module, batch: DetectionBatch) -> dict[str, Tensor]:
+        return model(batch.images, batch.targets)
+
+    def loss(self, output: dict[str, Tensor], batch: DetectionBatch, model: nn.Module) -> StepLoss:
+        total = torch.stack([value.float() for value in output.values()]).sum()
+        return StepLoss(total, total, {_NAMES[name]: value.float() * len(batch) for name, value in output.items()})
+
+    def detections(self, model: nn.Module, samples: Pictures, precision: torch.dtype) -> list[Detections]:
+        """Of every image of a split, over all processes."""
+        batches = evaluation_images(
+            samples,
+            image_size=self.config.image_size,
+            max_size=longest_side(self.config),
+            batch_size=max(1, evaluation_batch_size(self.config, self.processes.world) // 2),
+            device=self.machine.device,
+            workers=self.machine.workers,
+            shard=Shard(self.processes.rank, self.processes.world),
+        )
+        return detect_split(model, samples, batches, precision=precision)
+
+    def validate(self, model: nn.Module) -> Validation | None:
+        """The best epoch is the one of the highest mAP; *plateau* follows it too, since detectors tell no loss."""
+        if self.dataset.val is None:
+            return None
+        precision = torch.float32 if self.machine.dtype == torch.float16 else self.machine.dtype
+        found = coco_average_precision(self.dataset.val, self.detections(model, self.dataset.val, precision))
+        error = 100.0 - (found["map"] or 0.0)
+        return Validation(
+            error, error / 100.0, {"val_map_pct": found["map"] or 0.0, "val_ap50_pct": found["ap50"] or 0.0}
+        )
+
+    def epoch_figures(self, loss: float, tally: dict[str, float], seen: float) -> dict[str, float]:
+        return {"train_loss": loss, **{f"train_loss_{name}": value / seen for name, value in tally.items()}}
+
+    def progress_text(self, tally: dict[str, float], seen: float) -> str:
+        return f"boxes {tally['box'] / seen:.3f}  classes {tally['class'] / seen:.3f}"
+
+    def epoch_text(self, row: dict[str, Any]) -> str:
+        text = f"train loss {row['train_loss']:.4f}"
+        if row.get("val_map_pct") is not None:
+            text += f"   val mAP {row['val_map_pct']:.2f} %  AP50 {row['val_ap50_pct']:.2f} %"
+        return text
+
+    def introduction(self, state: "TrainState") -> list[str]:
+        dataset, plan, config = self.dataset, self.plan, self.config
+        splits = {name: split for name in ("train", "val", "test") if (split := getattr(dataset, name)) is not None}
+        images = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
+        boxes = ", ".join(f"{count} {name}" for name, count in sorted(splits["train"].counts().items()))
+        millions = sum(p.numel() for p in state.model.parameters()) / 1e6
+        assert isinstance(state.model, Detector)
+        strides = state.model.pyramid.strides
+        return [
+            *dataset.problems.lines[:20],
+            *([f"... and {len(dataset.problems.lines) - 20} more"] if len(dataset.problems.lines) > 20 else []),
+            *(f"note: {notice}" for notice in dataset.notices),
+            f"{dataset.name} ({dataset.form.upper()}): {images} images; training boxes: {boxes}",
+            f"{config.detector} on {plan.model} ({millions:.2f} M parameters), maps at strides "
+            f"{', '.join(map(str, strides))}, short side {config.image_size} px: {plan.epochs} epochs, "
+            f"{plan.total_steps} steps of {config.batch_size}; {self.machine}",
+        ]
+
+    def open_board(self, folder: Path, purge_step: int | None) -> DetectionBoard:
+        """Its pictures follow the first few validation images."""
+        watched = None if self.dataset.val is None else self.dataset.val.subset(range(min(4, len(self.dataset.val))))
+        detections = partial(self._watched, watched) if watched is not None else None
+        return DetectionBoard(folder, self.dataset.classes, watched, detections, purge_step=purge_step)
+
+    def _watched(self, samples: Pictures, model: nn.Module) -> list[Detections]:
+        batches = evaluation_images(
+            samples,
+            image_size=self.config.image_size,
+            max_size=longest_side(self.config),
+            batch_size=len(samples),
+            device=self.machine.device,
+        )
+        return detect_split(model, samples, batches, shared=False)
+
+    def finish(self, job: "Job", state: "TrainState", writer: "RunWriter") -> dict[str, Any]:
+        return finish_detection(self, job, state, writer)
+
+
+def _complete(
+    config: DetectConfig, dataset: DetectionDataset, machine: Machine, start: Start | None, *, resumed: bool
+) -> Plan[DetectConfig]:
+    """The configuration with every None and auto resolved. Raises ValueError for what does not go together."""
+    assert dataset.train is not None
+    for name in ("early_stop",) if config.schedule != "plateau" else ("early_stop", "schedule"):
+        if getattr(config, name) and dataset.val is None:
+            raise ValueError(f"{name.replace('_', '-')} needs a validation split; set --val-fraction above 0")
+    if config.norm == "frozen" and start is None and not resumed:
+        raise ValueError("norm frozen needs the statistics of trained weights; give --init, or leave norm live")
+    if machine.precision == "fp16":
+        raise ValueError("detectors are trained in bf16 or fp32; leave --precision fp16 out")
+    check_optimizer(config.optimizer)
+    repeats = repeats_of(config, len(dataset.train))
+    per_epoch = steps_per_epoch(repeats * len(dataset.train), config.batch_size)
+    epochs, total = length_of(config, per_epoch)
+    model = config.model or (start.model if start else "attention56")
+    options = start.network_options if start is not None and model == start.model else {}
+    resolved = replace(
+        config,
+        **{name: value for name, value in options.items() if getattr(config, name) is None},
+        data=absolute(config.data),
+        init=config.init if resumed else None if start is None else absolute(start.name),
+        model=model,
+        small_objects=wants_small_objects(config),
+        max_size=longest_side(config),
+        epochs=None if config.steps is not None else epochs,
+        repeats=repeats,
+        device=machine.device.type if config.device == "auto" else config.device,
+        precision=machine.precision,
+        compile="off",
+        channels_last="on" if machine.channels_last else "off",
+        workers=machine.workers,
+    )
+    return Plan(resolved, model, epochs, total, per_epoch)
+
+
+def _same_data(config: DetectConfig, dataset: DetectionDataset, saved: dict[str, Any]) -> None:
+    count = len(dataset.train or ())
+    if list(dataset.classes) != saved["classes"] or count != saved["train_images"]:
+        raise ValueError(
+            f"{config.data} has changed since the run began: {count} training images of {len(dataset.classes)} "
+            f"classes now, {saved['train_images']} of {len(saved['classes'])} then"
+        )
+
+
+def prepare_detection(
+    config: RunConfig, machine: Machine, processes: Processes, saved: dict[str, Any] | None
+) -> Prepared:
+    """Data, complete configuration and network of a detector's run; see `training.task.Prepare`."""
+    assert isinstance(config, DetectConfig)
+    machine = replace(machine, compile=False)
+    dataset = load_detection(config)
+    if saved is not None:
+        _same_data(config, dataset, saved)
+    start = read_start(config, dataset.notices) if saved is None else None
+    plan = _complete(config, dataset, machine, start, resumed=saved is not None)
+    torch.manual_seed(derive_seed(config.seed, "init"))
+    body, overrides = build_body(plan.config, plan.model)
+    mean, std = (saved["mean"], saved["std"]) if saved else start.constants if start else (IMAGENET_MEAN, IMAGENET_STD)
+    detector = build_detector(plan.config, body, dataset.classes, tuple(mean), tuple(std))
+    if start is not None:
+        dataset.notices.append(copy_weights(detector, start))
+    task = DetectionTask(plan, machine, processes, dataset)
+    task.describe = {
+        "task": "detection",
+        "model": plan.model,
+        "overrides": overrides,
+        "classes": list(dataset.classes),
+        "mean": list(mean),
+        "std": list(std),
+        "config": plan.config.to_dict(),
+        "train_images": len(dataset.train or ()),
+    }
+    return Prepared(plan, detector, task)

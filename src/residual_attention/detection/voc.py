@@ -1,0 +1,93 @@
+"""PASCAL VOC's layout: ``JPEGImages``, ``Annotations/*.xml``, ``ImageSets/Main/<split>.txt``.
+
+Corners in VOC files count pixels from 1 and are both inside the box (Everingham et al., development kit, section 4.4);
+here a box starts at ``xmin - 1`` and ends at ``xmax``.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from .annotations import Box, Picture, Problems
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def find_voc(root: Path) -> Path | None:
+    """The folder that holds ``Annotations``: ``root``, or one of VOCdevkit's years below it (the latest)."""
+    for folder in (
+        root,
+        *sorted(root.glob("VOC20*"), reverse=True),
+        *sorted(root.glob("VOCdevkit/VOC20*"), reverse=True),
+    ):
+        if (folder / "Annotations").is_dir():
+            return folder
+    return None
+
+
+def voc_splits(root: Path) -> dict[str, list[str]]:
+    """Names of the images of each list in ``ImageSets/Main``; one list ``all`` where there are no lists."""
+    lists = root / "ImageSets" / "Main"
+    found = {}
+    for split in ("train", "val", "trainval", "test"):
+        path = lists / f"{split}.txt"
+        if path.is_file():  # per-class lists have a second column, 1 or -1
+            found[split] = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    return found or {"all": sorted(path.stem for path in (root / "Annotations").glob("*.xml"))}
+
+
+def _number(node: ElementTree.Element, tag: str) -> float:
+    text = (node.findtext(tag) or "").strip()
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _box(node: ElementTree.Element, file: str, problems: Problems) -> Box | None:
+    name, corners = (node.findtext("name") or "").strip(), node.find("bndbox")
+    if not name or corners is None:
+        missing = "name" if not name else "bndbox"
+        problems.add("object without a name or box", file, f"an object has no {missing}; left out")
+        return None
+    x0, y0, x1, y1 = (_number(corners, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
+    if x0 == x1 or y0 == y1:  # one pixel wide in VOC's own counting, which other tools write for an empty box
+        return Box(name, x0, y0, x1, y1)
+    ignored = (node.findtext("difficult") or "0").strip() == "1"
+    return Box(name, x0 - 1, y0 - 1, x1, y1, ignored)
+
+
+def _image_of(root: Path, stem: str, filename: str) -> Path:
+    """The image of an annotation: by the list's name, whatever its suffix, else by the annotation's ``filename``."""
+    images = root / "JPEGImages"
+    for suffix in SUFFIXES:
+        for candidate in (images / f"{stem}{suffix}", images / f"{stem}{suffix.upper()}"):
+            if candidate.is_file():
+                return candidate
+    named = images / Path(filename).name
+    return named if filename and named.is_file() else images / f"{stem}.jpg"
+
+
+def _whole(node: ElementTree.Element, tag: str) -> int:
+    value = _number(node, tag)
+    return int(value) if value == value else 0
+
+
+def read_voc(root: Path, names: list[str], problems: Problems) -> list[Picture]:
+    """The pictures of a list, unchecked; annotations that cannot be read are lines of ``problems``."""
+    pictures = []
+    for name in names:
+        path = root / "Annotations" / f"{name}.xml"
+        if not path.is_file():
+            problems.add("missing annotation", path.name, "no such file in Annotations; image left out")
+            continue
+        try:
+            tree = ElementTree.parse(path).getroot()
+        except ElementTree.ParseError as error:
+            problems.add("broken annotation", path.name, f"no readable XML ({error}); image left out")
+            continue
+        boxes = [_box(node, path.name, problems) for node in tree.findall("object")]
+        size = tree.find("size")
+        width, height = (0, 0) if size is None else (_whole(size, "width"), _whole(size, "height"))
+        image = _image_of(root, name, (tree.findtext("filename") or "").strip())
+        pictures.append(Picture(image, tuple(box for box in boxes if box is not None), width, height))
+    return pictures
