@@ -177,3 +177,22 @@ def test_pooled_features_without_a_classifier():
     features = model(images)
     assert features.shape == (2, 256)
     assert torch.equal(model.forward_head(model.forward_features(images), pre_logits=True), features)
+
+
+def test_without_masks_it_is_the_residual_network_of_the_papers_baseline():
+    """ResNet-164, pre-activation: 54 bottleneck units, a stem and a classifier; every parameter learns."""
+    model = create_model("attention164_cifar", learning="plain").train()
+    assert model.trunk_depth == 164
+    units = [m for m in model.modules() if isinstance(m, PreActUnit)]
+    assert 3 * len(units) + 2 == 164
+    assert not any("mask" in name for name, _ in model.named_parameters())
+    torch.nn.functional.cross_entropy(model(torch.randn(4, 3, 16, 16)), torch.arange(4)).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_a_network_without_masks_says_so_when_asked_for_them():
+    from residual_attention.attention.readings import look
+
+    model = create_model("attention56_cifar", learning="plain")
+    with pytest.raises(ValueError, match="has no masks"):
+        look(model, torch.randn(1, 3, 16, 16))

@@ -38,9 +38,9 @@ def plain_network(model: nn.Module) -> nn.Module:
 
 
 def attention_modules(model: nn.Module) -> OrderedDict[str, AttentionModule]:
-    """Every attention module by its name, from low to high level."""
+    """Every attention module that has a mask, by its name, from low to high level."""
     found = ((name, m) for name, m in plain_network(model).named_modules() if isinstance(m, AttentionModule))
-    return OrderedDict(found)
+    return OrderedDict((name, module) for name, module in found if module.mask is not None)
 
 
 @contextmanager

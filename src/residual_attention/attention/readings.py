@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..checkpoints.exported import ExportedClassifier
 from ..family.modes import evaluating
 from .geometry import upsample
-from .masks import plain_network, record_masks
+from .masks import attention_modules, plain_network, record_masks
 
 READINGS = ("mean", "excited", "class")
 
@@ -72,6 +72,8 @@ def look(
     ``targets`` (B,) are the classes that the gradients are of; the predicted ones by default.
     """
     network = plain_network(model)
+    if not isinstance(network, ExportedClassifier) and not attention_modules(network):
+        raise ValueError("this network has no masks: it was made with learning=plain")
     if isinstance(network, ExportedClassifier):
         return _look_exported(network, images, gradients or features)
     with (

@@ -35,7 +35,7 @@ class SpatialMask(nn.Module):
 
 MASK_ACTIVATIONS: dict[str, type[nn.Module]] = {"mixed": MixedMask, "channel": ChannelMask, "spatial": SpatialMask}
 MASK_STRUCTURES = ("encoder_decoder", "local")
-LEARNINGS = ("residual", "naive")
+LEARNINGS = ("residual", "naive", "plain")
 
 
 class SoftMaskBranch(nn.Module):
@@ -82,6 +82,8 @@ def mask_head(chs: int, preact: bool) -> nn.Sequential:
 class AttentionModule(nn.Module):
     """H(x) = (1 + M(x)) * T(x) (attention residual learning, paper eq. 3), or M(x) * T(x) (naive).
 
+    Without a mask (plain) H(x) = T(x): the units of a residual network as deep, the paper's baseline (table 4).
+
     p shared units come before, p after; trunk T is t units, mask M the soft mask branch, its head and
     its activation. ``module.mask`` returns M and ``module.trunk`` T, which is what recording hooks on.
 
@@ -106,17 +108,21 @@ class AttentionModule(nn.Module):
         resample = mask_structure == "encoder_decoder"
         self.pre = nn.Sequential(*[style.unit(chs, chs) for _ in range(p)])
         self.trunk = nn.Sequential(*[style.trunk(chs, chs) for _ in range(t)])
-        self.mask = nn.Sequential(
-            SoftMaskBranch(chs, depth, style, r, skip, resample),
-            mask_head(chs, style.preact),
-            MASK_ACTIVATIONS[mask_activation](),
-        )
+        self.mask = None
+        if learning != "plain":
+            self.mask = nn.Sequential(
+                SoftMaskBranch(chs, depth, style, r, skip, resample),
+                mask_head(chs, style.preact),
+                MASK_ACTIVATIONS[mask_activation](),
+            )
         self.residual_learning = learning == "residual"
         self.post = nn.Sequential(*[style.unit(chs, chs) for _ in range(p)])
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pre(x)
         trunk = self.trunk(x)  # T
+        if self.mask is None:
+            return self.post(trunk)
         mask = self.mask(x)  # M
         # H = (1 + M) * T = T + M * T in one pass over memory, or M * T
         fused = torch.addcmul(trunk, mask, trunk) if self.residual_learning else mask * trunk

@@ -51,7 +51,8 @@ class ResidualAttentionNetwork(nn.Module):
         unit: preact | resnext | inception (every unit), vgg | dense (the trunk's units alone).
         mask_activation: mixed | channel | spatial (paper, table 1).
         mask_structure: encoder_decoder | local (paper, table 3).
-        learning: residual H = (1 + M) * T | naive H = M * T (paper, table 2).
+        learning: residual H = (1 + M) * T | naive H = M * T (paper, table 2) | plain H = T, without any mask: the
+            pre-activation residual network of the same depth and widths (paper, table 4: ResNet-164 for m = 4).
         skip: False leaves the skip paths out of the mask branch.
         dropout: probability before the classifier, in [0, 1).
 
@@ -143,7 +144,7 @@ class ResidualAttentionNetwork(nn.Module):
         self.feature_info.append({"num_chs": final_width, "reduction": reduction * final_stride, "module": "final"})
         self.norm = BNReLU(final_width) if style.preact else nn.Identity()
         self.head = Head(final_width, num_classes, dropout)
-        self.min_size = self._smallest_input(mask_structure == "encoder_decoder")
+        self.min_size = self._smallest_input(mask_structure == "encoder_decoder" and learning != "plain")
         self._initialise()
 
     @property

@@ -7,7 +7,7 @@ from typing import Any, Literal
 Unit = Literal["preact", "resnext", "inception", "vgg", "dense"]
 MaskActivation = Literal["mixed", "channel", "spatial"]
 MaskStructure = Literal["encoder_decoder", "local"]
-Learning = Literal["residual", "naive"]
+Learning = Literal["residual", "naive", "plain"]
 StemName = Literal["imagenet", "cifar", "cifar_wide", "cifar_wide_nopool"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal["cosine", "multistep", "plateau", "constant"]
@@ -104,7 +104,7 @@ class NetworkOptions:
     mask_structure: MaskStructure | None = None
     """encoder_decoder | local."""
     learning: Learning | None = None
-    """residual: (1 + M) * T | naive: M * T."""
+    """residual: (1 + M) * T | naive: M * T | plain: T, a residual network without masks."""
     skip: bool | None = None
     """Skip paths in the mask branch."""
     stem: StemName | None = None

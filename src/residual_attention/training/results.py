@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..attention.figures import draw_attention
+from ..attention.masks import attention_modules
 from ..attention.overlay import as_picture
 from ..attention.readings import look_in_parts, read
 from ..checkpoints.format import read_checkpoint
@@ -137,6 +138,8 @@ def _draw_examples(
 ) -> None:
     """Masks of images evenly spaced over the split, of the worst mistakes, and of successes of many classes."""
     folder = writer.folder
+    if not attention_modules(model):  # learning=plain
+        return
     mistakes, successes = worst_mistakes(shown, EXAMPLES), clear_successes(shown, EXAMPLES)
     device = device_of(model)
     for out, few, reading in (
