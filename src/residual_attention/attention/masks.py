@@ -66,6 +66,7 @@ def record_masks(model: nn.Module, *, features: bool = False, attached: bool = F
 
     try:
         for name, module in attention_modules(model).items():
+            assert module.mask is not None
             handles.append(module.mask.register_forward_hook(keep(recording.masks, name)))
             if features:
                 handles.append(module.trunk.register_forward_hook(keep(recording.before, name)))

@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "classes of images, folders or globs",
     "attend": "attention masks over images, per module; --measure tells how good they are",
     "report": "a run's HTML report anew, or several runs compared on one page",
+    "reproduce": "the paper's tables, a command each, ours beside the paper's",
     "detect": "an object detector on this backbone, from VOC or COCO data: train, eval, predict",
     "export": "one checked ONNX file, fp32 or int8, with masks on request",
     "demo": "a web page on this machine: drop an image, see its classes and masks",

@@ -1,0 +1,136 @@
+"""``ran reproduce [TABLE...]``."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from .arguments import parse
+
+DESCRIPTION = """The paper's tables, ours beside the paper's.
+
+Without a TABLE, what there is and how far it is. With one or several (or `all`), the cells that are missing are run,
+broken ones are gone on with, done ones skipped, and table, plot and page are written after each. A cell counts as done
+while its JSON lies under --records; delete that and its run folder, and it alone is run again."""
+
+
+@dataclass(frozen=True)
+class ReproduceArguments:
+    tables: tyro.conf.Positional[tuple[str, ...]] = ()
+    """TABLE...: experiments by name, or all; none lists them."""
+    protocol: Literal["smoke", "cpu", "paper", "modern"] = "smoke"
+    """smoke: digits, about a minute a cell | cpu: 10,000 images of CIFAR, minutes | paper: as printed | modern."""
+    seeds: int | None = None
+    """Runs of each row; the protocol's own number by default."""
+    records: Path = Path("results/reproduce")
+    """Where tables and the small record of each cell are kept."""
+    runs: Path = Path("runs/reproduce")
+    """Where the cells' run folders lie."""
+    cifar10: Path | None = None
+    """Where CIFAR-10 lies (torchvision's layout or class folders); downloaded otherwise."""
+    cifar100: Path | None = None
+    """Where CIFAR-100 lies."""
+    shard: str = "1/1"
+    """i/n: this machine runs each n-th cell from the i-th on; cells are independent."""
+    device: str = "auto"
+    """auto | cpu | cuda | cuda:N | mps."""
+    dry_run: bool = False
+    """Tell the cells, their state and the expected cost, and run nothing."""
+    json: bool = False
+    """Print one JSON object."""
+    debug: bool = False
+    """Show tracebacks."""
+
+
+def _shard(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise ValueError(f"--shard is i/n with i from 1 to n, such as 2/8, not {text!r}")
+    return int(found[1]), int(found[2])
+
+
+def main(argv: list[str]) -> int:
+    given = parse(ReproduceArguments, argv, prog="ran reproduce", description=DESCRIPTION)
+    if given.seeds is not None and given.seeds < 1:
+        raise ValueError(f"seeds must be at least 1, not {given.seeds}")
+    from ..experiments.cells import Places
+    from ..experiments.declarations import EXPERIMENTS
+    from ..experiments.protocols import PROTOCOLS
+    from ..family import nearest
+
+    shard = _shard(given.shard)
+    places, seeds = Places(given.runs, given.records), given.seeds or PROTOCOLS[given.protocol].seeds
+    names = list(EXPERIMENTS) if given.tables in ((), ("all",)) else list(given.tables)
+    for name in names:
+        if name not in EXPERIMENTS:
+            close = nearest(name, list(EXPERIMENTS))
+            raise ValueError(f"no table {name!r}{close}; there are {', '.join(EXPERIMENTS)}")
+    chosen = [EXPERIMENTS[name] for name in names]
+    if not given.tables:
+        return _list(given, chosen, places, seeds)
+    return _run(given, chosen, places, seeds, shard)
+
+
+def _list(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int) -> int:
+    from ..experiments.runner import todo
+
+    rows = []
+    for experiment in chosen:
+        cells = todo([experiment], given.protocol, places, seeds, {})
+        done = sum(one.state == "done" for one in cells)
+        rows.append({"table": experiment.name, "title": experiment.title, "cells": len(cells), "done": done})
+    if given.json:
+        print(json.dumps({"protocol": given.protocol, "tables": rows}))
+        return 0
+    width = max(len(row["table"]) for row in rows)
+    for row in rows:
+        print(f"  {row['table']:<{width}}  {row['done']:3d}/{row['cells']:<3d} {given.protocol}  {row['title']}")
+    print("\n`ran reproduce TABLE --protocol smoke|cpu|paper|modern` runs what is missing; --dry-run tells its cost.")
+    return 0
+
+
+def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, shard: tuple[int, int]) -> int:
+    from ..experiments.runner import expected_s, run_cells, todo
+    from ..experiments.tables import write_tables
+    from ..training.progress import duration
+
+    say = (lambda _text: None) if given.json else print
+    cells = todo(chosen, given.protocol, places, seeds, {"device": given.device}, shard)
+    cells = [_placed(one, given) for one in cells]
+    left = [one for one in cells if one.state != "done"]
+    seconds, known = expected_s(cells, given.protocol, places)
+    how = f"measured on {known} done" if known else "a guess: none has run yet"
+    say(f"{len(cells)} cells, {len(cells) - len(left)} done; the rest takes about {duration(seconds)} here ({how})")
+
+    def write() -> list[str]:
+        return [str(write_tables(experiment, given.protocol, places, seeds)) for experiment in chosen]
+
+    if given.dry_run:
+        for one in cells:
+            say(f"  {one.state:<8} {one.cell.key}")
+        if given.json:
+            states = [{"cell": one.cell.key, "state": one.state} for one in cells]
+            print(json.dumps({"cells": states, "expected_s": round(seconds)}))
+        return 0
+    write()
+    try:
+        run_cells(cells, given.protocol, places, say, write)
+    finally:
+        write()  # a cell that was broken off is partial now
+    pages = write()
+    if given.json:
+        print(json.dumps({"protocol": given.protocol, "pages": pages}))
+    for page in () if given.json else pages:
+        print(page)
+    return 0
+
+
+def _placed(one: Any, given: ReproduceArguments) -> Any:
+    """The cell with the folder in which its data set lies."""
+    from dataclasses import replace
+
+    folder = {"cifar10": given.cifar10, "cifar100": given.cifar100}.get(one.cell.config.data)
+    return replace(one, cell=replace(one.cell, config=replace(one.cell.config, data_dir=folder)))

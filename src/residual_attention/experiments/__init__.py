@@ -1,0 +1,1 @@
+"""The paper's tables: declarations, cells that are ordinary runs, tables with ours beside the paper's."""

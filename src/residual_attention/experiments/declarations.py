@@ -1,0 +1,189 @@
+"""What is compared with what: one declaration an experiment, the figures of the paper and of others beside each row.
+
+Errors are in percent, top-1, on the test split. A figure that is not public is None.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting: a network, what differs from its own defaults, and what others report for it."""
+
+    label: str
+    model: str
+    changes: Mapping[str, Any] = field(default_factory=dict)  # fields of `TrainConfig`
+    reported_error_pct: float | None = None
+    data: str = "cifar10"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """``question``: what the rows are to show; ``source``: where the reported figures stand."""
+
+    name: str
+    title: str
+    source: str
+    question: str
+    rows: tuple[Row, ...]
+    recipe: str | None = None  # that the protocol's own gives way to, where the source's recipe is the point
+    responses: bool = False  # also the mean absolute response of each stage
+
+
+def _depths() -> tuple[Row, ...]:
+    reported = {56: (5.52, 5.89), 92: (4.99, 5.35), 128: (4.44, 5.57), 164: (4.31, 7.18)}
+    return tuple(
+        Row(f"Attention-{depth}, {learning} learning", f"attention{depth}_cifar", {"learning": learning}, error)
+        for depth, errors in reported.items()
+        for learning, error in zip(("residual", "naive"), errors, strict=True)
+    )
+
+
+def _noise() -> tuple[Row, ...]:
+    reported = {10: (5.15, 5.93), 30: (5.79, 6.61), 50: (7.27, 8.35), 70: (15.75, 17.21)}
+    networks = (("Attention-92", "attention92_cifar", "residual"), ("ResNet-164", "attention164_cifar", "plain"))
+    return tuple(
+        Row(f"{label}, {rate} % noise", model, {"learning": learning, "label_noise": rate / 100}, error)
+        for rate, errors in reported.items()
+        for (label, model, learning), error in zip(networks, errors, strict=True)
+    )
+
+
+def _noise_of_like_depth() -> tuple[Row, ...]:
+    networks = (("Attention-56", "residual"), ("ResNet-56", "plain"))
+    return tuple(
+        Row(f"{label}, {rate} % noise", "attention56_cifar", {"learning": learning, "label_noise": rate / 100})
+        for rate in (10, 50)
+        for label, learning in networks
+    )
+
+
+def _scaling() -> tuple[Row, ...]:
+    reported = {92: (4.99, 21.71), 236: (4.14, 21.16), 452: (3.90, 20.45)}
+    return tuple(
+        Row(f"Attention-{depth}, {data.upper().replace('CIFAR', 'CIFAR-')}", f"attention{depth}_cifar", {}, error, data)
+        for depth, errors in reported.items()
+        for data, error in zip(("cifar10", "cifar100"), errors, strict=True)
+    )
+
+
+def _wide_learning() -> tuple[Row, ...]:
+    reported = {56: (5.28, 9.03), 92: (36.2, 40.05)}
+    return tuple(
+        Row(f"Attention-{depth} wide, {learning}", f"attention{depth}_cifar_wide", {"learning": learning}, error)
+        for depth, errors in reported.items()
+        for learning, error in zip(("residual", "naive"), errors, strict=True)
+    )
+
+
+_FIFTY_SIX = "attention56_cifar"
+_PAPER = "Wang et al., CVPR 2017"
+_TF2 = "a TensorFlow 2 re-implementation"
+
+EXPERIMENTS: dict[str, Experiment] = {
+    e.name: e
+    for e in (
+        Experiment(
+            "learning",
+            "Attention residual learning against naive learning, by depth",
+            f"{_PAPER}, table 2 and section 4.1",
+            "Is H = (1 + M) * T better than H = M * T, and does the gap grow with depth?",
+            _depths(),
+            responses=True,
+        ),
+        Experiment(
+            "mask_activation",
+            "Mixed, channel and spatial attention",
+            f"{_PAPER}, table 1",
+            "Is the mask best left without a constraint (sigmoid of each value)?",
+            tuple(
+                Row(f"{kind} attention", _FIFTY_SIX, {"mask_activation": kind}, error)
+                for kind, error in (("mixed", 5.52), ("channel", 6.24), ("spatial", 6.33))
+            ),
+        ),
+        Experiment(
+            "mask_structure",
+            "Encoder-decoder mask against local convolutions",
+            f"{_PAPER}, table 3",
+            "Does the mask need the bottom-up top-down structure?",
+            tuple(
+                Row(label, _FIFTY_SIX, {"mask_structure": structure}, error)
+                for label, structure, error in (
+                    ("encoder and decoder", "encoder_decoder", 5.52),
+                    ("local convolutions", "local", 6.48),
+                )
+            ),
+        ),
+        Experiment(
+            "label_noise",
+            "Noisy labels: Attention-92 against the pre-activation ResNet-164",
+            f"{_PAPER}, table 4",
+            "Do masks help a network to withstand wrong labels?",
+            _noise(),
+        ),
+        Experiment(
+            "label_noise_56",
+            "Noisy labels: Attention-56 against a residual network as deep, without masks",
+            "ours; the paper compares networks of other depths",
+            "The same at a depth that a processor trains.",
+            _noise_of_like_depth(),
+        ),
+        Experiment(
+            "depth",
+            "Depth on CIFAR-10 and CIFAR-100",
+            f"{_PAPER}, table 5",
+            "Does the error fall with depth?",
+            _scaling(),
+        ),
+        Experiment(
+            "wide_learning",
+            "Wide Attention-56 and -92: residual against naive learning",
+            f"{_TF2} (README)",
+            "Does Attention-92 train at all, which it did not there?",
+            _wide_learning(),
+            recipe="classic",
+        ),
+        Experiment(
+            "wide_errors",
+            "Wide Attention-56 and -92: training and validation error, training time",
+            f"{_TF2} (README): 337 and 403 minutes on one P100; training errors 3.27 and 36.1 %",
+            "How far apart are training and validation, and how long does it take?",
+            (
+                Row("Attention-56 wide", "attention56_cifar_wide", {}, 5.28),
+                Row("Attention-92 wide", "attention92_cifar_wide", {}, 33.19),
+            ),
+            recipe="classic",
+        ),
+        Experiment(
+            "optimizers",
+            "Optimizers",
+            "ours; the re-implementation's recipe compares SGD, Adam and RMSprop without figures",
+            "Which optimizer at its usual rate?",
+            tuple(
+                Row(name, _FIFTY_SIX, {"optimizer": optimizer, **({} if lr is None else {"lr": lr})})
+                for name, optimizer, lr in (
+                    ("SGD, Nesterov momentum", "sgd", None),
+                    ("Adam", "adam", 1e-3),
+                    ("AdamW", "adamw", 1e-3),
+                    ("RMSprop", "rmsprop", 1e-3),
+                )
+            ),
+        ),
+        Experiment(
+            "trunks",
+            "Trunks: the attention module around other units",
+            "ours; the paper's ImageNet networks use residual, ResNeXt and Inception units",
+            "Is the trunk any network?",
+            tuple(Row(unit, _FIFTY_SIX, {"unit": unit}) for unit in ("preact", "resnext", "inception", "vgg", "dense")),
+        ),
+        Experiment(
+            "best",
+            "The best public re-implementations' network",
+            "two public re-implementations (mixup; mixup, cutout, cosine, no decay of BN and biases): 3.16 and 2.86 %",
+            "How far does the modern recipe go?",
+            (Row("Attention-92 wide, no pool", "attention92_cifar_wide_nopool", {}, 2.86),),
+        ),
+    )
+}
