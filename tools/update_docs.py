@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tables import detection, masks, runs, speed
+from tables import detection, masks, reproduction, runs, speed
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
@@ -22,6 +22,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "statistics": lambda: masks.statistics("measures_cifar10"),
         "cost": masks.cost,
     },
+    "docs/reproduction.md": {"reproduced": reproduction.overview},
     "docs/speed.md": {
         "machine": speed.machine_line,
         "goals": speed.goal_table,

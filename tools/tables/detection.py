@@ -6,7 +6,7 @@ from .markdown import machine, read, table
 
 RUNS = (
     ("detect_bccd", "`attention56_cifar`, from the weights that ship"),
-    ("detect_bccd_resnet50", "ResNet-50, fresh"),
+    ("detect_bccd_resnet50", "torchvision's ResNet-50, fresh"),
 )
 
 

@@ -25,6 +25,10 @@ class EvalArguments:
     """Where a named data set lies."""
     split: Literal["test", "val", "train"] = "test"
     """Split to evaluate; a folder without splits is evaluated whole."""
+    image_size: int | None = None
+    """Another side of the square that the network reads, in pixels; its own by default."""
+    ten_crop: bool = False
+    """The mean over ten crops (corners, centre, mirrored) instead of the central one."""
     batch_size: int = 256
     """Images at a time."""
     device: str = "auto"
@@ -43,6 +47,8 @@ class EvalArguments:
 
 def main(argv: list[str]) -> int:
     given = parse(EvalArguments, argv, prog="ran eval", description=DESCRIPTION)
+    if given.image_size is not None and given.image_size < 1:
+        raise ValueError(f"image-size must be at least 1, not {given.image_size}")
     if given.batch_size < 1 or given.workers < 0:
         raise ValueError("batch-size must be at least 1 and workers at least 0")
     from ..evaluation.assess import assess
@@ -57,6 +63,8 @@ def main(argv: list[str]) -> int:
         precision=given.precision,
         workers=given.workers,
         engine=given.engine,
+        image_size=given.image_size,
+        ten_crop=given.ten_crop,
     )
     if given.json:
         print(json.dumps(result))

@@ -31,7 +31,9 @@ def _image_folders(file: Path) -> list[Path]:
     """Where the images of an annotation file may lie: beside it, or in a folder of the split's name."""
     root = file.parent.parent if file.parent.name == "annotations" else file.parent
     split = file.stem.removeprefix("instances_")
-    return [root / split, root / "images" / split, root / "images", root / "JPEGImages", file.parent, root]
+    names = dict.fromkeys((split, split.rstrip("0123456789")))
+    folders = [base / name for name in names if name for base in (root, root / "images")]
+    return [*folders, root / "images", root / "JPEGImages", file.parent, root]
 
 
 def _load(file: Path) -> dict[str, Any]:
