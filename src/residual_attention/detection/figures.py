@@ -50,31 +50,36 @@ def draw_sheet(
     out: Path,
     masks: Sequence[dict[str, Tensor]] = (),
 ) -> None:
-    """A row an image: true boxes (dashed), predicted boxes of at least the class's ``threshold``, then each mask.
+    """True boxes (dashed), predicted boxes of at least the class's ``threshold``, then each mask; a row an image.
+
+    Without masks two images share a row.
 
     Args:
         masks: for each image, module name -> (h, w) over the image, with the predicted boxes on top.
     """
-    columns = 2 + (len(masks[0]) if masks else 0)
+    each = 2 + (len(masks[0]) if masks else 0)
+    beside = 1 if masks else min(2, len(pictures))  # images in a row of the sheet
+    rows = -(-len(pictures) // beside)
     height = 2.6 * float(np.mean([p.height / p.width for p in pictures]))
-    figure = new_figure(2.6 * columns, height * len(pictures) + 0.4)
-    grid = figure.subplots(len(pictures), columns, squeeze=False)
-    for row, (picture, truth, detections) in enumerate(zip(pictures, truths, found, strict=True)):
+    figure = new_figure(2.6 * each * beside, height * rows + 0.4)
+    grid = figure.subplots(rows, each * beside, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for i, (picture, truth, detections) in enumerate(zip(pictures, truths, found, strict=True)):
+        row, first = i // beside, each * (i % beside)
         image = np.asarray(picture.convert("RGB"))
-        shown = [image, image]
-        titles = ["true boxes", "predicted boxes"]
-        for name, mask in (masks[row] if masks else {}).items():
-            shown.append(heat(image, upsample(mask, *image.shape[:2])))
-            titles.append(f"mask {name}")
-        for column, (axes, values) in enumerate(zip(grid[row], shown, strict=True)):
+        shown = {"true boxes": image, "predicted boxes": image}
+        for name, mask in (masks[i] if masks else {}).items():
+            shown[f"mask {name}"] = heat(image, upsample(mask, *image.shape[:2]))
+        for column, (title, values) in enumerate(shown.items()):
+            axes = grid[row][first + column]
             axes.imshow(values)
-            axes.set_axis_off()
             if row == 0:
-                axes.set_title(titles[column], fontsize=9)
+                axes.set_title(title, fontsize=9)
             if column == 0:
                 _add_boxes(axes, truth[0], truth[1], "--")
             else:
-                keep = detections.scores >= torch.tensor([threshold[i] for i in detections.labels.tolist()])
+                keep = detections.scores >= torch.tensor([threshold[label] for label in detections.labels.tolist()])
                 _add_boxes(axes, detections.boxes[keep], detections.labels[keep], "-", 0.9 if column > 1 else 1.4)
     handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour_of(i)) for i in range(len(classes))]
     names = [shortened(name) for name in classes]

@@ -227,6 +227,8 @@ def prepare_detection(
     """Data, complete configuration and network of a detector's run; see `training.task.Prepare`."""
     assert isinstance(config, DetectConfig)
     machine = replace(machine, compile=False)
+    if config.workers is None and machine.device.type == "cpu":  # decoding is a few percent of a step there, and
+        machine = replace(machine, workers=0)  # a worker that takes a core holds up every thread of the other
     dataset = load_detection(config)
     if saved is not None:
         _same_data(config, dataset, saved)
