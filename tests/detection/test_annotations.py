@@ -175,9 +175,12 @@ def test_faults_of_coco_files_are_said_too(made_voc, tmp_path):
     content["annotations"][0]["image_id"] = 999
     content["annotations"][1]["category_id"] = 77
     content["annotations"][2]["bbox"] = [1, 2, 3]
+    content["annotations"].append(None)
+    content["images"][0]["width"] = "wide"
     path.write_text(json.dumps(content))
     kinds = load_detection(config_of(root)).problems.kinds
-    assert set(kinds) == {"broken image entry", "annotation of no image", "unknown class", "box that is no number"}
+    named = {"broken image entry", "annotation of no image", "unknown class", "box that is no number", "broken entry"}
+    assert set(kinds) == named
     del content["images"]
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"train\.json is not in COCO's form: it has no list 'images'"):
@@ -185,8 +188,25 @@ def test_faults_of_coco_files_are_said_too(made_voc, tmp_path):
     path.write_text("{")
     with pytest.raises(ValueError, match=r"train\.json is no readable JSON"):
         load_detection(config_of(root))
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"train\.json is no readable JSON"):
+        load_detection(config_of(root))
     path.write_text(json.dumps({**good, "annotations": []}))
     with pytest.raises(ValueError, match="not one good box in 8 training images"):
+        load_detection(config_of(root))
+
+
+def test_lists_as_people_write_them(made_voc, tmp_path):
+    root = shutil.copytree(made_voc, tmp_path / "voc")
+    lists = root / "ImageSets" / "Main"
+    names = (lists / "train.txt").read_text().split()
+    (lists / "train.txt").write_bytes("\r\n".join(f"{name}.jpg" for name in [*names, names[0]]).encode())
+    (lists / "val.txt").write_text((lists / "val.txt").read_text() + names[1])
+    data = load_detection(config_of(root))
+    assert dict(data.problems.kinds) == {"image listed twice": 1, "image in two splits": 1}
+    assert [len(data.train), len(data.val)] == [7, 5]
+    (lists / "train.txt").write_text("nothing\n")
+    with pytest.raises(ValueError, match=r"no training images\. nothing\.xml: no such file"):
         load_detection(config_of(root))
 
 

@@ -36,17 +36,30 @@ def _image_folders(file: Path) -> list[Path]:
     return [*folders, root / "images", root / "JPEGImages", file.parent, root]
 
 
-def _load(file: Path) -> dict[str, Any]:
+def _load(file: Path, problems: Problems) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is no readable JSON: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{file} is not in COCO's form: it holds no object")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             raise ValueError(f"{file} is not in COCO's form: it has no list {key!r}")
+        entries = [entry for entry in content[key] if isinstance(entry, dict)]
+        if len(entries) < len(content[key]):
+            text = f"{len(content[key]) - len(entries)} entries of {key!r} are no objects; left out"
+            problems.add("broken entry", file.name, text)
+        content[key] = entries
     return content
+
+
+def _whole(value: Any) -> int:
+    """A width or height; 0, not known, for anything that is no positive number."""
+    try:
+        return max(0, int(value))
+    except (TypeError, ValueError, OverflowError):
+        return 0
 
 
 def _box(entry: dict[str, Any], name: str) -> Box:
@@ -62,7 +75,7 @@ def read_coco(file: Path, problems: Problems) -> list[Picture]:
 
     Raises ValueError when the file is not in COCO's form at all.
     """
-    content = _load(file)
+    content = _load(file, problems)
     names = {entry.get("id"): str(entry.get("name", "")).strip() for entry in content["categories"]}
     boxes: dict[Any, list[Box]] = {}
     images: dict[Any, dict[str, Any]] = {}
@@ -91,7 +104,7 @@ def _picture(file: Path, entry: dict[str, Any], boxes: list[Box]) -> Picture:
     name = str(entry["file_name"])
     candidates = [folder / name for folder in _image_folders(file)]
     path = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
-    return Picture(path, tuple(boxes), int(entry.get("width") or 0), int(entry.get("height") or 0))
+    return Picture(path, tuple(boxes), _whole(entry.get("width")), _whole(entry.get("height")))
 
 
 def as_coco(pictures: Pictures, relative_to: Path | None = None) -> dict[str, Any]:

@@ -80,6 +80,16 @@ def _split_off(pictures: Pictures, fraction: float, seed: int, what: str) -> tup
     return pictures.subset(sorted(order[count:])), pictures.subset(sorted(order[:count]))
 
 
+def _unseen(training: list[Picture], splits: dict[str, list[Picture]], problems: Problems) -> list[Picture]:
+    """Training images that no held-out split has too: a measure on images that were trained on means nothing."""
+    held = {picture.path: name for name in ("test", "val") for picture in splits.get(name, ())}
+    for picture in training:
+        if picture.path in held:
+            text = f"listed for training and for {held[picture.path]}; left out of training"
+            problems.add("image in two splits", picture.path.name, text)
+    return [picture for picture in training if picture.path not in held]
+
+
 def _stop_at(problems: Problems) -> None:
     shown = "; ".join(problems.lines[:5])
     more = f"; and {len(problems.lines) - 5} more" if len(problems.lines) > 5 else ""
@@ -101,8 +111,9 @@ def load_detection(config: DetectConfig) -> DetectionDataset:
     raw = {split: reader(problems) for split, reader in layout.readers.items()}
     training = raw.pop("all", None) or raw.get("train")
     if not training:
-        raise ValueError(f"{root}: no training images; its splits are {', '.join(raw) or 'none'}")
-    raw["train"] = training
+        found = " ".join(problems.lines[:3]) or f"its splits are {', '.join(raw) or 'none'}"
+        raise ValueError(f"{root}: no training images. {found}")
+    raw["train"] = training = _unseen(training, raw, problems)
     classes = class_names(training)
     splits = {split: checked(pictures, classes, problems) for split, pictures in raw.items()}
     if problems.lines and config.problems == "stop":

@@ -5,6 +5,7 @@ here a box starts at ``xmin - 1`` and ends at ``xmax``.
 """
 
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from pathlib import Path
 
 from .annotations import Box, Picture, Problems
@@ -31,8 +32,15 @@ def voc_splits(root: Path) -> dict[str, list[str]]:
     for split in ("train", "val", "trainval", "test"):
         path = lists / f"{split}.txt"
         if path.is_file():  # per-class lists have a second column, 1 or -1
-            found[split] = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+            words = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            found[split] = [_stem(word) for word in words]
     return found or {"all": sorted(path.stem for path in (root / "Annotations").glob("*.xml"))}
+
+
+def _stem(word: str) -> str:
+    """An image's name without the suffix that some lists have."""
+    stem, dot, suffix = word.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in SUFFIXES else word
 
 
 def _number(node: ElementTree.Element, tag: str) -> float:
@@ -75,7 +83,9 @@ def _whole(node: ElementTree.Element, tag: str) -> int:
 def read_voc(root: Path, names: list[str], problems: Problems) -> list[Picture]:
     """The pictures of a list, unchecked; annotations that cannot be read are lines of ``problems``."""
     pictures = []
-    for name in names:
+    for name, times in Counter(names).items():
+        if times > 1:
+            problems.add("image listed twice", name, f"listed {times} times in one split; taken once")
         path = root / "Annotations" / f"{name}.xml"
         if not path.is_file():
             problems.add("missing annotation", path.name, "no such file in Annotations; image left out")
