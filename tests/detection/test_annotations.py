@@ -196,6 +196,26 @@ def test_faults_of_coco_files_are_said_too(made_voc, tmp_path):
         load_detection(config_of(root))
 
 
+def test_trainval_beside_val_leaves_the_validation_images_out(made_voc, tmp_path):
+    root = shutil.copytree(made_voc, tmp_path / "voc")
+    (root / "ImageSets/Main/train.txt").unlink()
+    data = load_detection(config_of(root))
+    assert [len(data.train), len(data.val)] == [8, 4]
+    assert not {p.path for p in data.train.pictures} & {p.path for p in data.val.pictures}
+
+
+def test_names_with_spaces_and_a_byte_order_mark(made_voc, tmp_path):
+    root = shutil.copytree(made_voc, tmp_path / "voc")
+    names = (root / "ImageSets/Main/train.txt").read_text().split()
+    for folder, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        (root / folder / f"{names[0]}.{suffix}").rename(root / folder / f"my image.{suffix}")
+    lines = ["my image  1", *(f"{name} -1" for name in names[1:])]
+    (root / "ImageSets/Main/train.txt").write_text("\n".join(lines), encoding="utf-8-sig")
+    data = load_detection(config_of(root))
+    assert len(data.train) == 8
+    assert not data.problems.lines
+
+
 def test_lists_as_people_write_them(made_voc, tmp_path):
     root = shutil.copytree(made_voc, tmp_path / "voc")
     lists = root / "ImageSets" / "Main"

@@ -24,6 +24,7 @@ from residual_attention.detection.assess import assess_detector
 from residual_attention.detection.coco import as_coco
 from residual_attention.detection.config import DetectConfig, detect_defaults
 from residual_attention.detection.datasets import load_detection
+from residual_attention.detection.detectors import build_body, build_detector
 from residual_attention.detection.task import DetectionTask, prepare_detection
 from residual_attention.training.interrupt import Interrupted
 from residual_attention.training.run import resume, train
@@ -170,7 +171,7 @@ def assert_same(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("step, workers", [(1, 0), (5, 2)])
 def test_a_stopped_run_goes_on_bit_for_bit(config_for, tmp_path, monkeypatch, detector, step, workers):
     monkeypatch.setattr(DetectionTask, "finish", lambda *_: {})
-    config = config_for(detector=detector, fpn_channels=32)
+    config = config_for(detector=detector, fpn_channels=64)
     go(replace(config, out=tmp_path / "whole"))
     train_step = loop.train_step
 
@@ -296,6 +297,98 @@ def test_help_names_the_three_commands(capsys):
     assert all(word in text for word in ("train", "eval", "predict"))
 
 
+def test_a_machine_that_compiles_does_not_compile_a_detector(config_for, monkeypatch):
+    """As on CUDA, where auto means on; and what resume would read back is what ran."""
+    import residual_attention.training.run as run
+
+    resolve, prepare, seen = run.resolve_machine, run.prepared_forward, []
+    monkeypatch.setattr(run, "resolve_machine", lambda *a: replace(resolve(*a), compile=True, precision="fp16"))
+    monkeypatch.setattr(run, "prepared_forward", lambda m, machine, p: seen.append(machine) or prepare(m, machine, p))
+    monkeypatch.setattr(DetectionTask, "finish", lambda *_: {})
+    go(config_for(steps=1, precision="auto"))
+    assert [(machine.compile, machine.precision) for machine in seen] == [(False, "fp32")]
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "retinanet", "fcos"])
+def test_boxes_and_scores_are_float32_under_autocast(config_for, name):
+    config = config_for(detector=name, fpn_channels=64, score_threshold=0.0)
+    body, _ = build_body(config, "attention56_cifar")
+    detector = build_detector(config, body, ("a", "b"), (0.5,) * 3, (0.5,) * 3).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        (found,) = detector([torch.rand(3, 64, 64)])
+    assert (found["boxes"].dtype, found["scores"].dtype) == (torch.float32, torch.float32)
+
+
+def test_an_odd_first_image_does_not_change_what_is_seen_in_the_next(config_for):
+    config = config_for(score_threshold=0.0)
+    body, _ = build_body(config, "attention56_cifar")
+    torch.manual_seed(0)
+    detector = build_detector(config, body, ("a", "b"), (0.5,) * 3, (0.5,) * 3).eval()
+    image = torch.rand(3, 64, 96)
+    with torch.no_grad():
+        before = detector([image])[0]["scores"]
+        detector([torch.rand(3, 40, 128)])
+        assert torch.equal(detector([image])[0]["scores"], before)
+    assert detector.network.roi_heads.box_roi_pool.scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+
+
+def test_figures_do_not_depend_on_the_batch_when_images_differ_in_size(finished, made_voc, tmp_path):
+    root = shutil.copytree(made_voc, tmp_path / "voc")
+    for i, name in enumerate((root / "ImageSets/Main/test.txt").read_text().split()):
+        with Image.open(root / "JPEGImages" / f"{name}.jpg") as image:
+            image.crop((0, 0, 96 - 9 * (i % 3), 72)).save(root / "JPEGImages" / f"{name}.jpg")
+        path = root / "Annotations" / f"{name}.xml"
+        path.write_text(path.read_text().replace("<width>96</width>", "<width>0</width>"))
+    one, four = (assess_detector(str(finished), str(root), batch_size=size) for size in (1, 4))
+    assert one["map_pct"] == pytest.approx(four["map_pct"], abs=1e-6)
+    scores = [[row["score"] for row in result["per_class"]] for result in (one, four)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+
+
+def test_a_test_split_without_boxes_is_no_test_split(config_for, finished, made_voc, tmp_path):
+    root = shutil.copytree(made_voc, tmp_path / "voc")
+    for name in (root / "ImageSets/Main/test.txt").read_text().split():
+        path = root / "Annotations" / f"{name}.xml"
+        path.write_text(path.read_text().replace("<difficult>0<", "<difficult>1<"))
+    summary = go(config_for(data=str(root), steps=1))
+    assert summary["test"] is None
+    assert any("no test split with boxes" in notice for notice in summary["notices"])
+    with pytest.raises(ValueError, match="the test split holds no box to measure against"):
+        assess_detector(str(finished), str(root))
+    with pytest.raises(ValueError, match="has no test split with boxes; --split takes train, val"):
+        assess_detector(str(tmp_path / "run"))
+
+
+def test_eval_on_training_data_that_changed_is_refused(config_for, made_voc, tmp_path):
+    root = shutil.copytree(made_voc, tmp_path / "voc")
+    config = config_for(data=str(root), steps=1)
+    go(config)
+    name = (root / "ImageSets/Main/train.txt").read_text().split()[0]
+    path = root / "Annotations" / f"{name}.xml"
+    path.write_text(path.read_text().replace("<name>disc<", "<name>ant<").replace("<name>square<", "<name>ant<"))
+    with pytest.raises(ValueError, match="has changed since the run began"):
+        assess_detector(str(config.out))
+
+
+def test_drawing_beside_the_originals_keeps_them(finished, made_voc, tmp_path):
+    with Image.open(next((made_voc / "JPEGImages").glob("*.jpg"))) as image:
+        image.save(tmp_path / "photo.png")
+    before = (tmp_path / "photo.png").read_bytes()
+    arguments = ["detect", "predict", str(finished), str(tmp_path / "photo.png"), "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    assert (tmp_path / "photo.png").read_bytes() == before
+    assert (tmp_path / "photo-2.png").is_file()
+
+
+def test_problems_are_on_file_before_the_first_step(config_for, made_voc, tmp_path, monkeypatch):
+    root = shutil.copytree(made_voc, tmp_path / "voc")
+    (root / "Annotations" / f"{(root / 'ImageSets/Main/train.txt').read_text().split()[0]}.xml").unlink()
+    monkeypatch.setattr(loop, "train_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        go(config_for(data=str(root)))
+    assert "no such file in Annotations" in (tmp_path / "run" / "problems.txt").read_text()
+
+
 @pytest.mark.slow
 def test_four_images_are_learned_by_heart(config_for, made_voc, tmp_path):
     """The whole chain can fit what it is shown: AP50 above 0.95 on its own four training images."""
@@ -339,7 +432,7 @@ def test_two_processes_learn_and_measure_as_one(config_for, made_voc, tmp_path):
 
 @pytest.mark.parametrize("detector", ["faster_rcnn", "retinanet", "fcos"])
 def test_an_exported_detector_finds_the_same_boxes(config_for, made_voc, tmp_path, capsys, detector):
-    config = config_for(detector=detector, fpn_channels=32, steps=2)
+    config = config_for(detector=detector, fpn_channels=64, steps=2)
     summary = go(config)
     out = tmp_path / "detector.onnx"
     assert (
@@ -362,6 +455,15 @@ def test_a_difference_in_the_export_writes_nothing(finished, tmp_path, monkeypat
     with pytest.raises(ValueError, match="nothing was written"):
         export.export_detector(detector, tmp_path / "d.onnx", export.check_images(detector, ()))
     assert not (tmp_path / "d.onnx").exists()
+
+
+def test_a_box_on_the_threshold_of_one_side_alone_is_no_difference():
+    from residual_attention.detection.export import largest_difference
+
+    ours = {"boxes": torch.rand(3, 4), "labels": torch.ones(3), "scores": torch.tensor([0.9, 0.5, 0.0501])}
+    theirs = {name: value[:2] for name, value in ours.items()}
+    assert largest_difference(ours, theirs) == 0
+    assert largest_difference(theirs, ours) == 0
 
 
 def test_boxes_that_only_change_places_are_no_difference():

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.images import ImageError, read_image
+from ..data.images import MAX_PIXELS, ImageError, read_image
 
 ROUNDING_PX = 1.0  # boxes that leave the image by no more are clipped without a word
 DECODED = 5_000  # images of a split that are decoded once before training; of more, headers alone are read
@@ -133,10 +133,12 @@ def _sized(picture: Picture, decode: bool, problems: Problems) -> Picture | None
             width, height = _shown_size(picture.path)
     except ImageError as error:
         kind = "missing image" if not picture.path.exists() else "unreadable image"
-        problems.add(kind, picture.path.name, f"{str(error).removeprefix(f'{picture.path}: ')}; left out")
+        problems.add(kind, picture.path, f"{str(error).removeprefix(f'{picture.path}: ')}; left out")
         return None
     if picture.width and (picture.width, picture.height) != (width, height):
-        text = f"{width}x{height} px, but its annotation says {picture.width}x{picture.height}; image left out"
+        turned = " (its EXIF orientation turns it)" if (picture.height, picture.width) == (width, height) else ""
+        said = f"{picture.width}x{picture.height}"
+        text = f"{width}x{height} px{turned}, but its annotation says {said}; image left out"
         problems.add("wrong image size", picture.path.name, text)
         return None
     return Picture(picture.path, picture.boxes, width, height)
@@ -146,8 +148,12 @@ def _shown_size(path: Path) -> tuple[int, int]:
     """Width and height after EXIF orientation, from the header. Raises ImageError."""
     try:
         with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{path}: {image.width}x{image.height} px is above the limit of {MAX_PIXELS:,} pixels")
             turned = image.getexif().get(0x0112, 1) >= 5
             return (image.height, image.width) if turned else image.size
+    except ImageError:
+        raise
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except Exception as error:

@@ -6,12 +6,12 @@ from typing import Any
 from ..machine import resolve_device
 from .annotations import Pictures
 from .config import DetectConfig
-from .datasets import load_detection, load_detection_split
+from .datasets import check_same_data, load_detection, load_detection_split
 from .detect import detect_split
 from .detectors import BaseDetector
 from .load import any_detector
 from .loading import evaluation_images
-from .measures import summarise_detections
+from .measures import require_evaluator, summarise_detections
 
 
 def _same(data: str, trained: str) -> bool:
@@ -25,9 +25,11 @@ def _split(model: BaseDetector, data: str | None, split: str, problems: str) -> 
         found = load_detection_split(data, split, model.classes, trained)
     else:
         found = load_detection(trained)
+        check_same_data(found, trained, model.card)
     samples = getattr(found, split)
-    if samples is None or not len(samples):
-        raise ValueError(f"{data or trained.data} has no {split} split")
+    if samples is None:
+        others = [name for name in ("train", "val", "test") if getattr(found, name) is not None]
+        raise ValueError(f"{data or trained.data} has no {split} split with boxes; --split takes {', '.join(others)}")
     return data or trained.data, samples, found.problems.lines
 
 
@@ -46,6 +48,7 @@ def assess_detector(
     Raises ValueError (ImageError among them) in one line: a class that the detector does not know, no such split, an
     unreadable image.
     """
+    require_evaluator()
     place = resolve_device(device)
     detector = any_detector(model, place)
     name, samples, lines = _split(detector, data, split, problems)

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..training.tensorboard import TensorBoard
 from .annotations import Pictures
-from .figures import draw_boxes
+from .figures import draw_boxes, reduced
 from .loading import DetectionBatch
 from .measures import Detections
 
@@ -47,11 +47,12 @@ class DetectionBoard(TensorBoard):
         if self.watched is None or self.detections is None:
             return
         for i, found in enumerate(self.detections(model)):
+            picture, factor = reduced(self.watched.read(i))
             boxes: list[Any] = [
                 (label, f"{self.classes[label]} {score:.2f}", tuple(box))
                 for box, score, label in zip(
-                    found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+                    (found.boxes * factor).tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
                 )
                 if score >= SHOWN_SCORE
             ]
-            self._add(f"predicted boxes/{i}", draw_boxes(self.watched.read(i), boxes), step)
+            self._add(f"predicted boxes/{i}", draw_boxes(picture, boxes), step)

@@ -38,7 +38,7 @@ def _image_folders(file: Path) -> list[Path]:
 
 def _load(file: Path, problems: Problems) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is no readable JSON: {error}") from None
     if not isinstance(content, dict):
@@ -57,7 +57,7 @@ def _load(file: Path, problems: Problems) -> dict[str, Any]:
 def _whole(value: Any) -> int:
     """A width or height; 0, not known, for anything that is no positive number."""
     try:
-        return max(0, int(value))
+        return max(0, int(float(value)))
     except (TypeError, ValueError, OverflowError):
         return 0
 
@@ -67,7 +67,7 @@ def _box(entry: dict[str, Any], name: str) -> Box:
         x, y, width, height = (float(value) for value in entry["bbox"])
     except (KeyError, TypeError, ValueError):
         x = y = width = height = float("nan")
-    return Box(name, x, y, x + width, y + height, bool(entry.get("iscrowd", 0)))
+    return Box(name, x, y, x + width, y + height, str(entry.get("iscrowd", 0)).lower() in ("1", "true"))
 
 
 def read_coco(file: Path, problems: Problems) -> list[Picture]:
@@ -76,11 +76,11 @@ def read_coco(file: Path, problems: Problems) -> list[Picture]:
     Raises ValueError when the file is not in COCO's form at all.
     """
     content = _load(file, problems)
-    names = {entry.get("id"): str(entry.get("name", "")).strip() for entry in content["categories"]}
+    names = {str(entry.get("id")): str(entry.get("name", "")).strip() for entry in content["categories"]}
     boxes: dict[Any, list[Box]] = {}
     images: dict[Any, dict[str, Any]] = {}
     for entry in content["images"]:
-        number = entry.get("id")
+        number = str(entry.get("id"))
         if number in images or not entry.get("file_name"):
             why = f"the image id {number} is there twice" if number in images else f"image {number} has no file_name"
             problems.add("broken image entry", file.name, f"{why}; left out")
@@ -88,7 +88,7 @@ def read_coco(file: Path, problems: Problems) -> list[Picture]:
         images[number] = entry
         boxes[number] = []
     for entry in content["annotations"]:
-        image, category = entry.get("image_id"), entry.get("category_id")
+        image, category = str(entry.get("image_id")), str(entry.get("category_id"))
         if image not in images:
             text = f"annotation {entry.get('id')} is of image {image}, which is not listed; left out"
             problems.add("annotation of no image", file.name, text)
@@ -101,7 +101,7 @@ def read_coco(file: Path, problems: Problems) -> list[Picture]:
 
 
 def _picture(file: Path, entry: dict[str, Any], boxes: list[Box]) -> Picture:
-    name = str(entry["file_name"])
+    name = str(entry["file_name"]).replace("\\", "/")
     candidates = [folder / name for folder in _image_folders(file)]
     path = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
     return Picture(path, tuple(boxes), _whole(entry.get("width")), _whole(entry.get("height")))

@@ -68,8 +68,8 @@ class DetectConfig(RunConfig):
         check_least(self, {"image_size": 32, "limit_train": 1, "fpn_channels": 8, "head_channels": 8, "max_boxes": 1})
         if self.max_size is not None and self.max_size < self.image_size:
             raise ValueError(f"max_size must be at least image_size ({self.image_size}), not {self.max_size}")
-        if self.detector == "fcos" and self.fpn_channels % 32:
-            raise ValueError(f"fpn_channels must divide by 32 for fcos, not {self.fpn_channels}")
+        if self.detector == "fcos" and (self.fpn_channels % 32 or self.fpn_channels < 64):  # it normalises 32 groups
+            raise ValueError(f"fpn_channels must be 64, 96, 128, ... for fcos, not {self.fpn_channels}")
         if self.compile == "on":
             raise ValueError("a detector's steps have boxes of changing number and are not compiled; leave compile out")
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -67,7 +68,8 @@ def _voc_layout(root: Path) -> Layout:
     if "train" in lists and "val" in lists:
         lists.pop("trainval", None)
     elif "trainval" in lists:
-        lists["train"] = lists.pop("trainval")
+        held = set(lists.get("val", ()))
+        lists["train"] = [name for name in lists.pop("trainval") if name not in held]
     if "test" in lists and not any((root / "Annotations" / f"{name}.xml").is_file() for name in lists["test"]):
         lists.pop("test")  # VOC 2012 lists its test images without annotations
     readers = {split: lambda problems, names=names: read_voc(root, names, problems) for split, names in lists.items()}
@@ -133,11 +135,23 @@ def load_detection(config: DetectConfig) -> DetectionDataset:
         val = None
         notices.append("the validation split holds no box; the last epoch is kept")
     test = splits.get("test")
+    if test is not None and not test.counts():
+        test = None
     if test is None:
-        notices.append("no test split: the figures are of validation, on which the best epoch was chosen")
+        notices.append("no test split with boxes: the figures are of validation, on which the best epoch was chosen")
     if problems.lines:
         notices.append(f"{problems.summary()}; problems.txt in the run's folder lists them")
     return DetectionDataset(root.resolve().name, layout.form, classes, train, val, test, notices, problems)
+
+
+def check_same_data(dataset: DetectionDataset, config: DetectConfig, saved: dict[str, Any]) -> None:
+    """Raise ValueError when classes or training images are not those of the checkpoint whose metadata is ``saved``."""
+    count = len(dataset.train or ())
+    if list(dataset.classes) != saved["classes"] or count != saved["train_images"]:
+        raise ValueError(
+            f"{config.data} has changed since the run began: {count} training images of {len(dataset.classes)} "
+            f"classes now, {saved['train_images']} of {len(saved['classes'])} then"
+        )
 
 
 def load_detection_split(data: str, split: str, classes: tuple[str, ...], config: DetectConfig) -> DetectionDataset:
@@ -161,7 +175,7 @@ def load_detection_split(data: str, split: str, classes: tuple[str, ...], config
     found = checked(pictures, classes, problems)
     if problems.lines and config.problems == "stop":
         _stop_at(problems)
-    if not len(found):
-        raise ValueError(f"{data}: no image of the {split} split can be used. {' '.join(problems.lines[:3])}")
+    if not found.counts():
+        raise ValueError(f"{data}: the {split} split holds no box to measure against. {' '.join(problems.lines[:3])}")
     parts = {"train": None, "val": None, "test": None, split: found}
     return DetectionDataset(Path(data).resolve().name, layout.form, classes, **parts, problems=problems)

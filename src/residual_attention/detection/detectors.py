@@ -1,5 +1,6 @@
 """torchvision's detectors over our pyramid."""
 
+from math import log2
 from typing import Any
 
 from torch import Tensor, nn
@@ -7,6 +8,7 @@ from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.poolers import initLevelMapper
 
 from ..family import create_model
 from .backbone import LEVELS, PyramidBackbone, TorchvisionResNet50
@@ -101,7 +103,7 @@ def build_detector(
             rpn_pre_nms_top_n_test=500,
             rpn_post_nms_top_n_train=500,
             rpn_post_nms_top_n_test=300,
-            box_roi_pool=MultiScaleRoIAlign(levels, 7, sampling_ratio=2, canonical_scale=112 if small else 224),
+            box_roi_pool=_roi_pool(levels, backbone.strides, 112 if small else 224),
             box_head=TwoMLPHead(config.fpn_channels * 49, config.head_channels),
             box_predictor=FastRCNNPredictor(config.head_channels, outputs),
             box_batch_size_per_image=128,
@@ -127,11 +129,35 @@ def build_detector(
             detections_per_img=config.max_boxes,
             **common,
         )
+    for head in (network.rpn.head, network.roi_heads.box_predictor) if not one_stage else (network.head,):  # type: ignore[union-attr]
+        head.register_forward_hook(_as_float32)  # type: ignore[union-attr]
     return Detector(network, classes, config.image_size, longest)
+
+
+def _roi_pool(levels: list[str], strides: list[int], canonical_px: int) -> MultiScaleRoIAlign:
+    """Regions of ``canonical_px`` are read at stride 16 (Lin et al., 2017).
+
+    Left alone, torchvision takes the scales from the first images that it sees, and keeps them: padding makes them
+    wrong by a factor of two where those are small.
+    """
+    pool = MultiScaleRoIAlign(levels, 7, sampling_ratio=2, canonical_scale=canonical_px)
+    used = strides[: len(levels)]
+    pool.scales = [1 / stride for stride in used]
+    pool.map_levels = initLevelMapper(int(log2(used[0])), int(log2(used[-1])), canonical_scale=canonical_px)
+    return pool
+
+
+def _as_float32(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+    """A head's output in float32: in bf16 a corner at 300 px lies no better than 2 px, and scores tie."""
+    if isinstance(output, Tensor):
+        return output.float()
+    if isinstance(output, dict):
+        return {name: _as_float32(_module, _inputs, value) for name, value in output.items()}
+    return type(output)(_as_float32(_module, _inputs, value) for value in output)
 
 
 def _three_scales(strides: list[int], small: bool) -> AnchorGenerator:
     """RetinaNet's (Lin et al., 2017): sizes a third of an octave apart on each level."""
-    factor = 4 if small else 8
+    factor = 2 if small else 4
     sizes = tuple(tuple(round(factor * s * 2 ** (i / 3)) for i in range(3)) for s in strides)
     return AnchorGenerator(sizes, (RATIOS,) * len(strides))

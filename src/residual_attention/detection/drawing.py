@@ -19,7 +19,7 @@ from .results import backbone_masks
 
 
 def _free(folder: Path, stem: str, taken: set[Path]) -> Path:
-    """A name that no image of this call has taken."""
+    """A name that no image of this call has taken or is."""
     path, number = folder / f"{stem}.png", 2
     while path in taken:
         path, number = folder / f"{stem}-{number}.png", number + 1
@@ -38,7 +38,7 @@ def draw_found(model: BaseDetector, found: Sequence[Found], folder: Path, *, mas
         raise ValueError(f"cannot write the folder {folder}: {error.strerror}") from None
     number = {name: i for i, name in enumerate(model.classes)}
     written: list[Path] = []
-    taken: set[Path] = set()
+    taken = {path for path in folder.iterdir() if path.resolve() in {Path(one.path).resolve() for one in found}}
     for one in found:
         image = read_image(Path(one.path), 3)
         boxes: list[Any] = [(number[name], f"{name} {score:.2f}", box) for name, score, box in one.boxes]

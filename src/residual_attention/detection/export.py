@@ -77,11 +77,15 @@ def _with_card(path: Path, card: dict[str, Any]) -> bytes:
 def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
     """The largest difference of a score, or a hundredth of one of a corner in pixels, box by box.
 
-    Boxes of equal scores may change places: each is compared with the nearest of its label and score. Infinite when the
-    numbers of boxes differ.
+    Boxes of equal scores may change places: each is compared with the nearest of its label and score. A box just above
+    the least of all scores may be below the threshold on the other side, and is left out. Infinite when the numbers of
+    the others differ.
     """
     if len(ours["scores"]) != len(theirs["scores"]):
-        return float("inf")
+        least = min(float(s.min()) for s in (ours["scores"], theirs["scores"]) if len(s)) + TOLERANCE
+        ours, theirs = ({n: v[found["scores"] > least] for n, v in found.items()} for found in (ours, theirs))
+        if len(ours["scores"]) != len(theirs["scores"]):
+            return float("inf")
     worst = 0.0
     for box, label, score in zip(ours["boxes"], ours["labels"], ours["scores"], strict=True):
         same = theirs["labels"] == label

@@ -41,6 +41,15 @@ def draw_boxes(
     return picture
 
 
+def reduced(picture: Image.Image, longest: int = 1000) -> tuple[Image.Image, float]:
+    """A photograph no larger than a page shows it, and by what its boxes are to be multiplied."""
+    factor = min(1.0, longest / max(picture.size))
+    if factor == 1.0:
+        return picture, factor
+    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    return picture.resize(size, Image.Resampling.BILINEAR), factor
+
+
 def draw_sheet(
     pictures: Sequence[Image.Image],
     truths: Sequence[tuple[Tensor, Tensor, Tensor]],
@@ -67,7 +76,8 @@ def draw_sheet(
         axes.set_axis_off()
     for i, (picture, truth, detections) in enumerate(zip(pictures, truths, found, strict=True)):
         row, first = i // beside, each * (i % beside)
-        image = np.asarray(picture.convert("RGB"))
+        small, factor = reduced(picture)
+        image = np.asarray(small.convert("RGB"))
         shown = {"true boxes": image, "predicted boxes": image}
         for name, mask in (masks[i] if masks else {}).items():
             shown[f"mask {name}"] = heat(image, upsample(mask, *image.shape[:2]))
@@ -77,10 +87,11 @@ def draw_sheet(
             if row == 0:
                 axes.set_title(title, fontsize=9)
             if column == 0:
-                _add_boxes(axes, truth[0], truth[1], "--")
+                _add_boxes(axes, truth[0] * factor, truth[1], "--")
             else:
                 keep = detections.scores >= torch.tensor([threshold[label] for label in detections.labels.tolist()])
-                _add_boxes(axes, detections.boxes[keep], detections.labels[keep], "-", 0.9 if column > 1 else 1.4)
+                boxes = detections.boxes[keep] * factor
+                _add_boxes(axes, boxes, detections.labels[keep], "-", 0.9 if column > 1 else 1.4)
     handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour_of(i)) for i in range(len(classes))]
     names = [shortened(name) for name in classes]
     figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), frameon=False, fontsize=9)

@@ -197,10 +197,17 @@ def evaluation_images(
     workers: int = 0,
     shard: Shard | None = None,
 ) -> Iterator[tuple[list[Tensor], list[int]]]:
-    """Images of this process's share of a split and their indices, in order. An unreadable one raises ImageError."""
+    """Images of this process's share of a split and their indices; those of a batch have one size.
+
+    So figures depend neither on the batch size nor on the number of processes. An unreadable image raises ImageError.
+    """
     shard = shard or Shard()
-    mine = torch.arange(len(samples))[shard.rank :: shard.world]
-    keys = [part.tolist() for part in mine.split(batch_size)]
+    mine = range(len(samples))[shard.rank :: shard.world]
+    alike: dict[tuple[int, int], list[int]] = {}  # a batch is padded to its largest image, which all would notice
+    for i in mine:
+        picture = samples.pictures[i]
+        alike.setdefault(scaled_size(picture.width, picture.height, image_size, max_size), []).append(i)
+    keys = [same[i : i + batch_size] for same in alike.values() for i in range(0, len(same), batch_size)]
     for items in _loader(_EvaluationImages(samples, image_size, max_size), keys, workers):
         for image, _, _ in items:
             if isinstance(image, str):

@@ -128,7 +128,7 @@ def coco_average_precision(samples: Pictures, found: Sequence[Detections]) -> di
         )
     ]
     if not results:
-        return dict.fromkeys(COCO_FIGURES, 0.0)
+        return _nothing_found(samples)
     with contextlib.redirect_stdout(io.StringIO()):
         reference = coco(truth)
         evaluator = evaluator_class(reference, reference.loadRes(results), "bbox")
@@ -137,6 +137,25 @@ def coco_average_precision(samples: Pictures, found: Sequence[Detections]) -> di
         evaluator.summarize()
     values = dict(zip(COCO_FIGURES, (float(v) for v in evaluator.stats[:6]), strict=True))
     return {name: None if value < 0 else 100.0 * value for name, value in values.items()}
+
+
+def _nothing_found(samples: Pictures) -> dict[str, float | None]:
+    """0 where there was something to find, None elsewhere."""
+    areas = np.array([(b.x1 - b.x0) * (b.y1 - b.y0) for p in samples.pictures for b in p.boxes if not b.ignored])
+    present = [
+        areas.size > 0,
+        areas.size > 0,
+        areas.size > 0,
+        bool((areas < 32**2).any()),
+        bool(((areas >= 32**2) & (areas <= 96**2)).any()),
+        bool((areas > 96**2).any()),
+    ]
+    return {name: 0.0 if there else None for name, there in zip(COCO_FIGURES, present, strict=True)}
+
+
+def require_evaluator() -> None:
+    """Raise ValueError at once, not after an epoch, when the extra ``detect`` is not installed."""
+    _evaluator()
 
 
 def _evaluator() -> tuple[Any, Any]:

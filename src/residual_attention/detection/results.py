@@ -57,7 +57,6 @@ def finish_detection(task: "DetectionTask", job: "Job", state: "TrainState", wri
             summary[name] = summarise_detections(*shown)
     if writer.processes.is_main:
         folder.write_summary(summary)
-        folder.write_text(folder.path / "problems.txt", "".join(f"{line}\n" for line in dataset.problems.lines))
         if shown is not None:
             _draw(writer, model, summary, *shown)  # type: ignore[arg-type]
         draw_detection_curves(folder.metrics, folder.curves)

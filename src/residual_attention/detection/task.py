@@ -21,12 +21,12 @@ from ..training.task import Prepared, StepLoss, Validation
 from .annotations import Pictures
 from .board import DetectionBoard
 from .config import DetectConfig
-from .datasets import DetectionDataset, load_detection
+from .datasets import DetectionDataset, check_same_data, load_detection
 from .detect import detect_split
 from .detectors import Detector, build_body, build_detector, longest_side, wants_small_objects
 from .initial import Start, copy_weights, read_start
 from .loading import DetectionAugment, DetectionBatch, DetectionData, evaluation_images
-from .measures import Detections, coco_average_precision
+from .measures import Detections, coco_average_precision, require_evaluator
 from .results import finish_detection
 
 if TYPE_CHECKING:
@@ -137,6 +137,9 @@ class DetectionTask:
             text += f"   val mAP {row['val_map_pct']:.2f} %  AP50 {row['val_ap50_pct']:.2f} %"
         return text
 
+    def files(self) -> dict[str, str]:
+        return {"problems.txt": "".join(f"{line}\n" for line in self.dataset.problems.lines)}
+
     def introduction(self, state: "TrainState") -> list[str]:
         dataset, plan, config = self.dataset, self.plan, self.config
         splits = {name: split for name in ("train", "val", "test") if (split := getattr(dataset, name)) is not None}
@@ -185,8 +188,6 @@ def _complete(
             raise ValueError(f"{name.replace('_', '-')} needs a validation split; set --val-fraction above 0")
     if config.norm == "frozen" and start is None and not resumed:
         raise ValueError("norm frozen needs the statistics of trained weights; give --init, or leave norm live")
-    if machine.precision == "fp16":
-        raise ValueError("detectors are trained in bf16 or fp32; leave --precision fp16 out")
     check_optimizer(config.optimizer)
     repeats = repeats_of(config, len(dataset.train))
     per_epoch = steps_per_epoch(repeats * len(dataset.train), config.batch_size)
@@ -212,26 +213,22 @@ def _complete(
     return Plan(resolved, model, epochs, total, per_epoch)
 
 
-def _same_data(config: DetectConfig, dataset: DetectionDataset, saved: dict[str, Any]) -> None:
-    count = len(dataset.train or ())
-    if list(dataset.classes) != saved["classes"] or count != saved["train_images"]:
-        raise ValueError(
-            f"{config.data} has changed since the run began: {count} training images of {len(dataset.classes)} "
-            f"classes now, {saved['train_images']} of {len(saved['classes'])} then"
-        )
-
-
 def prepare_detection(
     config: RunConfig, machine: Machine, processes: Processes, saved: dict[str, Any] | None
 ) -> Prepared:
     """Data, complete configuration and network of a detector's run; see `training.task.Prepare`."""
     assert isinstance(config, DetectConfig)
-    machine = replace(machine, compile=False)
+    machine = replace(machine, compile=False)  # boxes of changing number
+    if machine.precision == "fp16":
+        if config.precision != "auto":
+            raise ValueError("detectors are trained in bf16 or fp32; leave --precision fp16 out")
+        machine = replace(machine, precision="fp32")
     if config.workers is None and machine.device.type == "cpu":  # decoding is a few percent of a step there, and
         machine = replace(machine, workers=0)  # a worker that takes a core holds up every thread of the other
+    require_evaluator()
     dataset = load_detection(config)
     if saved is not None:
-        _same_data(config, dataset, saved)
+        check_same_data(dataset, config, saved)
     start = read_start(config, dataset.notices) if saved is None else None
     plan = _complete(config, dataset, machine, start, resumed=saved is not None)
     torch.manual_seed(derive_seed(config.seed, "init"))
@@ -251,4 +248,4 @@ def prepare_detection(
         "config": plan.config.to_dict(),
         "train_images": len(dataset.train or ()),
     }
-    return Prepared(plan, detector, task)
+    return Prepared(plan, machine, detector, task)

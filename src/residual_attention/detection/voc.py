@@ -6,6 +6,7 @@ here a box starts at ``xmin - 1`` and ends at ``xmax``.
 
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from math import isfinite
 from pathlib import Path
 
 from .annotations import Box, Picture, Problems
@@ -20,7 +21,7 @@ def find_voc(root: Path) -> Path | None:
         *sorted(root.glob("VOC20*"), reverse=True),
         *sorted(root.glob("VOCdevkit/VOC20*"), reverse=True),
     ):
-        if (folder / "Annotations").is_dir():
+        if any((folder / "Annotations").glob("*.xml")):
             return folder
     return None
 
@@ -31,14 +32,16 @@ def voc_splits(root: Path) -> dict[str, list[str]]:
     found = {}
     for split in ("train", "val", "trainval", "test"):
         path = lists / f"{split}.txt"
-        if path.is_file():  # per-class lists have a second column, 1 or -1
-            words = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-            found[split] = [_stem(word) for word in words]
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            found[split] = [_stem(line.strip()) for line in lines if line.strip()]
     return found or {"all": sorted(path.stem for path in (root / "Annotations").glob("*.xml"))}
 
 
-def _stem(word: str) -> str:
-    """An image's name without the suffix that some lists have."""
+def _stem(line: str) -> str:
+    """An image's name, which may hold spaces, without the 1, 0 or -1 of a class's list and without a suffix."""
+    name, _, last = line.rpartition(" ")
+    word = name.strip() if last in ("-1", "0", "1") and name.strip() else line
     stem, dot, suffix = word.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in SUFFIXES else word
 
@@ -77,7 +80,7 @@ def _image_of(root: Path, stem: str, filename: str) -> Path:
 
 def _whole(node: ElementTree.Element, tag: str) -> int:
     value = _number(node, tag)
-    return int(value) if value == value else 0
+    return int(value) if isfinite(value) else 0
 
 
 def read_voc(root: Path, names: list[str], problems: Problems) -> list[Picture]:
@@ -92,7 +95,7 @@ def read_voc(root: Path, names: list[str], problems: Problems) -> list[Picture]:
             continue
         try:
             tree = ElementTree.parse(path).getroot()
-        except ElementTree.ParseError as error:
+        except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter: encodings it does not read
             problems.add("broken annotation", path.name, f"no readable XML ({error}); image left out")
             continue
         boxes = [_box(node, path.name, problems) for node in tree.findall("object")]

@@ -134,6 +134,9 @@ class ClassificationTask:
             text += f"   val loss {row['val_loss']:.4f}  error {row['val_error_pct']:.2f} %"
         return text
 
+    def files(self) -> dict[str, str]:
+        return {}
+
     def introduction(self, state: "TrainState") -> list[str]:
         dataset, plan = self.dataset, self.plan
         sizes = {name: len(split) for name in ("train", "val", "test") if (split := getattr(dataset, name)) is not None}
@@ -203,4 +206,4 @@ def prepare_classification(
         "config": plan.config.to_dict(),
         "train_images": len(task.data.samples),
     }
-    return Prepared(plan, model, task)
+    return Prepared(plan, machine, model, task)

@@ -44,7 +44,7 @@ def train(config: RunConfig, prepare: Prepare = prepare_classification) -> dict[
         if processes.is_main:
             folder.create()
         processes.barrier()
-        return _run(folder, prepared, machine, processes, saved=None)
+        return _run(folder, prepared, processes, saved=None)
 
 
 def resume(
@@ -77,7 +77,7 @@ def resume(
         machine = resolve_machine(config, processes.local_rank)
         _check_batch(config, processes)
         prepared = prepare(config, machine, processes, metadata)
-        return _run(folder, prepared, machine, processes, (tensors, metadata["training"]))
+        return _run(folder, prepared, processes, (tensors, metadata["training"]))
 
 
 def _extended(config: RunConfig, metadata: dict, epochs: int | None, steps: int | None) -> RunConfig:
@@ -125,11 +125,10 @@ def initial_state(model: nn.Module, plan: Plan, machine: Machine) -> TrainState:
 def _run(
     folder: RunFolder,
     prepared: Prepared,
-    machine: Machine,
     processes: Processes,
     saved: tuple[dict, dict] | None,
 ) -> dict[str, Any]:
-    task = prepared.task
+    task, machine = prepared.task, prepared.machine
     plan = replace(prepared.plan, config=replace(prepared.plan.config, out=folder.path))
     config = plan.config
     task.describe["config"] = config.to_dict()
@@ -147,6 +146,8 @@ def _run(
         board = None
         if processes.is_main:
             folder.write_text(folder.config, config.to_yaml())
+            for name, text in task.files().items():
+                folder.write_text(folder.path / name, text)
             for line in task.introduction(state):
                 display.say(line)
             board = task.open_board(folder.tensorboard, state.progress.step or None)

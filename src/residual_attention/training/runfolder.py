@@ -34,6 +34,8 @@ def default_run_path(data: str, model: str) -> Path:
 def keep_out_of_data(run: Path, config: "RunConfig") -> None:
     """Raise ValueError for a run folder inside the data folder, which is never written to."""
     for data in (Path(config.data), getattr(config, "data_dir", None)):
+        if data is not None and data.is_file():
+            data = data.parent
         if data is not None and data.is_dir() and run.resolve().is_relative_to(data.resolve()):
             raise ValueError(
                 f"the run folder {run} would lie inside the data folder {data}, which is never written to; "

@@ -71,6 +71,7 @@ class Task(Protocol):
     def epoch_figures(self, loss: float, tally: dict[str, float], seen: float) -> dict[str, float]: ...
     def progress_text(self, tally: dict[str, float], seen: float) -> str: ...
     def epoch_text(self, row: dict[str, Any]) -> str: ...
+    def files(self) -> dict[str, str]: ...  # written into the run's folder before the first step
     def introduction(self, state: "TrainState") -> list[str]: ...
     def open_board(self, folder: Path, purge_step: int | None) -> "TensorBoard": ...
     def finish(self, job: "Job", state: "TrainState", writer: "RunWriter") -> dict[str, Any]: ...
@@ -78,9 +79,13 @@ class Task(Protocol):
 
 @dataclass
 class Prepared:
-    """A run before its first step: the complete configuration, the network with its initial weights, the task."""
+    """A run before its first step: the complete configuration, the network with its initial weights, the task.
+
+    ``machine`` is the one that was given, or what the task makes of it.
+    """
 
     plan: "Plan[Any]"
+    machine: "Machine"
     model: nn.Module
     task: Task
 
