@@ -462,8 +462,9 @@ def test_a_box_on_the_threshold_of_one_side_alone_is_no_difference():
 
     ours = {"boxes": torch.rand(3, 4), "labels": torch.ones(3), "scores": torch.tensor([0.9, 0.5, 0.0501])}
     theirs = {name: value[:2] for name, value in ours.items()}
-    assert largest_difference(ours, theirs) == 0
-    assert largest_difference(theirs, ours) == 0
+    assert largest_difference(ours, theirs, 0.05) == 0
+    assert largest_difference(theirs, ours, 0.05) == 0
+    assert largest_difference(ours, theirs, 0.01) == float("inf")
 
 
 def test_boxes_that_only_change_places_are_no_difference():

@@ -74,15 +74,15 @@ def _with_card(path: Path, card: dict[str, Any]) -> bytes:
     return proto.SerializeToString()
 
 
-def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
+def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor], threshold: float = 0.0) -> float:
     """The largest difference of a score, or a hundredth of one of a corner in pixels, box by box.
 
-    Boxes of equal scores may change places: each is compared with the nearest of its label and score. A box just above
-    the least of all scores may be below the threshold on the other side, and is left out. Infinite when the numbers of
-    the others differ.
+    Boxes of equal scores may change places: each is compared with the nearest of its label and score. One just above the
+    detector's ``threshold`` may be below it on the other side: where the numbers of boxes differ, those are left out.
+    Infinite when the numbers of the others differ.
     """
     if len(ours["scores"]) != len(theirs["scores"]):
-        least = min(float(s.min()) for s in (ours["scores"], theirs["scores"]) if len(s)) + TOLERANCE
+        least = threshold + TOLERANCE
         ours, theirs = ({n: v[found["scores"] > least] for n, v in found.items()} for found in (ours, theirs))
         if len(ours["scores"]) != len(theirs["scores"]):
             return float("inf")
@@ -128,7 +128,8 @@ def export_detector(model: Detector, out: Path, images: list[Tensor]) -> float:
         content = _with_card(trial, card)
         trial.write_bytes(content)
         exported = ExportedDetector(trial)
-        worst = max(largest_difference(model([image])[0], exported([image])[0]) for image in images)
+        threshold = float(model.card["config"]["score_threshold"])
+        worst = max(largest_difference(model([image])[0], exported([image])[0], threshold) for image in images)
     if worst > TOLERANCE:
         raise ExportError(f"the exported detector's boxes differ from PyTorch's by {worst:.2e}; nothing was written")
     out.parent.mkdir(parents=True, exist_ok=True)
