@@ -77,8 +77,8 @@ def _with_card(path: Path, card: dict[str, Any]) -> bytes:
 def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor], threshold: float = 0.0) -> float:
     """The largest difference of a score, or a hundredth of one of a corner in pixels, box by box.
 
-    Boxes of equal scores may change places: each is compared with the nearest of its label and score. One just above the
-    detector's ``threshold`` may be below it on the other side: where the numbers of boxes differ, those are left out.
+    Boxes of equal scores may change places: each is compared with the nearest of its label and score. One just above
+    the detector's ``threshold`` may be below it on the other side: where numbers differ, those are left out.
     Infinite when the numbers of the others differ.
     """
     if len(ours["scores"]) != len(theirs["scores"]):
