@@ -6,8 +6,17 @@ from residual_attention.models import ledger_row
 
 from .markdown import machine, read, table
 
-BENCH = "bench_cpu"
+BENCH, LATER = "bench_cpu", "bench_cpu_start"  # LATER: suites measured again after they changed
 Rows = list[dict[str, Any]]
+
+
+def _record() -> dict[str, Any] | None:
+    """The bench on record, with the suites that were measured again in place of the older ones."""
+    result, later = read(BENCH), read(LATER)
+    if result is None or later is None:
+        return result
+    again = {row["suite"] for row in later["rows"]}
+    return {**result, "rows": [row for row in result["rows"] if row["suite"] not in again] + later["rows"]}
 
 
 def _ours(label: str) -> bool:
@@ -77,7 +86,7 @@ def _goal_table(rows: Rows) -> str:
 
 def suite(name: str) -> str:
     """The table of a suite with a baseline, both sizes."""
-    result = read(BENCH)
+    result = _record()
     rows = [row for row in result["rows"] if row["suite"] == name] if result else []
     if not rows:
         return f"`ran bench {name}`: not run."
@@ -95,7 +104,7 @@ def suite(name: str) -> str:
 
 
 def memory() -> str:
-    result = read(BENCH)
+    result = _record()
     rows = [row for row in result["rows"] if row["suite"].endswith("alone")] if result else []
     if not rows:
         return "`ran bench memory`: not run."
@@ -111,11 +120,13 @@ def memory() -> str:
 
 
 def machine_line() -> str:
-    result = read(BENCH)
+    result = _record()
     if result is None:
         return "`ran bench`: not run."
     limits = {row["label"]: row["value"] for row in result["rows"] if row["suite"] == "ceiling"}
     lines = [f"`{result['command']}`; {machine(result)}; medians of {result['rounds']} rounds."]
+    if later := read(LATER):
+        lines.append(f"Loading and starts again after both were mended: `{later['command']}`; {machine(later)}.")
     if limits:
         lines.append(
             f"Its ceiling: {limits['fp32']:.0f} GFLOP/s in fp32 and {limits['bf16']:.0f} in bf16 (matrix products), "
@@ -133,12 +144,12 @@ def machine_line() -> str:
 
 
 def goal_table() -> str:
-    result = read(BENCH)
+    result = _record()
     return _goal_table(result["rows"]) if result else "Goals: not run."
 
 
 def cost() -> str:
-    result = read(BENCH)
+    result = _record()
     rows = [row for row in result["rows"] if row["suite"] == "cost"] if result else []
     if not rows:
         return "`ran bench cost`: not run."
