@@ -216,7 +216,7 @@ COMMANDS = {"train": _train, "eval": _eval, "predict": _predict, "export": _expo
 def main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE)
-        return 0
+        raise SystemExit(0)
     if argv[0] not in COMMANDS:
         raise ValueError(f"no command {argv[0]!r} of `ran detect`; there are {', '.join(COMMANDS)}")
     return COMMANDS[argv[0]](argv[1:])
