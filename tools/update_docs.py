@@ -31,6 +31,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "training": lambda: speed.suite("training"),
         "memory": speed.memory,
         "cost": speed.cost,
+        "precision": speed.precision,
     },
 }
 

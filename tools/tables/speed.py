@@ -161,6 +161,19 @@ def cost() -> str:
     return table(["", "px", "batch", "images/s", "GFLOP/s"], lines)
 
 
+def precision() -> str:
+    """Loss curves of bf16 beside fp32, epoch by epoch."""
+    result = read("precision_digits")
+    if result is None:
+        return "`python benchmarks/precision.py`: not run."
+    header = ["epoch", "fp32, mean loss", "bf16, mean loss", "difference in standard deviations between seeds"]
+    rows = [
+        [str(i), f"{row['fp32']:.4f}", f"{row['bf16']:.4f}", f"{row['deviations']:+.2f}"]
+        for i, row in enumerate(result["by_epoch"], start=1)
+    ]
+    return f"{table(header, rows)}\n\n{result['seeds']} seeds each. `{result['command']}`; {machine(result)}."
+
+
 def in_short() -> str:
     """The README's few lines."""
     result = read(BENCH)
