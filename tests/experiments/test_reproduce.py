@@ -104,7 +104,7 @@ def test_missing_cells_are_run_done_ones_skipped_a_deleted_one_run_alone(short, 
     rows = list(csv.DictReader((tmp_path / "records" / "smoke" / "mask_structure.csv").read_text().splitlines()))
     record = json.loads((cells / "digits_attention56_cifar_mask_structure-local_seed0.json").read_text())
     assert float(rows[1]["ours"]) == pytest.approx(record["test"]["error_pct"], abs=0.01)
-    assert float(rows[1]["difference"]) == pytest.approx(record["test"]["error_pct"] - 6.48, abs=0.02)
+    assert rows[1]["difference"] == "–"  # digits are not what the reported figure is of
     assert str(tmp_path) not in json.dumps(record)
     assert "2 cells, 0 done" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in cells.iterdir()}

@@ -84,11 +84,17 @@ def _minutes(seconds: float | None) -> str:
 HEADER = ("setting", "parameters", "reported", "ours", "n", "difference", "train", "val", "status", "time a cell", "on")
 
 
-def _cells(line: Line) -> list[str]:
+def _comparable(protocol: str) -> bool:
+    """Whether our figures are of the data that the reported ones are of; smoke's digits are not."""
+    return protocol != "smoke"
+
+
+def _cells(line: Line, protocol: str) -> list[str]:
     ours, deviation = line.mean, line.deviation
     reported = line.row.reported_error_pct
     shown = "–" if ours is None else f"{ours:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
-    difference = "–" if ours is None or reported is None else f"{ours - reported:+.2f}"
+    known = ours is not None and reported is not None and _comparable(protocol)
+    difference = f"{ours - reported:+.2f}" if known else "–"  # type: ignore[operator]
     return [
         line.row.label,
         "–" if line.parameters is None else f"{line.parameters / 1e6:.2f} M",
@@ -104,23 +110,23 @@ def _cells(line: Line) -> list[str]:
     ]
 
 
-def markdown(lines: list[Line]) -> str:
+def markdown(lines: list[Line], protocol: str) -> str:
     """The table; errors in percent."""
-    rows = [HEADER, tuple("---" for _ in HEADER), *(_cells(line) for line in lines)]
+    rows = [HEADER, tuple("---" for _ in HEADER), *(_cells(line, protocol) for line in lines)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def draw(experiment: Experiment, lines: list[Line], out: Path) -> bool:
+def draw(experiment: Experiment, protocol: str, lines: list[Line], out: Path) -> bool:
     """Reported and our errors side by side, and the responses of the stages; False when there is nothing of ours."""
     known = [line for line in lines if line.mean is not None]
     if not known:
         return False
-    responses = [(line.row.label, line.responses) for line in known if line.responses]
+    responses = [(line.row.label, line.responses) for line in known if line.responses and experiment.responses]
     figure = new_figure(12 if responses else 7.5, 0.42 * len(lines) + 1.6)
     panels = figure.subplots(1, 2, squeeze=False)[0] if responses else [figure.subplots()]
     axes = panels[0]
     for i, line in enumerate(lines):
-        if line.row.reported_error_pct is not None:
+        if line.row.reported_error_pct is not None and _comparable(protocol):
             axes.plot(line.row.reported_error_pct, i, "D", color=GRAY, label="reported" if i == 0 else None)
         if line.mean is not None:
             first = line is known[0]
@@ -137,7 +143,7 @@ def draw(experiment: Experiment, lines: list[Line], out: Path) -> bool:
         colour, style = (BLUE, ORANGE)[number % 2], ("-", "--", ":", "-.")[number // 2 % 4]
         panels[1].plot(list(values), list(values.values()), color=colour, linestyle=style, marker="o", label=label)
     if responses:
-        panels[1].set(ylabel="mean absolute response of the stage's output", ylim=(0, None))
+        panels[1].set(ylabel="mean absolute response", ylim=(0, None))
         panels[1].grid(alpha=0.25)
         panels[1].legend(frameon=False, fontsize=7)
     figure.savefig(out)
@@ -152,8 +158,9 @@ def page(experiment: Experiment, protocol: str, lines: list[Line], picture: bool
         f"{experiment.question} Reported: {experiment.source}.",
         f"Protocol *{protocol}*. {PROTOCOLS[protocol].says} `{command}`",
         "Errors in percent; ours as mean ± standard deviation over n seeds, on the test split, evaluated once at the "
-        "best validation epoch. *Difference* is ours less the reported figure, which has a protocol of its own.",
-        markdown(lines),
+        "best validation epoch. *Difference* is ours less the reported figure, which has a protocol of its own."
+        + ("" if _comparable(protocol) else " None here: the reported figures are of other data."),
+        markdown(lines, protocol),
     ]
     if picture:
         parts.append(f"![Reported and our errors]({experiment.name}.png)")
@@ -165,11 +172,11 @@ def write_tables(experiment: Experiment, protocol: str, places: Places, seeds: i
     lines = [line_of(experiment, row, protocol, places, seeds) for row in experiment.rows]
     folder = places.records / protocol
     folder.mkdir(parents=True, exist_ok=True)
-    picture = draw(experiment, lines, folder / f"{experiment.name}.png")
+    picture = draw(experiment, protocol, lines, folder / f"{experiment.name}.png")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(HEADER)
-    writer.writerows(_cells(line) for line in lines)
+    writer.writerows(_cells(line, protocol) for line in lines)
     write_atomically(folder / f"{experiment.name}.csv", buffer.getvalue().encode())
     out = folder / f"{experiment.name}.md"
     write_atomically(out, page(experiment, protocol, lines, picture).encode())
