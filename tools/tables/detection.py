@@ -6,6 +6,7 @@ from .markdown import machine, read, table
 
 RUNS = (
     ("detect_bccd", "`attention56_cifar`, from the weights that ship"),
+    ("detect_bccd_fresh", "`attention56_cifar`, fresh"),
     ("detect_bccd_resnet50", "torchvision's ResNet-50, fresh"),
 )
 
