@@ -6,6 +6,7 @@ from typing import Any
 
 from ..atomic import write_atomically
 from ..evaluation.report import data_url, environment, made_rows, number, read_summary, short_duration
+from ..training.progress import rate_text
 
 PICTURES = ("boxes", "attention", "precision_recall", "curves")
 
@@ -17,7 +18,7 @@ def _headline(summary: dict[str, Any]) -> list[dict[str, str]]:
             note = f"{part['images']} images, {part['boxes']} boxes"
             figures.append({"label": f"{label} AP50", "value": f"{part['ap50_pct']:.1f} %", "note": note})
             figures.append({"label": f"{label} mAP", "value": f"{part['map_pct']:.1f} %", "note": "IoU 0.50 to 0.95"})
-    note = f"{summary['images_per_s']:.3g} images/s, {summary['precision']}"
+    note = f"{rate_text(summary['images_per_s'])} images/s, {summary['precision']}"
     figures.append({"label": "Training time", "value": short_duration(summary["time_s"]), "note": note})
     return figures
 

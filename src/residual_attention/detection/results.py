@@ -8,8 +8,7 @@ from torch import Tensor
 
 from ..attention.masks import record_masks
 from ..machine import device_of
-from ..training.progress import duration
-from ..training.results import load_best, run_facts
+from ..training.results import load_best, run_facts, say_where
 from .annotations import Pictures
 from .detectors import Detector
 from .figures import draw_detection_curves, draw_precision_recall, draw_sheet
@@ -130,10 +129,4 @@ def _say_end(writer: "RunWriter", summary: dict[str, Any]) -> None:
     for name in ("val", "test"):
         if part := summary[name]:
             say(f"{name:>5}  mAP {part['map_pct']:6.2f} %   AP50 {part['ap50_pct']:6.2f} %   {part['images']} images")
-    trained = f"{duration(summary['time_s'])} of training, {summary['images_per_s']:.3g} images/s"
-    say(f"best epoch {summary['best_epoch']}, {trained}")
-    folder = writer.folder
-    say(f"report      {folder.report}")
-    say(f"model       {folder.best}")
-    say(f"use it      ran detect predict {folder.path} IMAGE...")
-    say(f"dashboard   tensorboard --logdir {folder.path.parent}")
+    say_where(writer, summary, "ran detect predict")

@@ -16,7 +16,7 @@ from ..training.config import RunConfig
 from ..training.distributed import Processes
 from ..training.machine import Machine
 from ..training.optimization import check_optimizer
-from ..training.plan import Plan, absolute, evaluation_batch_size, length_of, repeats_of
+from ..training.plan import Plan, absolute, check_validation, evaluation_batch_size, length_of, repeats_of
 from ..training.task import Prepared, StepLoss, Validation
 from .annotations import Pictures
 from .board import DetectionBoard
@@ -165,12 +165,9 @@ class DetectionTask:
         return DetectionBoard(folder, self.dataset.classes, watched, detections, purge_step=purge_step)
 
     def _watched(self, samples: Pictures, model: nn.Module) -> list[Detections]:
+        size, longest = self.config.image_size, longest_side(self.config)
         batches = evaluation_images(
-            samples,
-            image_size=self.config.image_size,
-            max_size=longest_side(self.config),
-            batch_size=len(samples),
-            device=self.machine.device,
+            samples, image_size=size, max_size=longest, batch_size=len(samples), device=self.machine.device
         )
         return detect_split(model, samples, batches, shared=False)
 
@@ -183,9 +180,7 @@ def _complete(
 ) -> Plan[DetectConfig]:
     """The configuration with every None and auto resolved. Raises ValueError for what does not go together."""
     assert dataset.train is not None
-    for name in ("early_stop",) if config.schedule != "plateau" else ("early_stop", "schedule"):
-        if getattr(config, name) and dataset.val is None:
-            raise ValueError(f"{name.replace('_', '-')} needs a validation split; set --val-fraction above 0")
+    check_validation(config, dataset.val is not None)
     if config.norm == "frozen" and start is None and not resumed:
         raise ValueError("norm frozen needs the statistics of trained weights; give --init, or leave norm live")
     check_optimizer(config.optimizer)

@@ -73,6 +73,13 @@ def absolute(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
+def check_validation(config: RunConfig, validates: bool) -> None:
+    """Raise ValueError for settings that need a validation split where there is none."""
+    for name in ("early_stop",) if config.schedule != "plateau" else ("early_stop", "schedule"):
+        if getattr(config, name) and not validates:
+            raise ValueError(f"{name.replace('_', '-')} needs a validation split; set --val-fraction above 0")
+
+
 def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[TrainConfig]:
     """Resolve the configuration against the data and the machine.
 
@@ -80,9 +87,7 @@ def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[T
     """
     if dataset.train is None or len(dataset.train) == 0:
         raise ValueError(f"{config.data}: no training images")
-    for name in ("early_stop",) if config.schedule != "plateau" else ("early_stop", "schedule"):
-        if getattr(config, name) and dataset.val is None:
-            raise ValueError(f"{name.replace('_', '-')} needs a validation split; set --val-fraction above 0")
+    check_validation(config, dataset.val is not None)
     check_optimizer(config.optimizer)
     size = dataset.preprocess.image_size
     repeats = repeats_of(config, len(dataset.train))

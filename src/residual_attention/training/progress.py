@@ -18,6 +18,11 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
+def rate_text(images_per_s: float) -> str:
+    """Images/s to read: whole numbers, but of a slow run two digits after the point."""
+    return f"{images_per_s:.0f}" if images_per_s >= 10 else f"{images_per_s:.2f}"
+
+
 class ProgressDisplay:
     """Loss, error, images/s and the time left, while an epoch runs; one line when it ends."""
 
@@ -66,7 +71,7 @@ class ProgressDisplay:
             return
         rate = self._rate(images)
         left = duration(self.time_left_s(step))
-        text = "  ".join(filter(None, (f"loss {loss:.3f}", figures, f"{rate:.3g} images/s", f"{left} left")))
+        text = "  ".join(filter(None, (f"loss {loss:.3f}", figures, f"{rate_text(rate)} images/s", f"{left} left")))
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=step, description=f"epoch {epoch}/{epochs}", text=text)
         elif time.perf_counter() - self.last_line > LINE_EVERY_S:

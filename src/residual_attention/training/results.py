@@ -22,7 +22,7 @@ from ..evaluation.figures import draw_calibration, draw_confusion, draw_curves
 from ..evaluation.measures import summarise
 from ..evaluation.report import write_report
 from ..machine import device_of, hardware, versions
-from .progress import duration
+from .progress import duration, rate_text
 
 if TYPE_CHECKING:
     from .classification import ClassificationTask
@@ -179,6 +179,17 @@ def _save_examples(folder: Path, pictures: Tensor, truth: list[str]) -> None:
         Image.fromarray(picture).save(folder / f"{i}-{plain}.png")
 
 
+def say_where(writer: "RunWriter", summary: dict[str, Any], use: str) -> None:
+    """The last lines of any run: how long it took, where everything lies, the command ``use`` for what comes next."""
+    say, folder = writer.display.say, writer.folder
+    trained = f"{duration(summary['time_s'])} of training, {rate_text(summary['images_per_s'])} images/s"
+    say(f"best epoch {summary['best_epoch']}, {trained}")
+    say(f"report      {folder.report}")
+    say(f"model       {folder.best}")
+    say(f"use it      {use} {folder.path} IMAGE...")
+    say(f"dashboard   tensorboard --logdir {folder.path.parent}")
+
+
 def _say_end(writer: "RunWriter", summary: dict[str, Any]) -> None:
     say = writer.display.say
     say("")
@@ -186,10 +197,4 @@ def _say_end(writer: "RunWriter", summary: dict[str, Any]) -> None:
         if summary[name] is not None:
             part = summary[name]
             say(f"{name:>5}  error {part['error_pct']:6.2f} %   loss {part['loss']:.4f}   {part['images']} images")
-    trained = f"{duration(summary['time_s'])} of training, {summary['images_per_s']:.0f} images/s"
-    say(f"best epoch {summary['best_epoch']}, {trained}")
-    folder = writer.folder
-    say(f"report      {folder.report}")
-    say(f"model       {folder.best}")
-    say(f"use it      ran predict {folder.path} IMAGE...")
-    say(f"dashboard   tensorboard --logdir {folder.path.parent}")
+    say_where(writer, summary, "ran predict")

@@ -7,7 +7,7 @@ from ..checkpoints.load import WEIGHTS_PREFIX
 from .config import RunConfig
 from .distributed import Processes
 from .loop import StepResult
-from .progress import ProgressDisplay
+from .progress import ProgressDisplay, rate_text
 from .runfolder import RunFolder
 from .state import TrainState, pack
 from .task import Task
@@ -60,7 +60,7 @@ class RunWriter:
             return
         self.folder.write_metrics(state.progress.history, self.task.columns)
         line = f"epoch {row['epoch']}/{self.epochs}  {self.task.epoch_text(row)}"
-        self.display.say(f"{line}   {row['images_per_s']:.3g} images/s{'  (best)' if is_best else ''}")
+        self.display.say(f"{line}   {rate_text(row['images_per_s'])} images/s{'  (best)' if is_best else ''}")
         if len(self.task.skipped) > self._reported:
             self._reported = len(self.task.skipped)
             self.display.say(f"  {self._reported} unreadable training images left out so far")
