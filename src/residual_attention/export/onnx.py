@@ -79,6 +79,8 @@ def onnx_bytes(model: nn.Module, card: dict[str, Any], *, image_size: int, in_ch
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise ValueError(f"ran export needs the package {error.name}: {NEEDED}") from None
+    if masks and not attention_modules(model):
+        raise ValueError("this network has no masks: it was made with learning=plain; leave --masks out")
     training = model.training
     example = torch.randn(2, in_chans, image_size, image_size + 8)  # not square, so that no size is taken for another
     dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
