@@ -35,6 +35,18 @@ class ReproduceArguments:
     """Where CIFAR-100 lies."""
     shard: str = "1/1"
     """i/n: this machine runs each n-th cell from the i-th on; cells are independent."""
+    submit: int | None = None
+    """Submit N jobs, a shard each, instead of running here (pip install 'residual-attention[cluster]')."""
+    cluster: Literal["slurm", "local"] = "slurm"
+    """Where --submit submits to: slurm | local (processes on this machine)."""
+    hours: float = 24.0
+    """Time of a submitted job; one that needs more saves, and is put in the queue again."""
+    gpus: int = 1
+    """GPUs of a submitted job."""
+    slurm: tuple[str, ...] = ()
+    """KEY=VALUE...: further options of sbatch for submitted jobs, such as partition=gpu account=vision."""
+    logs: Path = Path("runs/submitted")
+    """What submitted jobs print; on a disk that all machines see, as --records and --runs."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     dry_run: bool = False
@@ -103,6 +115,8 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
     left = [one for one in cells if one.state != "done"]
     seconds, known = expected_s(cells, given.protocol, places)
     how = f"measured on {known} done" if known else "a guess: none has run yet"
+    if given.submit is not None and not given.dry_run:
+        return _submit(given, f"{len(left)} cells to run, about {duration(seconds)} of one machine like this ({how})")
     say(f"{len(cells)} cells, {len(cells) - len(left)} done; the rest takes about {duration(seconds)} here ({how})")
 
     def write() -> list[str]:
@@ -126,6 +140,45 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
     for page in () if given.json else pages:
         print(page)
     return 0
+
+
+def _submit(given: ReproduceArguments, cost: str) -> int:
+    from ..experiments.submission import submit
+
+    if given.shard != "1/1":
+        raise ValueError("--submit gives each job its own shard; leave --shard out")
+    assert given.submit is not None
+    jobs = submit(
+        _without_submission(given),
+        given.submit,
+        given.logs.resolve(),
+        cluster=given.cluster,
+        hours=given.hours,
+        gpus=given.gpus,
+        slurm=given.slurm,
+    )
+    if given.json:
+        print(json.dumps({"jobs": [{"id": job.id, "shard": job.shard, "log": str(job.log)} for job in jobs]}))
+        return 0
+    print(cost)
+    for job in jobs:
+        print(f"  job {job.id}: shard {job.shard}, {job.log}")
+    print(
+        "`ran reproduce` tells how far they are; when all are done, the same command without --submit draws the tables"
+    )
+    return 0
+
+
+def _without_submission(given: ReproduceArguments) -> list[str]:
+    """The arguments that each job is called with; folders absolute, since a job starts elsewhere."""
+    arguments = [*given.tables, "--protocol", given.protocol, "--device", given.device]
+    if given.seeds is not None:
+        arguments += ["--seeds", str(given.seeds)]
+    folders = {"records": given.records, "runs": given.runs, "cifar10": given.cifar10, "cifar100": given.cifar100}
+    for name, folder in folders.items():
+        if folder is not None:
+            arguments += [f"--{name}", str(folder.resolve())]
+    return arguments
 
 
 def _placed(one: Any, given: ReproduceArguments) -> Any:

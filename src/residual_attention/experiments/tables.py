@@ -69,8 +69,10 @@ def _mean_of(records: list[dict[str, Any]], split: str) -> float | None:
 
 
 def _hardware(record: dict[str, Any]) -> str:
+    """Of a processor, the cores that the cell used: cells may run beside each other, a core each."""
     hardware = record["hardware"]
-    return hardware["gpu"] or f"{hardware['cores']} cores of {hardware['cpu']}"
+    used = min(hardware["threads"], hardware["cores"])
+    return hardware["gpu"] or f"{used} core{'s' if used > 1 else ''} of {hardware['cpu']}"
 
 
 def _text(value: float | None, digits: int = 2) -> str:

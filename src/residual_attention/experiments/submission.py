@@ -1,0 +1,101 @@
+"""Shards as jobs of a scheduler, through submitit (the extra ``cluster``); a job is the same command with its shard."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NEEDED = "submission needs submitit: pip install 'residual-attention[cluster]'"
+SIGNAL_S = 120  # before its time is over, a job is told so, and saves
+MOST_TIMES = 1000  # that a job whose time was over is put in the queue again
+
+
+@dataclass(frozen=True)
+class Job:
+    """``id`` as the scheduler knows it; ``log`` is what the command prints."""
+
+    id: str
+    shard: str
+    log: Path
+    handle: Any
+
+
+class Shard:
+    """``ran reproduce`` on one shard, in a process of its own.
+
+    When the job's time is over or it is preempted, submitit calls `checkpoint`: the process is told to save, which it
+    does at its next step, and the same shard is put in the queue again.
+    """
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self.arguments = list(arguments)
+        self.process: subprocess.Popen | None = None
+
+    def __call__(self) -> int:
+        command = [sys.executable, "-m", "residual_attention", "reproduce", *self.arguments]
+        self.process = subprocess.Popen(command)
+        if code := self.process.wait():
+            raise RuntimeError(f"`ran reproduce {' '.join(self.arguments)}` ended with {code}")
+        return 0
+
+    def checkpoint(self) -> Any:
+        import submitit
+
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait()
+        return submitit.helpers.DelayedSubmission(Shard(self.arguments))
+
+
+def options_of(pairs: Sequence[str]) -> dict[str, str | int]:
+    """``partition=gpu`` and the like; whole numbers become ones. Raises ValueError for what is no pair."""
+    found: dict[str, str | int] = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not (sign and key.isidentifier()):
+            raise ValueError(f"--slurm takes KEY=VALUE, such as partition=gpu, not {pair!r}")
+        found[key] = int(value) if value.isdigit() else value
+    return found
+
+
+def submit(
+    arguments: Sequence[str],
+    jobs: int,
+    folder: Path,
+    *,
+    cluster: str = "slurm",
+    hours: float = 24.0,
+    gpus: int = 1,
+    slurm: Sequence[str] = (),
+) -> list[Job]:
+    """One job a shard. ``arguments``: those of ``ran reproduce`` without a shard; ``folder``: logs, on a shared disk.
+
+    Args:
+        cluster: slurm, or local (processes on this machine).
+        hours: each job's time; one that needs more is put in the queue again and goes on.
+        gpus: of each job; 0 for none.
+        slurm: further options of ``sbatch``, KEY=VALUE.
+
+    Raises:
+        ValueError: submitit is not installed, or what was asked for is not to be had; in one line.
+    """
+    if jobs < 1 or hours <= 0 or gpus < 0:
+        raise ValueError(f"{jobs} jobs of {hours} hours with {gpus} GPUs each cannot be submitted")
+    further = {f"slurm_{key}": value for key, value in options_of(slurm).items()}
+    try:
+        import submitit
+    except ModuleNotFoundError:
+        raise ValueError(NEEDED) from None
+    try:
+        executor = submitit.AutoExecutor(folder=folder / "%j", cluster=cluster, slurm_max_num_timeout=MOST_TIMES)
+        further = {"slurm_signal_delay_s": SIGNAL_S, **further}
+        executor.update_parameters(name="reproduce", timeout_min=round(hours * 60), gpus_per_node=gpus, **further)
+        shards = [f"{i}/{jobs}" for i in range(1, jobs + 1)]
+        with executor.batch():
+            handles = [executor.submit(Shard([*arguments, "--shard", shard])) for shard in shards]
+    except (RuntimeError, NameError, submitit.core.utils.FailedJobError) as error:
+        raise ValueError(f"{cluster} did not take the jobs: {error}") from error
+    return [Job(str(h.job_id), shard, h.paths.stdout, h) for h, shard in zip(handles, shards, strict=True)]
