@@ -22,7 +22,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "statistics": lambda: masks.statistics("measures_cifar10"),
         "cost": masks.cost,
     },
-    "docs/reproduction.md": {"reproduced": reproduction.overview},
+    "docs/reproduction.md": {"reproduced": reproduction.overview, "verdicts": reproduction.verdicts},
     "docs/speed.md": {
         "machine": speed.machine_line,
         "goals": speed.goal_table,

@@ -1,5 +1,6 @@
 """How far the paper's tables are, protocol by protocol, from the records under ``results/reproduce``."""
 
+from residual_attention.experiments import claims
 from residual_attention.experiments.cells import Places, cells_of, read_record
 from residual_attention.experiments.declarations import EXPERIMENTS
 from residual_attention.experiments.protocols import PROTOCOLS
@@ -29,3 +30,25 @@ def overview() -> str:
         for name, experiment in EXPERIMENTS.items()
     ]
     return table(["table", *PROTOCOLS], rows)
+
+
+SMALLEST = "smoke"  # one run each on digits, which decides nothing
+
+
+def verdicts() -> str:
+    """The claims table of every protocol that has runs, and the names of those that have none."""
+    parts, idle = [], []
+    for name, protocol in PROTOCOLS.items():
+        if name == SMALLEST:
+            continue
+        findings = [claims.find(claim, name, PLACES) for claim in claims.CLAIMS]
+        if all(finding.verdict == "not run" for finding in findings):
+            idle.append(f"*{name}*")
+            continue
+        counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in claims.VERDICTS}
+        told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+        parts.append(f"Protocol *{name}*: {protocol.says} Of {len(findings)} claims: {told}.")
+        parts.append(claims.markdown(name, PLACES))
+    if idle:
+        parts.append(f"Under {' and '.join(idle)} nothing was run: at their scale every claim is untested here.")
+    return "\n\n".join(parts)

@@ -1,4 +1,4 @@
-"""Ten-crop evaluation: four corners, the centre, and their mirror images (Krizhevsky et al., 2012; paper, table 6)."""
+"""Ten-crop evaluation: four corners, the centre, and their mirror images (Krizhevsky et al., 2012)."""
 
 import torch
 from torch import Tensor, nn

@@ -88,7 +88,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             "learning",
             "Attention residual learning against naive learning, by depth",
-            f"{_PAPER}, table 2 and section 4.1",
+            f"{_PAPER}, section 4.1, attention residual learning",
             "Is H = (1 + M) * T better than H = M * T, and does the gap grow with depth?",
             _depths(),
             responses=True,
@@ -96,7 +96,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             "mask_activation",
             "Mixed, channel and spatial attention",
-            f"{_PAPER}, table 1",
+            f"{_PAPER}, section 3.3, table 1",
             "Is the mask best left without a constraint (sigmoid of each value)?",
             tuple(
                 Row(f"{kind} attention", _FIFTY_SIX, {"mask_activation": kind}, error)
@@ -106,7 +106,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             "mask_structure",
             "Encoder-decoder mask against local convolutions",
-            f"{_PAPER}, table 3",
+            f"{_PAPER}, section 4.1, mask structures",
             "Does the mask need the bottom-up top-down structure?",
             tuple(
                 Row(label, _FIFTY_SIX, {"mask_structure": structure}, error)
@@ -119,7 +119,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             "label_noise",
             "Noisy labels: Attention-92 against the pre-activation ResNet-164",
-            f"{_PAPER}, table 4",
+            f"{_PAPER}, section 4.1, noisy labels",
             "Do masks help a network to withstand wrong labels?",
             _noise(),
         ),
@@ -133,7 +133,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             "depth",
             "Depth on CIFAR-10 and CIFAR-100",
-            f"{_PAPER}, table 5 (Attention-56: table 2)",
+            f"{_PAPER}, section 4.1, comparison with others",
             "Does the error fall with depth?",
             _scaling(),
         ),

@@ -46,7 +46,7 @@ class SoftMaskBranch(nn.Module):
 
     The resize is bilinear and corner-aligned and reads only a *size* from x: no value of the trunk or
     of an earlier level enters there. ``resample=False`` leaves out pool and resize (the paper's "local
-    convolutions", table 3).
+    convolutions", section 4.1).
 
     Shapes: (B, C, H, W) to the same; H and W at least 2 at every pool.
     """
@@ -82,7 +82,7 @@ def mask_head(chs: int, preact: bool) -> nn.Sequential:
 class AttentionModule(nn.Module):
     """H(x) = (1 + M(x)) * T(x) (attention residual learning, paper eq. 3), or M(x) * T(x) (naive).
 
-    Without a mask (plain) H(x) = T(x): the units of a residual network as deep, the paper's baseline (table 4).
+    Without a mask (plain) H(x) = T(x): the units of a residual network as deep, the paper's baseline (section 4.1).
 
     p shared units come before, p after; trunk T is t units, mask M the soft mask branch, its head and
     its activation. ``module.mask`` returns M and ``module.trunk`` T, which is what recording hooks on.

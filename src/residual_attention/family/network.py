@@ -50,9 +50,9 @@ class ResidualAttentionNetwork(nn.Module):
             (paper, section 3.3; 1, 2, 1 there).
         unit: preact | resnext | inception (every unit), vgg | dense (the trunk's units alone).
         mask_activation: mixed | channel | spatial (paper, table 1).
-        mask_structure: encoder_decoder | local (paper, table 3).
-        learning: residual H = (1 + M) * T | naive H = M * T (paper, table 2) | plain H = T, without any mask: the
-            pre-activation residual network of the same depth and widths (paper, table 4: ResNet-164 for m = 4).
+        mask_structure: encoder_decoder | local (paper, section 4.1).
+        learning: residual H = (1 + M) * T | naive H = M * T (paper, section 4.1) | plain H = T, without any mask: the
+            pre-activation residual network of the same depth and widths (paper, section 4.1: ResNet-164 for m = 4).
         skip: False leaves the skip paths out of the mask branch.
         dropout: probability before the classifier, in [0, 1).
 
@@ -149,7 +149,7 @@ class ResidualAttentionNetwork(nn.Module):
 
     @property
     def trunk_depth(self) -> int:
-        """Weighted layers along the trunk: 9m(2p + t) + 20 for three stages of m modules (paper, table 2)."""
+        """Weighted layers along the trunk: 9m(2p + t) + 20 for three stages of m modules (paper, section 4)."""
         units = sum(self.modules_per_stage) * (2 * self.p + self.t) + len(self.widths) + 3
         return 3 * units + 2
 

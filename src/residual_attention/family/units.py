@@ -90,7 +90,7 @@ class InceptionBranches(nn.Module):
 
 
 class InceptionUnit(PreActUnit):
-    """Pre-activation residual Inception unit, for AttentionInception (paper, table 6).
+    """Pre-activation residual Inception unit, for AttentionInception (paper, section 4.2).
 
     The authors published no definition; this one is ours, matched to the paper's parameter count.
     """

@@ -26,7 +26,7 @@ _WIDE = {
 _NOPOOL = {**_WIDE, "stem": "cifar_wide_nopool"}
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # ImageNet, 224 px: paper, section 4.2 and table 6; the authors' own definitions
+    # ImageNet, 224 px: paper, section 4.2; the authors' own definitions
     "attention56": {**_IMAGENET, "modules": (1, 1, 1)},
     "attention92": {**_IMAGENET, "modules": (1, 2, 3)},
     "attentionnext56": {**_IMAGENET, "modules": (1, 1, 1), "unit": "resnext"},
