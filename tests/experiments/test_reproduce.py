@@ -153,6 +153,18 @@ def test_protocols_and_seeds(short, tmp_path, capsys):
     assert not (tmp_path / "records" / "cpu").exists()
 
 
+def test_only_the_rows_that_were_asked_for_are_run(short, tmp_path, capsys):
+    assert (
+        main(["reproduce", "learning", "mask_structure", "--only", "attention-56,", "LOCAL", "--dry-run", *short]) == 0
+    )
+    told = [line.split()[-1] for line in capsys.readouterr().out.splitlines() if line.startswith("  not run")]
+    assert told == [
+        "digits_attention56_cifar_seed0",
+        "digits_attention56_cifar_learning-naive_seed0",
+        "digits_attention56_cifar_mask_structure-local_seed0",
+    ]
+
+
 def test_responses_are_on_record_and_drawn(short, tmp_path, monkeypatch):
     learning = EXPERIMENTS["learning"]
     monkeypatch.setitem(EXPERIMENTS, "learning", replace(learning, rows=learning.rows[:2]))
@@ -177,6 +189,7 @@ def test_a_plain_residual_network_is_a_cell_too(short, tmp_path, monkeypatch):
     "arguments, message",
     [
         (["learnin"], "no table 'learnin' (did you mean learning?)"),
+        (["learning", "--only", "Attention-57"], "no such row; there are Attention-56, residual learning"),
         (["learning", "--shard", "3/2"], "--shard is i/n"),
         (["learning", "--seeds", "0"], "seeds must be at least 1"),
         (["learning", "--protocol", "quick"], "--protocol has no choice 'quick'"),

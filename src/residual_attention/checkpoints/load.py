@@ -9,6 +9,7 @@ from ..data.preprocess import Preprocess
 from ..family import ResidualAttentionNetwork, create_model, nearest
 from .exported import ExportedClassifier
 from .format import CheckpointError, read_checkpoint
+from .hub import is_hub, read_hub
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 WEIGHTS_PREFIX = "model."
@@ -54,8 +55,25 @@ def resolve_model(model: str | Path) -> Path:
 def model_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The network's own state in a checkpoint (fp16 becomes fp32), without the optimizer's."""
     prefix = WEIGHTS_PREFIX
-    weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return _in_fp32({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
+
+
+def _in_fp32(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for name, t in weights.items()}
+
+
+def read_model(model: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The network's weights (fp32, on the CPU) and the metadata of MODEL, which may lie in a hub too.
+
+    Raises ValueError for an unknown MODEL or a damaged file, in one line.
+    """
+    if is_hub(model):
+        weights, metadata = read_hub(model)
+        return {
+            name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()
+        }, metadata
+    tensors, metadata = read_checkpoint(resolve_model(model))
+    return model_weights(tensors), metadata
 
 
 def load(
@@ -63,26 +81,26 @@ def load(
 ) -> Classifier:
     """The trained network of MODEL, in eval mode, with ``.classes`` and ``.preprocess``.
 
+    MODEL: a run folder, a file of ours, shipped weights, or a hub's ``local-dir:FOLDER``, ``hf-hub:OWNER/NAME``.
     ``preprocess`` turns a PIL image into the (C, H, W) float tensor that the network reads. An ``.onnx`` of ours is
     run by ``engine`` in ``precision`` (`ExportedClassifier`); both mean nothing otherwise.
 
     Raises:
         ValueError: an unknown MODEL or a damaged file, in one line.
     """
-    path = resolve_model(model)
-    if path.suffix == ".onnx":
+    if not is_hub(model) and (path := resolve_model(model)).suffix == ".onnx":
         return ExportedClassifier(path, engine, precision)  # type: ignore[return-value]
-    tensors, metadata = read_checkpoint(path)
+    given, metadata = read_model(model)
     if metadata.get("task") == "detection":
         raise CheckpointError(f"{model} is a detector; use `ran detect eval` or `ran detect predict`")
     try:
         with torch.device("meta"):  # no initialisation, which would only be overwritten
             network = create_model(metadata["model"], **metadata["overrides"])
-        weights = {name: tensor.clone() for name, tensor in model_weights(tensors).items()}  # the file may change
+        weights = {name: tensor.clone() for name, tensor in given.items()}  # the file may change
         network.load_state_dict(weights, assign=True)
         network.classes = list(metadata["classes"])  # type: ignore[assignment]
         network.preprocess = Preprocess.from_dict(metadata["preprocess"])  # type: ignore[assignment]
     except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path} does not hold the network that it describes: {error}") from error
+        raise CheckpointError(f"{model} does not hold the network that it describes: {error}") from error
     network.card = metadata  # type: ignore[assignment]
     return network.eval().to(device)  # type: ignore[return-value]

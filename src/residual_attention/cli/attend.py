@@ -25,7 +25,7 @@ MEASURED, DRAWN = 500, 20  # images of a data set, unless --limit says otherwise
 @dataclass(frozen=True)
 class AttendArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors of ours, or the name of shipped weights."""
+    """MODEL: a run folder, a .safetensors or .onnx of ours, shipped weights by name, or local-dir:FOLDER of a hub."""
     images: tyro.conf.Positional[tuple[str, ...]] = ()
     """Image files, folders or globs, or the name of a data set; with --measure or --response one data set or folder
     of class folders."""

@@ -17,7 +17,7 @@ Nothing leaves the machine; only this machine can open the page unless --host sa
 @dataclass(frozen=True)
 class DemoArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors of ours, or the name of shipped weights."""
+    """MODEL: a run folder, a .safetensors or .onnx of ours, shipped weights by name, or local-dir:FOLDER of a hub."""
     examples: Path | None = None
     """Folder of example images; a run's own examples by default."""
     host: str = "127.0.0.1"
@@ -44,6 +44,7 @@ def main(argv: list[str]) -> int:
     if given.examples is not None and not given.examples.is_dir():
         raise ValueError(f"no folder of examples at {given.examples}")
     from ..checkpoints import load, resolve_model
+    from ..checkpoints.hub import is_hub
     from ..machine import resolve_device
 
     model = load(given.model, resolve_device(given.device))
@@ -59,7 +60,8 @@ def main(argv: list[str]) -> int:
     if not _is_loopback(given.host):
         print(f"note: anyone who reaches {given.host} can use this page; there is no password")
     run = Path(given.model)
-    folders = [given.examples] if given.examples else [resolve_model(given.model).parent.parent / "examples"]
+    of_run = [] if is_hub(given.model) else [resolve_model(given.model).parent.parent / "examples"]
+    folders = [given.examples] if given.examples else of_run
     launch(
         model,
         run.resolve().name if run.exists() else given.model,

@@ -18,7 +18,7 @@ name, images are prepared as the model was trained, and an unreadable image is a
 @dataclass(frozen=True)
 class EvalArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors of ours, or the name of shipped weights."""
+    """MODEL: a run folder, a .safetensors or .onnx of ours, shipped weights by name, or local-dir:FOLDER of a hub."""
     data: tyro.conf.Positional[str | None] = None
     """Named data set or folder; the model's own data by default."""
     data_dir: Path | None = None

@@ -10,15 +10,16 @@ from .arguments import parse
 
 DESCRIPTION = """One ONNX file with classes and preprocessing inside, checked against PyTorch before it is kept.
 
-Batch and image size stay free. ran predict, eval and attend take the file in place of MODEL."""
+Batch and image size stay free. ran predict, eval and attend take the file in place of MODEL. Or a hub folder in timm's
+layout: local-dir:FOLDER writes it, hf-hub:OWNER/NAME uploads it; both are MODELs too, and timm reads them."""
 
 
 @dataclass(frozen=True)
 class ExportArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors of ours, or the name of shipped weights."""
-    out: tyro.conf.Positional[Path]
-    """OUT.onnx: the file to write."""
+    """MODEL: a run folder, a .safetensors of ours, shipped weights by name, or local-dir:FOLDER of a hub."""
+    out: tyro.conf.Positional[str]
+    """OUT: a file OUT.onnx, local-dir:FOLDER, or hf-hub:OWNER/NAME."""
     masks: bool = False
     """Also output the attention masks, one output a module."""
     int8: bool = False
@@ -35,15 +36,16 @@ class ExportArguments:
 
 def main(argv: list[str]) -> int:
     given = parse(ExportArguments, argv, prog="ran export", description=DESCRIPTION)
-    if given.out.suffix != ".onnx":
-        raise ValueError(f"OUT must end in .onnx, not {given.out.name!r}")
-    if given.out.is_dir():
-        raise ValueError(f"{given.out} is a folder")
+    if given.out.startswith(("local-dir:", "hf-hub:")):
+        return _to_hub(given)
+    out = Path(given.out)
+    if out.suffix != ".onnx":
+        raise ValueError(f"OUT must end in .onnx or be local-dir:FOLDER or hf-hub:OWNER/NAME, not {out.name!r}")
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder")
     from ..export.deploy import deploy
 
-    result = deploy(
-        given.model, given.out, masks=given.masks, int8=given.int8, data=given.data, data_dir=given.data_dir
-    )
+    result = deploy(given.model, out, masks=given.masks, int8=given.int8, data=given.data, data_dir=given.data_dir)
     if given.json:
         print(json.dumps(result))
         return 0
@@ -57,4 +59,28 @@ def main(argv: list[str]) -> int:
             print(f"{kind:<11} {same}, error {found['error_pct']:.2f} % (PyTorch {found['pytorch_error_pct']:.2f} %)")
     print(f"written     {result['file']}, {result['bytes'] / 2**20:.1f} MiB, {result['precision']}")
     print(f"use it      ran predict {result['file']} IMAGE...")
+    return 0
+
+
+def _to_hub(given: ExportArguments) -> int:
+    if given.masks or given.int8 or given.data or given.data_dir:
+        raise ValueError("--masks, --int8, --data and --data-dir are for an .onnx; a hub holds the network itself")
+    from ..checkpoints import read_model
+    from ..checkpoints.hub import LOCAL, REMOTE, push, write_folder
+
+    weights, card = read_model(given.model)
+    if card.get("task") == "detection":
+        raise ValueError(f"{given.model} is a detector; timm's layout is for classifiers")
+    place = given.out.partition(":")[2]
+    if not place:
+        raise ValueError(f"{given.out} names no {'folder' if given.out == LOCAL else 'repository'}")
+    if given.out.startswith(REMOTE):
+        place = push(weights, card, place)
+    else:
+        write_folder(weights, card, Path(place))
+    if given.json:
+        print(json.dumps({"model": given.model, "out": given.out, "written": place}))
+        return 0
+    print(f"written     {place}")
+    print(f"use it      ran predict {given.out} IMAGE...")
     return 0

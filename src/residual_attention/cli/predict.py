@@ -16,7 +16,7 @@ and the exit status is 2."""
 @dataclass(frozen=True)
 class PredictArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors of ours, or the name of shipped weights."""
+    """MODEL: a run folder, a .safetensors or .onnx of ours, shipped weights by name, or local-dir:FOLDER of a hub."""
     images: tyro.conf.Positional[tuple[str, ...]]
     """Image files, folders or globs."""
     top_k: int = 5

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,8 @@ while its JSON lies under --records; delete that and its run folder, and it alon
 class ReproduceArguments:
     tables: tyro.conf.Positional[tuple[str, ...]] = ()
     """TABLE...: experiments by name, or all; none lists them."""
+    only: tuple[str, ...] = ()
+    """TEXT...: of each table only the rows that contain one of these, such as Attention-56; none: all rows."""
     protocol: Literal["smoke", "cpu", "paper", "modern"] = "smoke"
     """smoke: digits, about a minute a cell | cpu: 10,000 images of CIFAR, minutes | paper: as printed | modern."""
     seeds: int | None = None
@@ -81,9 +83,16 @@ def main(argv: list[str]) -> int:
             close = nearest(name, list(EXPERIMENTS))
             raise ValueError(f"no table {name!r}{close}; there are {', '.join(EXPERIMENTS)}")
     chosen = [EXPERIMENTS[name] for name in names]
+    if given.only and not any(_wanted(given, row.label) for experiment in chosen for row in experiment.rows):
+        labels = ", ".join(row.label for experiment in chosen for row in experiment.rows)
+        raise ValueError(f"--only {' '.join(given.only)}: no such row; there are {labels}")
     if not given.tables:
         return _list(given, chosen, places, seeds)
     return _run(given, chosen, places, seeds, shard)
+
+
+def _wanted(given: ReproduceArguments, label: str) -> bool:
+    return not given.only or any(text.lower() in label.lower() for text in given.only)
 
 
 def _list(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int) -> int:
@@ -110,7 +119,8 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
     from ..training.progress import duration
 
     say = (lambda _text: None) if given.json else print
-    cells = todo(chosen, given.protocol, places, seeds, {"device": given.device}, shard)
+    parts = [replace(e, rows=tuple(row for row in e.rows if _wanted(given, row.label))) for e in chosen]
+    cells = todo(parts, given.protocol, places, seeds, {"device": given.device}, shard)
     cells = [_placed(one, given) for one in cells]
     left = [one for one in cells if one.state != "done"]
     seconds, known = expected_s(cells, given.protocol, places)
@@ -172,6 +182,8 @@ def _submit(given: ReproduceArguments, cost: str) -> int:
 def _without_submission(given: ReproduceArguments) -> list[str]:
     """The arguments that each job is called with; folders absolute, since a job starts elsewhere."""
     arguments = [*given.tables, "--protocol", given.protocol, "--device", given.device]
+    if given.only:
+        arguments += ["--only", *given.only]
     if given.seeds is not None:
         arguments += ["--seeds", str(given.seeds)]
     folders = {"records": given.records, "runs": given.runs, "cifar10": given.cifar10, "cifar100": given.cifar100}
@@ -183,7 +195,5 @@ def _without_submission(given: ReproduceArguments) -> list[str]:
 
 def _placed(one: Any, given: ReproduceArguments) -> Any:
     """The cell with the folder in which its data set lies."""
-    from dataclasses import replace
-
     folder = {"cifar10": given.cifar10, "cifar100": given.cifar100}.get(one.cell.config.data)
     return replace(one, cell=replace(one.cell, config=replace(one.cell.config, data_dir=folder)))

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..checkpoints.format import CheckpointError, read_checkpoint
-from ..checkpoints.load import model_weights, resolve_model
+from ..checkpoints.format import CheckpointError
+from ..checkpoints.load import read_model
 from ..training.options import NetworkOptions
 from .config import DetectConfig
 from .detectors import Detector
@@ -58,11 +58,9 @@ def read_start(config: DetectConfig, notices: list[str]) -> Start | None:
             notices.append(f"{config.model or 'the network'} starts fresh: no weights of it ship; --init gives some")
             return None
         name = SHIPPED
-    path = resolve_model(name)
-    if path.suffix == ".onnx":
+    if name.endswith(".onnx"):
         raise ValueError(f"--init {name}: an exported model cannot be trained; give its checkpoint")
-    tensors, card = read_checkpoint(path)
-    start = Start(name, model_weights(tensors), card)
+    start = Start(name, *read_model(name))
     if len(start.constants[0]) != 3:
         raise ValueError(f"--init {name}: it was trained on grayscale images; a detector reads colour")
     if config.model not in (None, start.model):

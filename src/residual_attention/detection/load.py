@@ -14,8 +14,7 @@ from .detectors import BaseDetector, Detector, build_body, build_detector
 
 def read_detector(model: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and metadata of a detector's checkpoint. Raises ValueError when MODEL is something else."""
-    path = resolve_model(model)
-    tensors, metadata = read_checkpoint(path)
+    tensors, metadata = read_checkpoint(resolve_model(model))
     if metadata.get("task") != "detection":
         raise CheckpointError(
             f"{model} is a classifier, not a detector; use `ran predict`, or train one on it with --init"

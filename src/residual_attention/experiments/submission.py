@@ -87,6 +87,7 @@ def submit(
     further = {f"slurm_{key}": value for key, value in options_of(slurm).items()}
     try:
         import submitit
+        from submitit.core.utils import FailedJobError
     except ModuleNotFoundError:
         raise ValueError(NEEDED) from None
     try:
@@ -96,6 +97,6 @@ def submit(
         shards = [f"{i}/{jobs}" for i in range(1, jobs + 1)]
         with executor.batch():
             handles = [executor.submit(Shard([*arguments, "--shard", shard])) for shard in shards]
-    except (RuntimeError, NameError, submitit.core.utils.FailedJobError) as error:
+    except (RuntimeError, NameError, FailedJobError) as error:
         raise ValueError(f"{cluster} did not take the jobs: {error}") from error
     return [Job(str(h.job_id), shard, h.paths.stdout, h) for h, shard in zip(handles, shards, strict=True)]

@@ -145,7 +145,7 @@ def draw(experiment: Experiment, protocol: str, lines: list[Line], out: Path) ->
         colour, style = (BLUE, ORANGE)[number % 2], ("-", "--", ":", "-.")[number // 2 % 4]
         panels[1].plot(list(values), list(values.values()), color=colour, linestyle=style, marker="o", label=label)
     if responses:
-        panels[1].set(ylabel="mean absolute response", ylim=(0, None))
+        panels[1].set(ylabel="mean absolute response", yscale="log")
         panels[1].grid(alpha=0.25)
         panels[1].legend(frameon=False, fontsize=7)
     figure.savefig(out)

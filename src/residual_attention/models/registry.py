@@ -25,6 +25,16 @@ def _default_cfg(name: str) -> dict[str, Any]:
     }
 
 
+def _network(global_pool: str = "avg", drop_rate: float | None = None, **arguments: Any) -> ResidualAttentionNetwork:
+    """The network by timm's own names for its pool and its dropout, which timm records and gives again."""
+    if drop_rate is not None:
+        arguments["dropout"] = drop_rate
+    model = ResidualAttentionNetwork(**arguments)
+    if global_pool != "avg":
+        model.reset_classifier(model.num_classes, global_pool)
+    return model
+
+
 default_cfgs = generate_default_cfgs({name: _default_cfg(name) for name in VARIANTS})
 
 
@@ -32,7 +42,7 @@ def _register(name: str) -> None:
     def entrypoint(pretrained: bool = False, **kwargs: Any):
         arguments = {**VARIANTS[name], **kwargs}
         return build_model_with_cfg(
-            ResidualAttentionNetwork,
+            _network,  # type: ignore[arg-type] (any callable will do)
             name,
             pretrained,
             feature_cfg={"out_indices": (0, 1, 2, 3, 4), "feature_cls": "getter"},

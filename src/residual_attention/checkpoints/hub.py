@@ -1,0 +1,214 @@
+"""A trained network as a hub folder in timm's layout: ``config.json``, ``model.safetensors`` and a card for readers.
+
+``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads it once `residual_attention.models` is imported. What
+timm's layout has no place for (our preprocessing, the run's configuration) lies under a key of its own.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..atomic import write_atomically
+from ..data.preprocess import Preprocess
+from ..family import VARIANTS
+from ..version import __version__
+from .format import FORMAT, CheckpointError
+
+LOCAL, REMOTE = "local-dir:", "hf-hub:"
+OWN = "residual_attention"
+CONFIG, WEIGHTS_FILE = "config.json", "model.safetensors"
+KEPT = ("model", "overrides", "classes", "preprocess", "config", "train_images")
+CROP_MODES = {"crop": "center", "squash": "squash", "letterbox": "border"}  # ours, timm's
+
+
+def is_hub(model: str | Path) -> bool:
+    """Whether MODEL is a hub's folder or repository."""
+    return str(model).startswith((LOCAL, REMOTE))
+
+
+def read_hub(model: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and card of ``local-dir:FOLDER`` or ``hf-hub:OWNER/NAME[@REVISION]``; ours, or timm's of our family.
+
+    Raises:
+        ValueError: no such folder or repository, another network, or damaged files; in one line.
+    """
+    folder = _folder_of(str(model))
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        weights = load_file(folder / WEIGHTS_FILE)
+    except FileNotFoundError as error:
+        raise ValueError(f"{model}: there is no {Path(error.filename or WEIGHTS_FILE).name} in it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise CheckpointError(f"{model} is damaged: {error}") from error
+    return weights, _card(config, str(model))
+
+
+def _folder_of(model: str) -> Path:
+    if model.startswith(LOCAL):
+        folder = Path(model.removeprefix(LOCAL))
+        if not folder.is_dir():
+            raise ValueError(f"{model}: there is no folder {folder}")
+        return folder
+    from huggingface_hub import snapshot_download
+
+    name, _, revision = model.removeprefix(REMOTE).partition("@")
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS_FILE]))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{model} cannot be fetched: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _card(config: Any, model: str) -> dict[str, Any]:
+    """What a checkpoint's header would tell: our own record, or else what timm's fields say."""
+    if not isinstance(config, dict) or "architecture" not in config:
+        raise CheckpointError(f"{model}: its {CONFIG} names no architecture")
+    if config["architecture"] not in VARIANTS:
+        raise ValueError(f"{model} holds {config['architecture']}, which is no network of this family")
+    if own := config.get(OWN):
+        if own.get("format", 0) > FORMAT:
+            raise CheckpointError(f"{model} was written by a newer version (format {own['format']}); update this one")
+        return own
+    try:
+        return _card_of_timm(config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{model}: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{model}: its {CONFIG} is not in timm's layout ({error})") from error
+
+
+def _card_of_timm(config: dict[str, Any]) -> dict[str, Any]:
+    plain = config["pretrained_cfg"]
+    modes = {theirs: ours for ours, theirs in CROP_MODES.items()}
+    preprocess = Preprocess(
+        image_size=plain["input_size"][-1],
+        resize=modes.get(plain.get("crop_mode") or "center", "crop"),
+        mean=tuple(plain["mean"]),
+        std=tuple(plain["std"]),
+        crop_pct=plain.get("crop_pct") or 1.0,
+    )
+    count = config["num_classes"]
+    names = config.get("label_names") or [f"class {i}" for i in range(count)]
+    classes = [names[str(i)] for i in range(count)] if isinstance(names, dict) else list(names)
+    overrides = {**config.get("model_args", {}), "num_classes": count, "in_chans": plain["input_size"][0]}
+    if (pool := overrides.pop("global_pool", "avg")) != "avg":
+        raise CheckpointError(f"its global pool is {pool}; this package takes avg, timm takes any")
+    if (dropout := overrides.pop("drop_rate", None)) is not None:
+        overrides["dropout"] = dropout
+    card = {"model": config["architecture"], "overrides": overrides, "classes": classes}
+    return {"format": FORMAT, **card, "preprocess": preprocess.to_dict()}
+
+
+def _network(weights: dict[str, Tensor], card: dict[str, Any]) -> nn.Module:
+    """The network as timm builds it, so that timm can write it down."""
+    import timm
+
+    from .. import models  # noqa: F401 (registers the names)
+
+    preprocess = Preprocess.from_dict(card["preprocess"])
+    size = preprocess.image_size
+    overlay = {
+        "input_size": (preprocess.in_chans, size, size),
+        "mean": preprocess.mean,
+        "std": preprocess.std,
+        "crop_pct": preprocess.crop_pct,
+        "crop_mode": CROP_MODES[preprocess.resize],
+        "interpolation": "bilinear",
+    }
+    network = timm.create_model(card["model"], pretrained_cfg_overlay=overlay, **card["overrides"])
+    network.load_state_dict(weights)
+    return network
+
+
+def _layout(card: dict[str, Any]) -> dict[str, Any]:
+    """timm's arguments for writing a model down."""
+    own = {"format": FORMAT, "version": __version__, **{key: card[key] for key in KEPT if key in card}}
+    own["config"] = {k: v for k, v in own.get("config", {}).items() if k not in ("data_dir", "out", "init")}
+    arguments = {k: v for k, v in card["overrides"].items() if k not in ("num_classes", "in_chans")}
+    return {
+        "model_config": {"label_names": list(card["classes"]), OWN: own},
+        "model_args": {**arguments, "in_chans": card["overrides"].get("in_chans", 3)},
+        "safe_serialization": True,
+    }
+
+
+def write_folder(weights: dict[str, Tensor], card: dict[str, Any], folder: Path) -> None:
+    """Write ``config.json``, ``model.safetensors`` and ``README.md``; ``weights`` in fp32 as `read_model` gives them.
+
+    Raises ValueError for a folder that holds something else already.
+    """
+    from timm.models import save_for_hf
+
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
+        raise ValueError(f"{folder} is not empty, and no hub folder")
+    save_for_hf(_network(weights, card), str(folder), **_layout(card))
+    write_atomically(folder / "README.md", readme(card, f"local-dir:{folder.name}").encode())
+
+
+def push(weights: dict[str, Tensor], card: dict[str, Any], name: str) -> str:
+    """Upload to the repository ``OWNER/NAME``, with the token of ``hf auth login`` or ``HF_TOKEN``. Returns its URL.
+
+    Raises ValueError when the hub cannot be reached or refuses.
+    """
+    from tempfile import TemporaryDirectory
+
+    from huggingface_hub import HfApi
+
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        write_folder(weights, card, folder)
+        write_atomically(folder / "README.md", readme(card, f"hf-hub:{name}").encode())
+        try:
+            api = HfApi(library_name="residual-attention", library_version=__version__)
+            repository = api.create_repo(name, exist_ok=True)
+            api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message=f"{card['model']}")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"hf-hub:{name} cannot be written: {_first_line(error)}") from error
+    return str(repository)
+
+
+def readme(card: dict[str, Any], source: str) -> str:
+    """The card for readers: network, classes, data, how it was trained, how it is used."""
+    config, classes = card.get("config", {}), card["classes"]
+    trained = (
+        f"Trained with the recipe `{config['recipe']}` on {config['data'] if _named(config) else 'a folder of images'}"
+        f" ({card.get('train_images', '?')} images), {config.get('epochs')} epochs, seed {config.get('seed')}.\n\n"
+        if config
+        else ""
+    )
+    shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+    preprocess = card["preprocess"]
+    return f"""---
+library_name: timm
+pipeline_tag: image-classification
+tags: [image-classification, timm, attention]
+---
+# {card["model"]}
+
+Residual Attention Network (Wang et al., CVPR 2017, arXiv 1704.06904): H = (1 + M) * T.
+
+{trained}Images of {preprocess["image_size"]} px ({preprocess["resize"]}). {len(classes)} classes: {shown}.
+
+```sh
+ran predict {source} photo.jpg
+ran attend {source} photo.jpg   # its masks, drawn over the photo
+```
+
+```python
+import timm
+import residual_attention.models  # registers the names
+
+model = timm.create_model("{source}", pretrained=True)
+```
+"""
+
+
+def _named(config: dict[str, Any]) -> bool:
+    return "/" not in str(config["data"])

@@ -1,0 +1,226 @@
+"""Hub folders in timm's layout: written by us, read by timm and by us, pushed and fetched, and what is refused."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+import timm
+import torch
+from PIL import Image
+
+import residual_attention.models  # noqa: F401 (registers the names)
+from residual_attention import create_model, load
+from residual_attention.checkpoints import read_model
+from residual_attention.checkpoints.format import save_checkpoint
+from residual_attention.cli.main import main
+from residual_attention.data.preprocess import Preprocess
+
+SHIPPED = "attention56_cifar.cifar10"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("hub") / "folder"
+    assert main(["export", SHIPPED, f"local-dir:{place}"]) == 0
+    return place
+
+
+def small(tmp_path, *, in_chans=1, **overrides):
+    """A checkpoint of an untrained network with every kind of option, grayscale and letterboxed."""
+    torch.manual_seed(0)
+    options = {"num_classes": 3, "in_chans": in_chans, "modules": [1, 1, 1], "mask_depths": [1, 1, 1], **overrides}
+    network = create_model("attention56_cifar", **options).eval()
+    channels = (0.5,) * in_chans
+    preprocess = Preprocess(40, "letterbox", channels, channels, 0.9)
+    metadata = {
+        "model": "attention56_cifar",
+        "overrides": options,
+        "classes": ["a", "b", "ç"],
+        "preprocess": preprocess.to_dict(),
+        "config": {"data": str(tmp_path / "secret"), "data_dir": None, "out": str(tmp_path), "recipe": "quick"},
+    }
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, {f"model.{name}": tensor for name, tensor in network.state_dict().items()}, metadata)
+    return path, network
+
+
+def test_timm_reads_what_was_written(folder):
+    images = torch.randn(2, 3, 32, 32)
+    ours = load(SHIPPED)
+    theirs = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    with torch.no_grad():
+        assert torch.equal(theirs(images), ours(images))
+    data = timm.data.resolve_model_data_config(theirs)
+    assert data["input_size"] == (3, 32, 32)
+    assert tuple(data["mean"]) == ours.preprocess.mean
+    assert data["crop_pct"] == 1.0
+    assert json.loads((folder / "config.json").read_text())["label_names"] == ours.classes
+
+
+def test_ours_comes_back_with_everything(folder):
+    back, ours = load(f"local-dir:{folder}"), load(SHIPPED)
+    assert back.classes == ours.classes
+    assert back.preprocess == ours.preprocess
+    assert all(torch.equal(back.state_dict()[name], tensor) for name, tensor in ours.state_dict().items())
+    assert back.card["config"]["recipe"] == "quick"
+
+
+def test_options_channels_and_preprocessing_survive(tmp_path):
+    path, network = small(tmp_path, mask_activation="spatial", learning="naive", unit="vgg")
+    place = tmp_path / "hub"
+    assert main(["export", str(path), f"local-dir:{place}"]) == 0
+    images = torch.randn(2, 1, 40, 40)
+    back, theirs = load(f"local-dir:{place}"), timm.create_model(f"local-dir:{place}", pretrained=True).eval()
+    with torch.no_grad():
+        assert torch.equal(back(images), network(images))
+        assert torch.equal(theirs(images), network(images))
+    assert back.preprocess == load(path).preprocess
+    text = (place / "config.json").read_text()
+    assert json.loads(text)["pretrained_cfg"]["crop_mode"] == "border"
+    assert str(tmp_path / "hub") not in text  # the run's own places are not told
+    assert "out" not in json.loads(text)["residual_attention"]["config"]
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    Image.radial_gradient("L").resize((32, 32)).save(path)
+    return str(path)
+
+
+def test_every_command_takes_a_hub_folder(folder, tmp_path, picture, capsys):
+    assert main(["predict", f"local-dir:{folder}", picture, "--json"]) == 0
+    theirs = json.loads(capsys.readouterr().out)
+    assert main(["predict", SHIPPED, picture, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == theirs
+    assert main(["attend", f"local-dir:{folder}", picture, "--out", str(tmp_path / "masks")]) == 0
+    assert main(["export", f"local-dir:{folder}", f"local-dir:{tmp_path / 'again'}"]) == 0
+    assert (tmp_path / "again/config.json").read_text() == (folder / "config.json").read_text()
+
+
+def test_fine_tuning_starts_from_a_hub_folder(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    options = ["--steps", "2", "--batch-size", "8", "--limit-train", "30", "--image-size", "32", "--in-chans", "3"]
+    assert main(["train", "digits", "--init", f"local-dir:{folder}", "--out", str(run), *options, "--lr", "1e-9"]) == 0
+    assert "initial weights from local-dir:" in capsys.readouterr().out
+    stem = load(run).state_dict()["stem.0.weight"]
+    torch.testing.assert_close(stem, load(SHIPPED).state_dict()["stem.0.weight"], atol=1e-6, rtol=0)
+
+
+def test_a_pool_that_only_timm_has_is_refused(tmp_path):
+    network = timm.create_model("attention56_cifar", num_classes=2, global_pool="max", drop_rate=0.3)
+    assert network.head.drop.p == 0.3
+    timm.models.save_for_hf(network, str(tmp_path / "theirs"), safe_serialization=True)
+    again = timm.create_model(f"local-dir:{tmp_path / 'theirs'}", pretrained=True)
+    assert again.head.pool_type == "max"
+    with pytest.raises(ValueError, match="its global pool is max"):
+        load(f"local-dir:{tmp_path / 'theirs'}")
+
+
+def test_a_folder_that_timm_wrote_itself_is_read(tmp_path):
+    torch.manual_seed(0)
+    network = timm.create_model("attention56_cifar", num_classes=2, mask_structure="local")
+    timm.models.save_for_hf(network, str(tmp_path / "theirs"), {"label_names": ["cat", "dog"]}, safe_serialization=True)
+    back = load(f"local-dir:{tmp_path / 'theirs'}")
+    images = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(back(images), network.eval()(images))
+    assert back.classes == ["cat", "dog"]
+    assert back.preprocess.image_size == 32
+
+
+class Hub:
+    """A hub on this disk: what is uploaded can be fetched."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def create_repo(self, name, exist_ok):
+        assert exist_ok
+        return SimpleNamespace(repo_id=name, __str__=lambda self: name)
+
+    def upload_folder(self, repo_id, folder_path, commit_message):
+        shutil.copytree(folder_path, self.place / repo_id)
+
+    def snapshot_download(self, name, revision, allow_patterns):
+        assert set(allow_patterns) == {"config.json", "model.safetensors"}
+        assert revision in (None, "v1")
+        return str(self.place / name)
+
+
+def test_what_is_pushed_is_fetched(tmp_path, monkeypatch):
+    hub = Hub(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda **_: hub)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
+    assert main(["export", SHIPPED, "hf-hub:someone/attention56"]) == 0
+    assert "ran predict hf-hub:someone/attention56" in (tmp_path / "someone/attention56/README.md").read_text()
+    for name in ("hf-hub:someone/attention56", "hf-hub:someone/attention56@v1"):
+        back = load(name).state_dict()
+        assert all(torch.equal(back[key], tensor) for key, tensor in load(SHIPPED).state_dict().items())
+
+
+def test_a_hub_out_of_reach_is_said_in_a_line(picture, monkeypatch, capsys):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert main(["predict", "hf-hub:someone/nothing", picture]) == 2
+    assert main(["export", SHIPPED, "hf-hub:someone/nothing"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "hf-hub:someone/nothing cannot be fetched" in "".join(lines)
+    assert "hf-hub:someone/nothing cannot be written" in lines[-1]
+
+
+def damaged(folder, tmp_path, name, content):
+    place = tmp_path / "damaged"
+    shutil.copytree(folder, place)
+    if content is None:
+        (place / name).unlink()
+    else:
+        (place / name).write_bytes(content)
+    return f"local-dir:{place}"
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("config.json", None, "there is no config.json in it"),
+        ("model.safetensors", None, "there is no model.safetensors in it"),
+        ("config.json", b"{", "is damaged"),
+        ("config.json", b"[]", "names no architecture"),
+        ("config.json", b'{"architecture": "resnet50"}', "resnet50, which is no network of this family"),
+        ("config.json", b'{"architecture": "attention56_cifar"}', "is not in timm's layout"),
+        (
+            "config.json",
+            b'{"architecture": "attention56_cifar", "residual_attention": {"format": 99}}',
+            "newer version",
+        ),
+        ("model.safetensors", b"nonsense", "is damaged"),
+    ],
+)
+def test_damaged_folders_are_answered_in_a_line(folder, tmp_path, name, content, message):
+    with pytest.raises(ValueError, match=message):
+        read_model(damaged(folder, tmp_path, name, content))
+
+
+@pytest.mark.parametrize(
+    "out, options, message",
+    [
+        ("local-dir:", [], "names no folder"),
+        ("hf-hub:", [], "names no repository"),
+        ("local-dir:x", ["--int8"], "are for an .onnx"),
+        ("local-dir:tests", [], "not empty, and no hub folder"),
+        ("model.pt", [], "OUT must end in .onnx or be local-dir:FOLDER"),
+    ],
+)
+def test_what_cannot_be_written_is_answered_in_a_line(tmp_path, monkeypatch, capsys, out, options, message):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/mine.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", SHIPPED, out, *options]) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine.txt", "tests"]
+
+
+def test_no_such_folder(picture, capsys):
+    assert main(["predict", "local-dir:/nowhere", picture]) == 2
+    assert "there is no folder /nowhere" in capsys.readouterr().err
