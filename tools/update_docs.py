@@ -11,9 +11,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {
         "ledger": runs.ledger,
+        "weights": runs.weights,
         "measured": runs.measured,
         "detection": detection.results,
         "speed": speed.in_short,
+        "claims": reproduction.in_short,
     },
     "docs/detection.md": {"results": detection.results, "classes": detection.classes},
     "docs/masks.md": {

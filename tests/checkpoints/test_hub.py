@@ -14,6 +14,7 @@ import residual_attention.models  # noqa: F401 (registers the names)
 from residual_attention import create_model, load
 from residual_attention.checkpoints import read_model
 from residual_attention.checkpoints.format import save_checkpoint
+from residual_attention.checkpoints.hub import push, write_folder
 from residual_attention.cli.main import main
 from residual_attention.data.preprocess import Preprocess
 
@@ -78,9 +79,11 @@ def test_options_channels_and_preprocessing_survive(tmp_path):
         assert torch.equal(theirs(images), network(images))
     assert back.preprocess == load(path).preprocess
     text = (place / "config.json").read_text()
-    assert json.loads(text)["pretrained_cfg"]["crop_mode"] == "border"
-    assert str(tmp_path / "hub") not in text  # the run's own places are not told
-    assert "out" not in json.loads(text)["residual_attention"]["config"]
+    plain = json.loads(text)["pretrained_cfg"]
+    assert (plain["crop_mode"], plain["crop_pct"]) == ("border", 1.0)  # crop_pct means nothing to our letterbox
+    told = json.loads(text)["residual_attention"]["config"]
+    assert told == {"data": "secret", "recipe": "quick"}
+    assert str(tmp_path) not in text + (place / "README.md").read_text()  # the run's own places are not told
 
 
 @pytest.fixture
@@ -165,6 +168,19 @@ def test_a_hub_out_of_reach_is_said_in_a_line(picture, monkeypatch, capsys):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert main(["predict", "hf-hub:someone/nothing", picture]) == 2
     assert main(["export", SHIPPED, "hf-hub:someone/nothing"]) == 2
+
+    class Unreachable(Exception):
+        """As an HTTP client's own, which are neither OSError nor ValueError."""
+
+    def unreachable(*_args, **_options):
+        raise Unreachable("no route\nand more")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", unreachable)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(ValueError, match=r"cannot be fetched: no route$"):
+        load("hf-hub:someone/nothing")
+    with pytest.raises(ValueError, match=r"cannot be written: no route$"):
+        push(*read_model(SHIPPED), "someone/nothing")
     lines = capsys.readouterr().err.splitlines()
     assert "hf-hub:someone/nothing cannot be fetched" in "".join(lines)
     assert "hf-hub:someone/nothing cannot be written" in lines[-1]
@@ -194,6 +210,9 @@ def damaged(folder, tmp_path, name, content):
             b'{"architecture": "attention56_cifar", "residual_attention": {"format": 99}}',
             "newer version",
         ),
+        ("config.json", b'{"architecture": "attention56_cifar", "residual_attention": [1]}', "record .* is damaged"),
+        ("config.json", b'{"architecture": "attention56_cifar", "residual_attention": {"format": "x"}}', "is damaged"),
+        ("config.json", b'{"architecture": "attention56_cifar", "residual_attention": {"format": 1}}', "lacks model"),
         ("model.safetensors", b"nonsense", "is damaged"),
     ],
 )
@@ -202,13 +221,27 @@ def test_damaged_folders_are_answered_in_a_line(folder, tmp_path, name, content,
         read_model(damaged(folder, tmp_path, name, content))
 
 
+def test_weights_of_another_network_are_not_written(tmp_path):
+    weights, card = read_model(SHIPPED)
+    with pytest.raises(ValueError, match="not of the network that is described"):
+        write_folder(weights, {**card, "model": "attention92_cifar"}, tmp_path / "hub")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_models_folder_is_left_alone(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    assert main(["export", SHIPPED, f"local-dir:{tmp_path}"]) == 2
+    assert "no hub folder of this family" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 @pytest.mark.parametrize(
     "out, options, message",
     [
         ("local-dir:", [], "names no folder"),
         ("hf-hub:", [], "names no repository"),
         ("local-dir:x", ["--int8"], "are for an .onnx"),
-        ("local-dir:tests", [], "not empty, and no hub folder"),
+        ("local-dir:tests", [], "not empty, and no hub folder of this family"),
         ("model.pt", [], "OUT must end in .onnx or be local-dir:FOLDER"),
     ],
 )

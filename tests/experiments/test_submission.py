@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -33,13 +32,57 @@ def test_a_job_that_fails_says_so(tmp_path):
         job.handle.result()
 
 
-def test_the_end_of_a_jobs_time_tells_its_process_and_asks_for_the_same_again():
+class Told(Exception):
+    pass
+
+
+SAVES = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print("saved", flush=True), sys.exit(143)))
+print("running", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_end_of_a_jobs_time_saves_in_the_midst_of_its_call_and_asks_for_the_same_again(monkeypatch):
+    """As submitit does: its handler runs in the thread that waits for the process."""
+    again = []
+
+    def handler(_signum, _frame):
+        again.append(shard.checkpoint())
+        raise Told
+
     shard = Shard(["learning", "--shard", "1/2"])
-    shard.process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    again = shard.checkpoint()
-    assert shard.process.returncode == -signal.SIGTERM
-    assert again.function.arguments == ["learning", "--shard", "1/2"]
-    assert again.function.process is None
+    monkeypatch.setattr(Shard, "command", lambda self: [sys.executable, "-c", SAVES])
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 2)
+        with pytest.raises(Told):
+            shard()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert shard.process is not None
+    assert shard.process.wait(timeout=5) == 143
+    assert again[0].function.arguments == ["learning", "--shard", "1/2"]
+    assert again[0].function.process is None
+
+
+def test_the_process_does_not_hear_the_schedulers_own_signal(monkeypatch):
+    shard = Shard([])
+    deaf = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)"
+    monkeypatch.setattr(Shard, "command", lambda self: [sys.executable, "-c", deaf])
+    assert shard() == 0
+
+
+def test_a_process_that_the_scheduler_ended_itself_waits_to_be_asked(monkeypatch):
+    shard, slept = Shard([]), []
+    monkeypatch.setattr(Shard, "command", lambda self: [sys.executable, "-c", "raise SystemExit(143)"])
+    monkeypatch.setattr(submission.time, "sleep", slept.append)
+    with pytest.raises(RuntimeError, match="ended with 143"):
+        shard()
+    assert slept == [submission.SIGNAL_S]
+    assert shard.checkpoint().function.arguments == []
 
 
 def test_the_command_submits_with_absolute_folders(tmp_path, monkeypatch, capsys):
@@ -66,14 +109,26 @@ def test_the_command_submits_with_absolute_folders(tmp_path, monkeypatch, capsys
     assert "job 7_1: shard 2/2" in text
 
 
+def test_no_more_jobs_than_there_are_cells(tmp_path, monkeypatch, capsys):
+    wanted: list[int] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(submission, "submit", lambda arguments, jobs, folder, **_: wanted.append(jobs) or [])
+    assert main(["reproduce", "best", "--submit", "5", "--json"]) == 0
+    assert wanted == [1]
+    assert main(["reproduce", "--submit", "2"]) == 2
+    assert "--submit needs a TABLE" in capsys.readouterr().err
+
+
 def test_options_of_the_scheduler():
-    assert options_of(["partition=gpu", "cpus_per_task=8"]) == {"partition": "gpu", "cpus_per_task": 8}
+    found = options_of(["partition=gpu", "cpus_per_task=8", "account=0123"])
+    assert found == {"partition": "gpu", "cpus_per_task": 8, "account": "0123"}
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--submit", "0"], "0 jobs of 24.0 hours"),
+        (["--submit", "0"], "0 jobs with 1 GPUs each"),
+        (["--submit", "1", "--hours", "0.01"], "a job of 0.01 hours is too short"),
         (["--submit", "2", "--shard", "1/2"], "leave --shard out"),
         (["--submit", "2", "--slurm", "partition"], "--slurm takes KEY=VALUE"),
         (["--submit", "2"], "slurm did not take the jobs: Could not detect"),
@@ -83,7 +138,7 @@ def test_options_of_the_scheduler():
 def test_what_cannot_be_submitted_is_answered_in_a_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", "/nowhere")  # no srun
-    assert main(["reproduce", "best", *arguments]) == 2
+    assert main(["reproduce", "learning", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

@@ -50,5 +50,24 @@ def verdicts() -> str:
         parts.append(f"Protocol *{name}*: {protocol.says} Of {len(findings)} claims: {told}.")
         parts.append(claims.markdown(name, PLACES))
     if idle:
-        parts.append(f"Under {' and '.join(idle)} nothing was run: at their scale every claim is untested here.")
+        parts.append(f"Not run at all: {', '.join(idle)}. At their scale every claim is untested here.")
     return "\n\n".join(parts)
+
+
+def in_short() -> str:
+    """What the runs on CIFAR at the affordable scale say to the claims, those that have runs alone."""
+    protocol = "cpu"
+    every = [claims.find(claim, protocol, PLACES) for claim in claims.CLAIMS]
+    rows = [_short(finding) for finding in every if finding.estimate is not None]
+    if not rows:
+        return "Not run yet on CIFAR."
+    header = ["claim", "paper's section", "here", "in its favour", "runs of each row"]
+    note = f"{PROTOCOLS[protocol].says} {len(every) - len(rows)} further claims were not run at this scale."
+    return f"{table(header, rows)}\n\n{note}"
+
+
+def _short(finding: claims.Finding) -> list[str]:
+    interval = "" if finding.half_width is None else f" ± {finding.half_width:.2f}"
+    measured = f"{finding.estimate:+.2f}{interval} {finding.claim.unit}"
+    runs = " / ".join(map(str, finding.runs))
+    return [finding.claim.text, finding.claim.source, f"**{finding.verdict}**", measured, runs]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from residual_attention.checkpoints.load import WEIGHTS, list_weights
 from residual_attention.models import ledger_row, list_models
 
 from .markdown import machine, read, table
@@ -26,9 +27,30 @@ def ledger() -> str:
     return table(["network", "px", "parameters", "GMACs", "trunk depth", "the paper says"], rows)
 
 
+SHIPPED = {
+    "attention56_cifar.cifar10": "cifar10_quick",
+    "attention92_cifar.cifar10": "cifar10_attention92",
+    "attention56_cifar.cifar100": "cifar100_quick",
+    "attention56_cifar.digits": "digits_quick",
+}
+
+
+def weights() -> str:
+    """The weights in the package, each with the run that made it."""
+    rows = []
+    for name in list_weights():
+        run = read(SHIPPED[name])
+        assert run is not None
+        size = (WEIGHTS / f"{name}.safetensors").stat().st_size / 1e6
+        error = f"{run['test']['error_pct']:.2f} %"
+        pixels = f"{run['image_size_px']}"
+        rows.append([f"`{name}`", str(len(run["classes"])), pixels, error, str(run["epochs"]), f"{size:.1f} MB"])
+    return table(["MODEL", "classes", "px", "test error", "epochs", "file"], rows)
+
+
 def measured() -> str:
     rows = []
-    for name in ("digits_quick", "cifar10_quick", "cells_quick"):
+    for name in ("digits_quick", "cifar10_quick", "cifar10_attention92", "cifar100_quick", "cells_quick"):
         run = read(name)
         if run is None:
             rows.append([name, "not run", "", "", "", ""])

@@ -1,11 +1,13 @@
 """A trained network as a hub folder in timm's layout: ``config.json``, ``model.safetensors`` and a card for readers.
 
 ``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads it once `residual_attention.models` is imported. What
-timm's layout has no place for (our preprocessing, the run's configuration) lies under a key of its own.
+timm's layout has no place for (our preprocessing, the run's configuration) lies under a key of its own. timm's
+preprocessing pads a letterbox with a colour of its own and scales in its own way: probabilities differ a little.
 """
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import SafetensorError
@@ -58,7 +60,7 @@ def _folder_of(model: str) -> Path:
     name, _, revision = model.removeprefix(REMOTE).partition("@")
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS_FILE]))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # its HTTP client raises kinds of its own
         raise ValueError(f"{model} cannot be fetched: {_first_line(error)}") from error
 
 
@@ -72,16 +74,24 @@ def _card(config: Any, model: str) -> dict[str, Any]:
         raise CheckpointError(f"{model}: its {CONFIG} names no architecture")
     if config["architecture"] not in VARIANTS:
         raise ValueError(f"{model} holds {config['architecture']}, which is no network of this family")
-    if own := config.get(OWN):
-        if own.get("format", 0) > FORMAT:
-            raise CheckpointError(f"{model} was written by a newer version (format {own['format']}); update this one")
-        return own
+    if OWN in config:
+        return _own_card(config[OWN], model)
     try:
         return _card_of_timm(config)
     except CheckpointError as error:
         raise CheckpointError(f"{model}: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{model}: its {CONFIG} is not in timm's layout ({error})") from error
+
+
+def _own_card(own: Any, model: str) -> dict[str, Any]:
+    if not isinstance(own, dict) or not isinstance(version := own.get("format"), int):
+        raise CheckpointError(f"{model}: its record {OWN} is damaged")
+    if version > FORMAT:
+        raise CheckpointError(f"{model} was written by a newer version (format {version}); update this one")
+    if lacking := [key for key in ("model", "overrides", "classes", "preprocess") if key not in own]:
+        raise CheckpointError(f"{model}: its record {OWN} lacks {', '.join(lacking)}")
+    return own
 
 
 def _card_of_timm(config: dict[str, Any]) -> dict[str, Any]:
@@ -118,12 +128,15 @@ def _network(weights: dict[str, Tensor], card: dict[str, Any]) -> nn.Module:
         "input_size": (preprocess.in_chans, size, size),
         "mean": preprocess.mean,
         "std": preprocess.std,
-        "crop_pct": preprocess.crop_pct,
+        "crop_pct": preprocess.crop_pct if preprocess.resize == "crop" else 1.0,  # no other resize of ours reads it
         "crop_mode": CROP_MODES[preprocess.resize],
         "interpolation": "bilinear",
     }
-    network = timm.create_model(card["model"], pretrained_cfg_overlay=overlay, **card["overrides"])
-    network.load_state_dict(weights)
+    try:
+        network = timm.create_model(card["model"], pretrained_cfg_overlay=overlay, **card["overrides"])
+        network.load_state_dict(weights)
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(f"the weights are not of the network that is described: {_first_line(error)}") from error
     return network
 
 
@@ -131,6 +144,8 @@ def _layout(card: dict[str, Any]) -> dict[str, Any]:
     """timm's arguments for writing a model down."""
     own = {"format": FORMAT, "version": __version__, **{key: card[key] for key in KEPT if key in card}}
     own["config"] = {k: v for k, v in own.get("config", {}).items() if k not in ("data_dir", "out", "init")}
+    if "data" in own["config"]:
+        own["config"]["data"] = Path(own["config"]["data"]).name  # a folder's place is the machine's own
     arguments = {k: v for k, v in card["overrides"].items() if k not in ("num_classes", "in_chans")}
     return {
         "model_config": {"label_names": list(card["classes"]), OWN: own},
@@ -139,17 +154,33 @@ def _layout(card: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_folder(weights: dict[str, Tensor], card: dict[str, Any], folder: Path) -> None:
-    """Write ``config.json``, ``model.safetensors`` and ``README.md``; ``weights`` in fp32 as `read_model` gives them.
+def write_folder(weights: dict[str, Tensor], card: dict[str, Any], folder: Path, source: str | None = None) -> None:
+    """Write ``config.json``, ``model.safetensors`` and ``README.md``, each whole or not at all.
+
+    Args:
+        weights: in fp32, as `read_model` gives them.
+        source: what the card for readers calls the model; ``local-dir:`` and the folder's name by default.
 
     Raises ValueError for a folder that holds something else already.
     """
     from timm.models import save_for_hf
 
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
-        raise ValueError(f"{folder} is not empty, and no hub folder")
-    save_for_hf(_network(weights, card), str(folder), **_layout(card))
-    write_atomically(folder / "README.md", readme(card, f"local-dir:{folder.name}").encode())
+    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
+        raise ValueError(f"{folder} is not empty, and no hub folder of this family")
+    network = _network(weights, card)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as temporary:
+        save_for_hf(network, temporary, **_layout(card))
+        for name in (WEIGHTS_FILE, CONFIG):
+            write_atomically(folder / name, (Path(temporary) / name).read_bytes())
+    write_atomically(folder / "README.md", readme(card, source or f"{LOCAL}{folder.name}").encode())
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        return json.loads((folder / CONFIG).read_text())["architecture"] in VARIANTS
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def push(weights: dict[str, Tensor], card: dict[str, Any], name: str) -> str:
@@ -157,20 +188,17 @@ def push(weights: dict[str, Tensor], card: dict[str, Any], name: str) -> str:
 
     Raises ValueError when the hub cannot be reached or refuses.
     """
-    from tempfile import TemporaryDirectory
-
     from huggingface_hub import HfApi
 
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
-        write_folder(weights, card, folder)
-        write_atomically(folder / "README.md", readme(card, f"hf-hub:{name}").encode())
+        write_folder(weights, card, folder, f"{REMOTE}{name}")
         try:
             api = HfApi(library_name="residual-attention", library_version=__version__)
             repository = api.create_repo(name, exist_ok=True)
             api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message=f"{card['model']}")
-        except (OSError, ValueError) as error:
-            raise ValueError(f"hf-hub:{name} cannot be written: {_first_line(error)}") from error
+        except Exception as error:  # its HTTP client raises kinds of its own
+            raise ValueError(f"{REMOTE}{name} cannot be written: {_first_line(error)}") from error
     return str(repository)
 
 

@@ -69,9 +69,7 @@ def read_model(model: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, An
     """
     if is_hub(model):
         weights, metadata = read_hub(model)
-        return {
-            name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()
-        }, metadata
+        return _in_fp32(weights), metadata
     tensors, metadata = read_checkpoint(resolve_model(model))
     return model_weights(tensors), metadata
 

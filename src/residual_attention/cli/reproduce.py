@@ -86,6 +86,8 @@ def main(argv: list[str]) -> int:
     if given.only and not any(_wanted(given, row.label) for experiment in chosen for row in experiment.rows):
         labels = ", ".join(row.label for experiment in chosen for row in experiment.rows)
         raise ValueError(f"--only {' '.join(given.only)}: no such row; there are {labels}")
+    if given.submit is not None and not given.tables:
+        raise ValueError("--submit needs a TABLE, or all")
     if not given.tables:
         return _list(given, chosen, places, seeds)
     return _run(given, chosen, places, seeds, shard)
@@ -126,10 +128,16 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
     seconds, known = expected_s(cells, given.protocol, places)
     how = f"measured on {known} done" if known else "a guess: none has run yet"
     if given.submit is not None and not given.dry_run:
-        return _submit(given, f"{len(left)} cells to run, about {duration(seconds)} of one machine like this ({how})")
+        return _submit(given, len(left), f"about {duration(seconds)} of one machine like this ({how})")
     say(f"{len(cells)} cells, {len(cells) - len(left)} done; the rest takes about {duration(seconds)} here ({how})")
 
+    if not cells:
+        say(f"protocol {given.protocol} has none of these rows" if shard == (1, 1) else "this shard has no cells")
+
     def write() -> list[str]:
+        """Tables are drawn by whoever has all cells; shards leave records alone."""
+        if shard != (1, 1):
+            return []
         return [str(write_tables(experiment, given.protocol, places, seeds)) for experiment in chosen]
 
     if given.dry_run:
@@ -145,6 +153,8 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
     finally:
         write()  # a cell that was broken off is partial now
     pages = write()
+    if shard != (1, 1):
+        say(f"records in {places.records}; the same command without --shard draws the tables")
     if given.json:
         print(json.dumps({"protocol": given.protocol, "pages": pages}))
     for page in () if given.json else pages:
@@ -152,15 +162,17 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
     return 0
 
 
-def _submit(given: ReproduceArguments, cost: str) -> int:
+def _submit(given: ReproduceArguments, left: int, cost: str) -> int:
     from ..experiments.submission import submit
 
     if given.shard != "1/1":
         raise ValueError("--submit gives each job its own shard; leave --shard out")
+    if not left:
+        raise ValueError("there is no cell left to run; without --submit the tables are drawn")
     assert given.submit is not None
     jobs = submit(
         _without_submission(given),
-        given.submit,
+        min(given.submit, left),
         given.logs.resolve(),
         cluster=given.cluster,
         hours=given.hours,
@@ -170,7 +182,7 @@ def _submit(given: ReproduceArguments, cost: str) -> int:
     if given.json:
         print(json.dumps({"jobs": [{"id": job.id, "shard": job.shard, "log": str(job.log)} for job in jobs]}))
         return 0
-    print(cost)
+    print(f"{left} cells to run, {cost}")
     for job in jobs:
         print(f"  job {job.id}: shard {job.shard}, {job.log}")
     print(

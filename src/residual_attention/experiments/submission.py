@@ -1,8 +1,11 @@
 """Shards as jobs of a scheduler, through submitit (the extra ``cluster``); a job is the same command with its shard."""
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 
 NEEDED = "submission needs submitit: pip install 'residual-attention[cluster]'"
 SIGNAL_S = 120  # before its time is over, a job is told so, and saves
+SAVED = 143  # exit status of a run that SIGTERM ended
 MOST_TIMES = 1000  # that a job whose time was over is put in the queue again
 
 
@@ -23,6 +27,11 @@ class Job:
     handle: Any
 
 
+def _deaf_to_the_scheduler() -> None:
+    """In the child: SIGUSR2 tells the job that its time is over, and may reach every process of it."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
 class Shard:
     """``ran reproduce`` on one shard, in a process of its own.
 
@@ -34,19 +43,28 @@ class Shard:
         self.arguments = list(arguments)
         self.process: subprocess.Popen | None = None
 
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "residual_attention", "reproduce", *self.arguments]
+
     def __call__(self) -> int:
-        command = [sys.executable, "-m", "residual_attention", "reproduce", *self.arguments]
-        self.process = subprocess.Popen(command)
-        if code := self.process.wait():
+        self.process = subprocess.Popen(self.command(), preexec_fn=_deaf_to_the_scheduler)
+        code = self.process.wait()
+        if (
+            code == SAVED
+        ):  # the scheduler's SIGTERM reached it first; what follows is the signal that calls `checkpoint`
+            time.sleep(SIGNAL_S)
+        if code:
             raise RuntimeError(f"`ran reproduce {' '.join(self.arguments)}` ended with {code}")
         return 0
 
     def checkpoint(self) -> Any:
+        """Called by a signal's handler in the midst of `__call__`, whose ``wait`` holds the lock of another."""
         import submitit
 
-        if self.process is not None:
+        if self.process is not None and self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait()
+            with contextlib.suppress(ChildProcessError):  # it has been waited for already
+                os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         return submitit.helpers.DelayedSubmission(Shard(self.arguments))
 
 
@@ -57,7 +75,7 @@ def options_of(pairs: Sequence[str]) -> dict[str, str | int]:
         key, sign, value = pair.partition("=")
         if not (sign and key.isidentifier()):
             raise ValueError(f"--slurm takes KEY=VALUE, such as partition=gpu, not {pair!r}")
-        found[key] = int(value) if value.isdigit() else value
+        found[key] = int(value) if str(value).isdecimal() and str(int(value)) == value else value
     return found
 
 
@@ -82,8 +100,10 @@ def submit(
     Raises:
         ValueError: submitit is not installed, or what was asked for is not to be had; in one line.
     """
-    if jobs < 1 or hours <= 0 or gpus < 0:
-        raise ValueError(f"{jobs} jobs of {hours} hours with {gpus} GPUs each cannot be submitted")
+    if jobs < 1 or gpus < 0:
+        raise ValueError(f"{jobs} jobs with {gpus} GPUs each cannot be submitted")
+    if hours * 3600 < 2 * SIGNAL_S:
+        raise ValueError(f"a job of {hours} hours is too short: it is told to save {SIGNAL_S} s before its end")
     further = {f"slurm_{key}": value for key, value in options_of(slurm).items()}
     try:
         import submitit
