@@ -5,9 +5,16 @@ python tools/record_result.py runs/THE_RUN cifar10_quick --command "ran train ci
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
+
+
+def in_lines(record: dict) -> str:
+    """JSON with a field a line, and a row of numbers on one."""
+    rows = re.compile(r"\[\s+(-?\d+(?:,\s+-?\d+)*)\s+\]")
+    return rows.sub(lambda row: f"[{', '.join(row[1].replace(',', ' ').split())}]", json.dumps(record, indent=1))
 
 
 def main() -> None:
@@ -22,7 +29,7 @@ def main() -> None:
     summary.pop("run", None)
     record = {"command": given.command, "notes": given.note, **summary}
     out = RESULTS / f"{given.name}.json"
-    out.write_text(json.dumps(record, indent=1) + "\n")
+    out.write_text(in_lines(record) + "\n")
     print(out)
 
 
