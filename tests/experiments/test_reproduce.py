@@ -13,12 +13,13 @@ import torch
 
 import residual_attention.training.loop as loop
 from residual_attention.cli.main import main
-from residual_attention.experiments import protocols
+from residual_attention.experiments import protocols, runner
 from residual_attention.experiments.cells import Places, cells_of, state_of
 from residual_attention.experiments.declarations import EXPERIMENTS
 from residual_attention.experiments.protocols import PROTOCOLS, applies, configure
 from residual_attention.experiments.runner import todo
 from residual_attention.family import VARIANTS, create_model
+from residual_attention.training.classification import ClassificationTask
 from residual_attention.training.config import TrainConfig
 
 ROWS = [(e, row) for e in EXPERIMENTS.values() for row in e.rows]
@@ -141,6 +142,33 @@ def test_an_interrupted_cell_is_gone_on_with(short, tmp_path, monkeypatch, capsy
     monkeypatch.setattr(loop, "train_step", lambda j, s, b: steps.append(s.progress.step) or train_step(j, s, b))
     assert main(arguments) == 0
     assert steps[:4] == [3, 4, 5, 0]  # the rest of the first, then the second
+
+
+def test_a_signal_in_a_cells_last_evaluation_stops_before_the_next(short, tmp_path, monkeypatch, capsys):
+    finish = ClassificationTask.finish
+
+    def stopping(task, job, state, writer):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return finish(task, job, state, writer)
+
+    monkeypatch.setattr(ClassificationTask, "finish", stopping)
+    assert main(["reproduce", "mask_structure", *short]) == 143
+    assert "stopped after cell digits_attention56_cifar_seed0, which is done" in capsys.readouterr().err
+    assert len(list((tmp_path / "records/smoke/cells").iterdir())) == 1
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_before_the_training_of_a_cell_stops_it_at_its_first_step(short, tmp_path, monkeypatch, capsys):
+    run_cell = runner._run_cell
+
+    def stopping(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return run_cell(*arguments)
+
+    monkeypatch.setattr(runner, "_run_cell", stopping)
+    assert main(["reproduce", "mask_structure", *short]) == 130
+    assert "stopped in cell digits_attention56_cifar_seed0, saved" in capsys.readouterr().err
+    assert "| partial |" in (tmp_path / "records/smoke/mask_structure.md").read_text()
 
 
 def test_protocols_and_seeds(short, tmp_path, capsys):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..evaluation.report import read_summary
-from ..training.interrupt import Interrupted
+from ..training.interrupt import Interrupted, SignalWatch
 from ..training.run import resume, train
 from .cells import Cell, Places, State, cells_of, read_record, state_of, training_macs, write_record
 from .declarations import Experiment
@@ -65,21 +65,26 @@ def run_cells(cells: list[Todo], protocol: str, places: Places, say: Say, change
         Interrupted: a signal; the cell was saved, and the next call goes on with it.
         ValueError: a cell that cannot run, with its name.
     """
-    for number, one in enumerate(cells, start=1):
-        if _complete(one, protocol, places):
-            continue
-        say(f"cell {number}/{len(cells)}: {one.cell.key} ({one.state})")
-        try:
-            _run_cell(one, protocol, places)
-        except Interrupted as stop:
-            stop.args = (f"stopped in cell {one.cell.key}, saved; the same command goes on",)
-            raise
-        except ValueError as error:
-            raise ValueError(f"cell {one.cell.key}: {error}") from error
-        record = read_record(places, protocol, one.cell)
-        assert record is not None
-        say(f"  test error {record['test']['error_pct']:.2f} %, {record['time_s']:.0f} s of training")
-        changed()
+    with SignalWatch() as signals:
+        for number, one in enumerate(cells, start=1):
+            if _complete(one, protocol, places):
+                continue
+            say(f"cell {number}/{len(cells)}: {one.cell.key} ({one.state})")
+            try:
+                _run_cell(one, protocol, places)
+            except Interrupted as stop:
+                stop.args = (f"stopped in cell {one.cell.key}, saved; the same command goes on",)
+                raise
+            except ValueError as error:
+                raise ValueError(f"cell {one.cell.key}: {error}") from error
+            record = read_record(places, protocol, one.cell)
+            assert record is not None
+            say(f"  test error {record['test']['error_pct']:.2f} %, {record['time_s']:.0f} s of training")
+            changed()
+            if signals.received:
+                raise Interrupted(
+                    signals.received, f"stopped after cell {one.cell.key}, which is done; the same command goes on"
+                )
 
 
 def _complete(one: Todo, protocol: str, places: Places) -> bool:

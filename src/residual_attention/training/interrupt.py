@@ -14,7 +14,11 @@ class Interrupted(Exception):
 
 
 class SignalWatch:
-    """A context in which SIGTERM and SIGINT only set ``received`` (0, or the signal's number)."""
+    """A context in which SIGTERM and SIGINT only set ``received`` (0, or the signal's number).
+
+    One in another shares what was received with it, both ways: a signal that finds a run in its last evaluation, where
+    there is nothing to stop, still stops what would have come after the run.
+    """
 
     def __init__(self) -> None:
         self.received = 0
@@ -28,8 +32,16 @@ class SignalWatch:
     def __enter__(self) -> "SignalWatch":
         for signum in (signal.SIGTERM, signal.SIGINT):
             self._previous[signum] = signal.signal(signum, self._handle)
+        if outer := self._outer():
+            self.received = outer.received
         return self
+
+    def _outer(self) -> "SignalWatch | None":
+        owner = getattr(self._previous[signal.SIGTERM], "__self__", None)
+        return owner if isinstance(owner, SignalWatch) else None
 
     def __exit__(self, *_exc: object) -> None:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]
+        if outer := self._outer():
+            outer.received = outer.received or self.received
