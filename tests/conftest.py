@@ -13,6 +13,11 @@ from PIL import Image
 from residual_attention.training.config import TrainConfig
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests first, so that no worker is left with them when the others have nothing more to do."""
+    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch) -> Path:
     """An empty cache folder for each test."""
