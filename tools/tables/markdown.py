@@ -15,7 +15,8 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 def machine(result: dict[str, Any]) -> str:
     hardware = result["hardware"]
     bf16 = ", ".join(e for e in hardware["cpu_extensions"] if "bf16" in e) or "no bf16"
-    where = hardware["gpu"] or f"{hardware['cores']} cores of {hardware['cpu']} ({bf16})"
+    used = min(hardware.get("threads", hardware["cores"]), hardware["cores"])
+    where = hardware["gpu"] or f"{used} core{'s' if used > 1 else ''} of {hardware['cpu']} ({bf16})"
     return f"{where}, torch {result['versions']['torch']}, {result['date']}"
 
 

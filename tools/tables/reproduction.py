@@ -67,7 +67,5 @@ def in_short() -> str:
 
 
 def _short(finding: claims.Finding) -> list[str]:
-    interval = "" if finding.half_width is None else f" ± {finding.half_width:.2f}"
-    measured = f"{finding.estimate:+.2f}{interval} {finding.claim.unit}"
     runs = " / ".join(map(str, finding.runs))
-    return [finding.claim.text, finding.claim.source, f"**{finding.verdict}**", measured, runs]
+    return [finding.claim.text, finding.claim.source, f"**{finding.verdict}**", finding.measured, runs]

@@ -147,12 +147,10 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
             states = [{"cell": one.cell.key, "state": one.state} for one in cells]
             print(json.dumps({"cells": states, "expected_s": round(seconds)}))
         return 0
-    write()
     try:
         run_cells(cells, given.protocol, places, say, write)
     finally:
-        write()  # a cell that was broken off is partial now
-    pages = write()
+        pages = write()  # a cell that was broken off is partial now
     if shard != (1, 1):
         say(f"records in {places.records}; the same command without --shard draws the tables")
     if given.json:

@@ -54,6 +54,14 @@ class Finding:
     half_width: float | None = None
     p: float | None = None
 
+    @property
+    def measured(self) -> str:
+        """``+3.20 ± 0.87 points``, as far as it is known."""
+        if self.estimate is None:
+            return "–"
+        interval = "" if self.half_width is None else f" ± {self.half_width:.2f}"
+        return f"{self.estimate:+.2f}{interval} {self.claim.unit}"
+
 
 def _better(text: str, source: str, experiment: str, good: str, bad: str) -> Claim:
     return Claim(text, source, experiment, {bad: 1.0, good: -1.0})
@@ -209,15 +217,9 @@ def _interval(estimate: float, found: Sequence[tuple[list[float], float]]) -> tu
 
 def _line(finding: Finding) -> str:
     claim = finding.claim
-    measured = "–"
-    if finding.estimate is not None:
-        measured = f"{finding.estimate:+.2f} {claim.unit}"
-        if finding.half_width is not None:
-            assert finding.p is not None
-            p = "p < 0.001" if finding.p < 0.001 else f"p = {finding.p:.3f}"
-            measured = f"{finding.estimate:+.2f} ± {finding.half_width:.2f} {claim.unit}, {p}"
+    p = "" if finding.p is None else ", p < 0.001" if finding.p < 0.001 else f", p = {finding.p:.3f}"
     runs = ", ".join(map(str, finding.runs)) if any(finding.runs) else "–"
-    return f"| {claim.text} | {claim.source} | **{finding.verdict}** | {measured} | {runs} |"
+    return f"| {claim.text} | {claim.source} | **{finding.verdict}** | {finding.measured}{p} | {runs} |"
 
 
 def markdown(protocol: str, places: Places) -> str:
