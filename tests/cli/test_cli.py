@@ -143,6 +143,26 @@ def test_flags_override_the_recipe():
     assert configuration(["imagenet", "--recipe", "paper"]).steps == 530_000
 
 
+@pytest.mark.parametrize("data", ["digits", "cifar10", "cifar100", "imagenet", "some/folder"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_command_trains_with_the_recipe_of_its_data(name, data):
+    """Digits alone are turned, wherever DATA stands among the flags."""
+    expected = recipe(name, data)
+    assert configuration([data, "--recipe", name]) == expected
+    assert configuration(["--recipe", name, "--seed", "0", data]) == expected
+    if name == "quick":
+        assert expected.rotation == (10.0 if data == "digits" else 0.0)
+        assert configuration([data, "--rotation", "5"]).rotation == 5.0
+
+
+def test_help_tells_the_defaults_of_the_data(capsys):
+    for data, degrees in (("digits", "10.0"), ("cifar10", "0.0")):
+        with pytest.raises(SystemExit):
+            configuration([data, "--help"])
+        text = " ".join(capsys.readouterr().out.replace("│", "").split())
+        assert f"Largest random rotation in degrees. (default: {degrees})" in text
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_are_complete_and_round_trip(name):
     for data in ("digits", "imagenet"):

@@ -36,13 +36,27 @@ def _values(config: TrainConfig) -> dict:
     return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
 
 
+def _data(argv: list[str], name: str) -> str:
+    """DATA, on which some of a recipe's values depend; the default where only help is asked for."""
+    plain = [argument for argument in argv if argument not in ("-h", "--help")]
+    try:
+        return _parsed(plain, name, "digits").data
+    except ValueError:
+        if plain == argv:
+            raise
+        return "digits"
+
+
+def _parsed(argv: list[str], name: str, data: str) -> TrainArguments:
+    default = TrainArguments(**_values(recipe(name, data)))
+    return parse(TrainArguments, argv, prog="ran train", description=DESCRIPTION, default=default)
+
+
 def configuration(argv: list[str]) -> TrainConfig:
-    """The recipe's configuration with what the arguments override."""
-    name = _given(argv, "--recipe") or "quick"
-    data = "imagenet" if "imagenet" in argv else "digits"  # recipes differ by family; the name is parsed below
-    default = TrainArguments(**_values(recipe(name if name in RECIPES else "quick", data)))
-    default = dataclasses.replace(default, data="digits")
-    arguments = parse(TrainArguments, argv, prog="ran train", description=DESCRIPTION, default=default)
+    """The recipe's configuration for the data that are named, with what the arguments override."""
+    given = _given(argv, "--recipe")
+    name = given if given in RECIPES else "quick"  # an unknown one is answered by the parser
+    arguments = _parsed(argv, name, _data(argv, name))
     values = _values(arguments)
     if _given(argv, "--epochs") is not None:
         if _given(argv, "--steps") is None:
