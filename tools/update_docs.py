@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tables import detection, masks, reproduction, runs, speed
@@ -17,6 +18,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "speed": speed.in_short,
         "claims": reproduction.in_short,
     },
+    "src/residual_attention/weights/README.md": {name: partial(runs.card, name) for name in runs.SHIPPED},
     "docs/detection.md": {"results": detection.results, "classes": detection.classes},
     "docs/masks.md": {
         "measures on CIFAR-10": lambda: masks.measures("measures_cifar10"),

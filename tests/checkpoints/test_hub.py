@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -14,7 +13,7 @@ import residual_attention.models  # noqa: F401 (registers the names)
 from residual_attention import create_model, load
 from residual_attention.checkpoints import read_model
 from residual_attention.checkpoints.format import save_checkpoint
-from residual_attention.checkpoints.hub import push, write_folder
+from residual_attention.checkpoints.hub import push, readme, write_folder
 from residual_attention.cli.main import main
 from residual_attention.data.preprocess import Preprocess
 
@@ -134,6 +133,32 @@ def test_a_folder_that_timm_wrote_itself_is_read(tmp_path):
     assert back.preprocess.image_size == 32
 
 
+def test_the_card_for_readers_tells_what_was_trained_and_what_it_reached(folder):
+    text = (folder / "README.md").read_text()
+    assert "recipe `quick` on cifar10 (47,500 images), 32 epochs, seed 0." in text
+    assert "Error on its validation images, on which epoch 30 was chosen: 6.64 %." in text
+    assert "**Limits.**" in text
+
+
+def test_the_card_of_a_run_in_steps_on_a_folder_names_neither_epochs_nor_the_folder():
+    config = {"data": "someone's photos", "recipe": "paper", "epochs": None, "steps": 160_000, "seed": 3}
+    preprocess = {"image_size": 32, "resize": "crop"}
+    card = {"model": "attention56_cifar", "classes": ["a", "b"], "preprocess": preprocess, "config": config}
+    text = readme(card, "local-dir:somewhere")
+    assert "recipe `paper` on a folder of images, 160,000 steps, seed 3." in text
+    assert "photos" not in text
+    assert "None" not in text
+    assert "recipe" not in readme({**card, "config": {}}, "local-dir:somewhere")
+
+
+class Repository(str):
+    """What the hub's client answers: its URL, with the repository's name."""
+
+    @property
+    def repo_id(self):
+        return self.removeprefix("https://hub.example/")
+
+
 class Hub:
     """A hub on this disk: what is uploaded can be fetched."""
 
@@ -142,7 +167,7 @@ class Hub:
 
     def create_repo(self, name, exist_ok):
         assert exist_ok
-        return SimpleNamespace(repo_id=name, __str__=lambda self: name)
+        return Repository(f"https://hub.example/{name}")
 
     def upload_folder(self, repo_id, folder_path, commit_message):
         shutil.copytree(folder_path, self.place / repo_id)
@@ -153,11 +178,12 @@ class Hub:
         return str(self.place / name)
 
 
-def test_what_is_pushed_is_fetched(tmp_path, monkeypatch):
+def test_what_is_pushed_is_fetched(tmp_path, monkeypatch, capsys):
     hub = Hub(tmp_path)
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda **_: hub)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
     assert main(["export", SHIPPED, "hf-hub:someone/attention56"]) == 0
+    assert "https://hub.example/someone/attention56" in capsys.readouterr().out
     assert "ran predict hf-hub:someone/attention56" in (tmp_path / "someone/attention56/README.md").read_text()
     for name in ("hf-hub:someone/attention56", "hf-hub:someone/attention56@v1"):
         back = load(name).state_dict()

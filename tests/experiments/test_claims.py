@@ -6,7 +6,7 @@ import statistics
 import pytest
 from scipy import stats
 
-from residual_attention.experiments.cells import Places, cells_of
+from residual_attention.experiments.cells import Places, cells_of, settings_of
 from residual_attention.experiments.claims import CLAIMS, find, markdown, response
 from residual_attention.experiments.declarations import EXPERIMENTS
 
@@ -25,7 +25,8 @@ def record(places: Places, claim, errors: dict[str, list[float]]) -> None:
         for cell, error in zip(cells_of("cpu", experiment, row, 9, {}), errors.get(row.label, []), strict=False):
             path = places.record_of("cpu", cell)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"test": {"error_pct": error}, "responses": {"stage 2": error / 10}}))
+            told = {"test": {"error_pct": error}, "responses": {"stage 2": error / 10}}
+            path.write_text(json.dumps({"settings": settings_of(cell.config), **told}))
 
 
 RESIDUAL, NAIVE = "Attention-56, residual learning", "Attention-56, naive learning"

@@ -5,23 +5,29 @@ import json
 import os
 import shutil
 import signal
+import statistics
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import residual_attention.training.loop as loop
 from residual_attention.cli.main import main
 from residual_attention.experiments import protocols, runner
-from residual_attention.experiments.cells import Places, cells_of, state_of
-from residual_attention.experiments.declarations import EXPERIMENTS
+from residual_attention.experiments.cells import Places, cells_of, share_left, state_of
+from residual_attention.experiments.declarations import EXPERIMENTS, Row
 from residual_attention.experiments.protocols import PROTOCOLS, applies, configure
-from residual_attention.experiments.runner import todo
+from residual_attention.experiments.runner import Todo, todo
+from residual_attention.experiments.tables import line_of
 from residual_attention.family import VARIANTS, create_model
 from residual_attention.training.classification import ClassificationTask
 from residual_attention.training.config import TrainConfig
+from residual_attention.training.runfolder import RunFolder, RunInUse
 
+RECORDS = Path(__file__).resolve().parents[2] / "results" / "reproduce"
 ROWS = [(e, row) for e in EXPERIMENTS.values() for row in e.rows]
 
 
@@ -50,8 +56,8 @@ def test_every_row_is_a_complete_configuration_of_a_network_that_exists(protocol
     assert row.model in VARIANTS
     assert set(row.changes) <= {field.name for field in fields(TrainConfig)}
     if not applies(protocol, row):
-        assert protocol == "smoke"
-        assert "452" in row.model or row.data == "cifar100"
+        left_out = {"smoke": "452" in row.label or row.data != "cifar10", "cpu": row.data == "imagenet"}
+        assert left_out[protocol]
         return
     config = configure(protocol, experiment, row, 3)
     assert (config.model, config.seed) == (row.model, 3)
@@ -61,6 +67,55 @@ def test_every_row_is_a_complete_configuration_of_a_network_that_exists(protocol
             create_model(row.model, num_classes=10, **{**config.network_overrides(), "modules": 1})
 
 
+def test_every_protocol_says_what_its_cells_are():
+    """The sentences on the pages, against the configurations."""
+    learning, wide, imagenet = (EXPERIMENTS[name] for name in ("learning", "wide_learning", "imagenet"))
+    cells = {p: configure(p, learning, learning.rows[0], 0) for p in PROTOCOLS}
+    assert cells["smoke"].steps == 150
+    assert "150 steps of 64" in protocols.says("smoke", learning)
+    assert (cells["cpu"].epochs, cells["cpu"].limit_train, cells["cpu"].batch_size) == (4, 10_000, 64)
+    assert "10,000 balanced" in protocols.says("cpu", learning)
+    assert cells["paper"].steps == 160_000
+    assert "160,000 steps" in protocols.says("paper", learning)
+    assert cells["modern"].epochs == 200
+    assert "200 epochs" in protocols.says("modern", learning)
+    for protocol, name in (("paper", "classic"), ("modern", "modern")):
+        assert configure(protocol, wide, wide.rows[0], 0).recipe == name
+    assert "`--recipe classic`, at most 100 epochs" in protocols.says("paper", wide)
+    assert "200 epochs" in protocols.says("modern", wide)
+    assert configure("paper", imagenet, imagenet.rows[0], 0).steps == 530_000
+    assert "530,000 steps" in protocols.says("paper", imagenet)
+    assert configure("modern", imagenet, imagenet.rows[0], 0).epochs == 100
+    assert "100 epochs" in protocols.says("modern", imagenet)
+
+
+def test_the_cpu_protocol_has_the_images_and_steps_that_it_says():
+    for path in (RECORDS / "cpu" / "cells").glob("*.json"):
+        record = json.loads(path.read_text())
+        assert (record["train"]["images"], record["val"]["images"]) == (10_000, 5_000), path.name
+        assert (record["steps"], record["test"]["images"]) == (624, 10_000), path.name
+
+
+@pytest.mark.parametrize("protocol", ["smoke", "cpu"])
+def test_the_tables_on_record_tell_what_the_cells_say(protocol):
+    """Those under ``results/``; a cell on record that its table does not show is as wrong as another figure."""
+    places, compared = Places(Path("no runs here"), RECORDS), 0
+    for experiment in EXPERIMENTS.values():
+        lines = [line_of(experiment, row, protocol, places, 1) for row in experiment.rows]
+        path = RECORDS / protocol / f"{experiment.name}.csv"
+        if not path.is_file():
+            continue
+        for line, told in zip(lines, csv.DictReader(path.read_text().splitlines()), strict=True):
+            assert told["setting"] == line.row.label
+            assert int(told["n"]) == len(line.errors)
+            assert told["test_error_pct"] == ("" if line.mean is None else f"{line.mean:.6g}")
+            compared += bool(line.errors)
+        page = (RECORDS / protocol / f"{experiment.name}.md").read_text()
+        assert protocols.says(protocol, experiment) in page
+        assert all(f"| {line.mean:.2f}" in page for line in lines if line.mean is not None)
+    assert compared >= 4
+
+
 def test_the_reported_figures_are_those_of_the_design():
     reported = {row.label: row.reported_error_pct for e in EXPERIMENTS.values() for row in e.rows}
     assert reported["Attention-164, naive learning"] == 7.18
@@ -68,6 +123,14 @@ def test_the_reported_figures_are_those_of_the_design():
     assert reported["ResNet-164, 70 % noise"] == 17.21
     assert reported["Attention-452, CIFAR-100"] == 20.45
     assert reported["Attention-92 wide, naive"] == 40.05
+    assert reported["Attention-452 wide, no pool"] == 2.43
+    rows = {row.label: row for row in (*EXPERIMENTS["imagenet"].rows, *EXPERIMENTS["wide_errors"].rows)}
+    inception, large = rows["AttentionInception-56"], rows["Attention-92, tested at 320 px"]
+    assert (inception.reported_error_pct, inception.reported_top5_error_pct) == (20.36, 5.29)
+    assert (large.reported_error_pct, large.test_px) == (19.5, 320)
+    wide = rows["Attention-92 wide"]
+    assert (wide.reported_train_error_pct, wide.reported_val_error_pct, wide.reported_time_s) == (36.1, 33.19, 24180)
+    assert wide.reported_error_pct is None  # what is reported is a validation error
 
 
 def test_a_cell_that_two_tables_need_has_one_name():
@@ -105,8 +168,10 @@ def test_missing_cells_are_run_done_ones_skipped_a_deleted_one_run_alone(short, 
     assert "| 5.52 |" in page
     rows = list(csv.DictReader((tmp_path / "records" / "smoke" / "mask_structure.csv").read_text().splitlines()))
     record = json.loads((cells / "digits_attention56_cifar_mask_structure-local_seed0.json").read_text())
-    assert float(rows[1]["ours"]) == pytest.approx(record["test"]["error_pct"], abs=0.01)
-    assert rows[1]["difference"] == "–"  # digits are not what the reported figure is of
+    assert float(rows[1]["test_error_pct"]) == pytest.approx(record["test"]["error_pct"], abs=0.001)
+    assert float(rows[1]["reported_error_pct"]) == 6.48
+    assert rows[1]["difference_pct"] == ""  # digits are not what the reported figure is of
+    assert rows[1]["test_error_pct_std"] == ""  # of a single run
     assert str(tmp_path) not in json.dumps(record)
     assert "2 cells, 0 done" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in cells.iterdir()}
@@ -175,6 +240,13 @@ def test_protocols_and_seeds(short, tmp_path, capsys):
     assert main(["reproduce", "mask_structure", "--seeds", "2", *short]) == 0
     page = (tmp_path / "records/smoke/mask_structure.md").read_text()
     assert " ± " in page
+    for row in csv.DictReader((tmp_path / "records/smoke/mask_structure.csv").read_text().splitlines()):
+        cells = (tmp_path / "records/smoke/cells").glob("*.json")
+        local = row["setting"] == "local convolutions"
+        errors = [json.loads(p.read_text())["test"]["error_pct"] for p in cells if ("local" in p.name) == local]
+        assert float(row["test_error_pct"]) == pytest.approx(statistics.mean(errors), abs=1e-3)
+        assert float(row["test_error_pct_std"]) == pytest.approx(statistics.stdev(errors), abs=1e-3)
+        assert row["n"] == "2"
     assert main(["reproduce", "mask_structure", "--protocol", "cpu", "--dry-run", "--json", *short]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert {one["state"] for one in told["cells"]} == {"not run"}
@@ -201,7 +273,11 @@ def test_responses_are_on_record_and_drawn(short, tmp_path, monkeypatch):
     assert main(["reproduce", "learning", *short]) == 0
     records = [json.loads(path.read_text()) for path in (tmp_path / "records/smoke/cells").iterdir()]
     assert all(set(record["responses"]) == {"stage 1", "stage 2", "stage 3", "final"} for record in records)
-    assert (tmp_path / "records/smoke/learning.png").stat().st_size > 10_000
+    widths = []
+    for name in ("learning", "mask_activation"):
+        with Image.open(tmp_path / f"records/smoke/{name}.png") as plot:
+            widths.append(plot.width)
+    assert widths[0] > 1.4 * widths[1]  # a panel of responses beside that of the errors
 
 
 def test_a_plain_residual_network_is_a_cell_too(short, tmp_path, monkeypatch):
@@ -226,6 +302,120 @@ def test_a_plain_residual_network_is_a_cell_too(short, tmp_path, monkeypatch):
 def test_bad_arguments_are_answered_in_a_line(capsys, arguments, message):
     assert main(["reproduce", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_run_or_a_record_of_another_declaration_is_refused(short, tmp_path, monkeypatch, capsys):
+    arguments = ["reproduce", "mask_structure", "--only", "encoder", *short]
+    assert main(arguments) == 0
+    longer = replace(protocols._BASES["smoke"]("digits"), steps=7)
+    monkeypatch.setitem(protocols._BASES, "smoke", lambda _data: longer)
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert "digits_attention56_cifar_seed0.json was made with steps 6, where the table now says 7" in message
+    shutil.rmtree(tmp_path / "records")
+    assert main(arguments) == 2
+    assert "smoke/digits_attention56_cifar_seed0 was made with steps 6" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "runs")
+    assert main(arguments) == 0
+
+
+def test_a_cell_that_another_process_is_at_is_left_to_it(short, tmp_path, monkeypatch, capsys):
+    run_cell, tried = runner._run_cell, []
+
+    def elsewhere(one, *rest):
+        tried.append(one.cell.key)
+        if "local" not in one.cell.key:
+            raise RunInUse("in use")
+        return run_cell(one, *rest)
+
+    monkeypatch.setattr(runner, "_run_cell", elsewhere)
+    assert main(["reproduce", "mask_structure", *short]) == 0
+    text = capsys.readouterr().out
+    first, local = "digits_attention56_cifar_seed0", "digits_attention56_cifar_mask_structure-local_seed0"
+    assert tried == [first, local, first]
+    assert f"{first} is left to the process that is at it" in text
+    assert [path.stem for path in (tmp_path / "records/smoke/cells").iterdir()] == [local]
+
+
+def test_a_run_in_use_is_told_from_other_errors(short, tmp_path, capsys):
+    assert main(["reproduce", "mask_structure", "--only", "encoder", *short]) == 0
+    run = tmp_path / "runs/smoke/digits_attention56_cifar_seed0"
+    (run / "summary.json").unlink()
+    shutil.rmtree(tmp_path / "records")
+    with RunFolder(run).locked():
+        assert main(["reproduce", "mask_structure", "--only", "encoder", *short]) == 0
+    assert "another process is at it" in capsys.readouterr().out
+
+
+def test_a_cell_goes_on_where_the_command_says_that_the_data_lie(short, tmp_path, monkeypatch):
+    """A run that was begun with the data elsewhere, on another device."""
+    assert main(["reproduce", "mask_structure", "--only", "encoder", *short]) == 0
+    (tmp_path / "runs/smoke/digits_attention56_cifar_seed0/summary.json").unlink()
+    shutil.rmtree(tmp_path / "records")
+    seen = {}
+    resume = runner.resume
+    monkeypatch.setattr(runner, "resume", lambda run, **given: seen.update(given) or resume(run, **given))
+    (cell,) = cells_of(
+        "smoke",
+        EXPERIMENTS["mask_structure"],
+        EXPERIMENTS["mask_structure"].rows[0],
+        1,
+        {"data_dir": tmp_path / "moved", "device": "cpu"},
+    )
+    places = Places(tmp_path / "runs", tmp_path / "records")
+    runner.run_cells([Todo(cell, "partial")], "smoke", places, lambda _: None, lambda: None)
+    assert seen == {"json": True, "data_dir": str(tmp_path / "moved"), "device": "cpu"}
+
+
+def test_a_cell_that_was_broken_off_costs_what_is_left_of_it(short, tmp_path, monkeypatch):
+    train_step = loop.train_step
+
+    def stopping(job, state, batch):
+        if state.progress.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return train_step(job, state, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "train_step", stopping)
+        assert main(["reproduce", "mask_structure", "--only", "encoder", *short]) == 130
+    places = Places(tmp_path / "runs", tmp_path / "records")
+    experiment = EXPERIMENTS["mask_structure"]
+    one, other = todo([experiment], "smoke", places, 1, {})
+    assert share_left(places, "smoke", one.cell) == pytest.approx(2 / 6)
+    assert share_left(places, "smoke", other.cell) == 1.0
+    both = runner.expected_s([one, other], "smoke", places)[0]
+    assert both == pytest.approx((2 / 6 + 1) * runner.expected_s([other], "smoke", places)[0], rel=0.3)
+
+
+def test_imagenet_at_another_size_is_on_record_and_in_the_table(short, tmp_path, monkeypatch, capsys):
+    pixels = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 4)):
+        for name in ("n01440764", "n01443537"):
+            folder = tmp_path / "imagenet" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                picture = pixels.integers(0, 256, (48, 56, 3), dtype=np.uint8)
+                Image.fromarray(picture).save(folder / f"{name}_{i}.JPEG")
+    base = replace(protocols._BASES["smoke"]("digits"), image_size=32, val_fraction=0.2, steps=2, batch_size=8)
+    monkeypatch.setitem(protocols._BASES, "paper", lambda _data: base)
+    rows = [
+        Row("thin", "attention92_cifar", {}, 19.5, "imagenet", test_px=48, reported_top5_error_pct=4.8),
+        Row("thin at its own size", "attention92_cifar", {}, 21.0, "imagenet"),
+    ]
+    monkeypatch.setitem(EXPERIMENTS, "imagenet", replace(EXPERIMENTS["imagenet"], rows=tuple(rows)))
+    arguments = ["reproduce", "imagenet", "--protocol", "paper", "--seeds", "1", *short]
+    assert main(arguments) == 2
+    assert "imagenet cannot be downloaded" in capsys.readouterr().err
+    assert main([*arguments, "--imagenet", str(tmp_path / "imagenet")]) == 0
+    (record,) = [json.loads(path.read_text()) for path in (tmp_path / "records/paper/cells").iterdir()]
+    assert record["test_48px"]["images"] == record["test"]["images"] == 8
+    page = (tmp_path / "records/paper/imagenet.md").read_text()
+    assert "| 19.50 / 4.80 |" in page
+    assert f"| {record['test_48px']['error_pct']:.2f} | 1 |" in page
+    assert f"| {record['test']['error_pct']:.2f} | 1 |" in page
+    assert main(["reproduce", "imagenet", *short]) == 0  # no small protocol has it
+    assert "protocol smoke has none of these rows" in capsys.readouterr().out
+    assert not (tmp_path / "records/smoke").exists()
 
 
 def test_a_damaged_record_is_said(short, tmp_path, capsys):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from residual_attention.cli.main import main
-from residual_attention.experiments import submission
+from residual_attention.experiments import runner, submission
 from residual_attention.experiments.submission import Shard, options_of, submit
 
 submitit = pytest.importorskip("submitit")
@@ -15,7 +15,7 @@ submitit = pytest.importorskip("submitit")
 
 def test_a_job_runs_the_command_on_its_shard(tmp_path):
     arguments = ["--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs"), "--dry-run"]
-    jobs = submit(["trunks", *arguments], 2, tmp_path / "logs", cluster="local", gpus=0, hours=0.1)
+    jobs = submit(["trunks", *arguments], ["1/2", "2/2"], tmp_path / "logs", cluster="local", gpus=0, hours=0.1)
     assert [job.shard for job in jobs] == ["1/2", "2/2"]
     assert [job.handle.result() for job in jobs] == [0, 0]
     texts = [job.log.read_text() for job in jobs]
@@ -27,7 +27,7 @@ def test_a_job_runs_the_command_on_its_shard(tmp_path):
 
 
 def test_a_job_that_fails_says_so(tmp_path):
-    (job,) = submit(["no-such-table"], 1, tmp_path / "logs", cluster="local", gpus=0)
+    (job,) = submit(["no-such-table"], ["1/1"], tmp_path / "logs", cluster="local", gpus=0)
     with pytest.raises(submitit.core.utils.FailedJobError, match="ended with 2"):
         job.handle.result()
 
@@ -89,9 +89,9 @@ def test_the_command_submits_with_absolute_folders(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     seen = {}
 
-    def submitted(arguments, jobs, folder, **options):
+    def submitted(arguments, shards, folder, **options):
         seen.update(arguments=arguments, folder=folder, **options)
-        return [submission.Job(f"7_{i}", f"{i + 1}/{jobs}", folder / f"7_{i}.out", None) for i in range(jobs)]
+        return [submission.Job(f"7_{i}", shard, folder / f"7_{i}.out", None) for i, shard in enumerate(shards)]
 
     monkeypatch.setattr(submission, "submit", submitted)
     command = ["reproduce", "best", "--seeds", "2", "--submit", "2", "--slurm", "partition=gpu", "account=x"]
@@ -110,13 +110,22 @@ def test_the_command_submits_with_absolute_folders(tmp_path, monkeypatch, capsys
 
 
 def test_no_more_jobs_than_there_are_cells(tmp_path, monkeypatch, capsys):
-    wanted: list[int] = []
+    wanted: list[list[str]] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(submission, "submit", lambda arguments, jobs, folder, **_: wanted.append(jobs) or [])
+    monkeypatch.setattr(submission, "submit", lambda arguments, shards, folder, **_: wanted.append(shards) or [])
     assert main(["reproduce", "best", "--submit", "5", "--json"]) == 0
-    assert wanted == [1]
+    assert wanted == [["1/1"]]
     assert main(["reproduce", "--submit", "2"]) == 2
     assert "--submit needs a TABLE" in capsys.readouterr().err
+
+
+def test_a_shard_whose_cells_are_done_is_no_job(tmp_path, monkeypatch):
+    wanted: list[list[str]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(submission, "submit", lambda arguments, shards, folder, **_: wanted.append(shards) or [])
+    monkeypatch.setattr(runner, "is_complete", lambda one, *_: one.cell.config.seed != 1)
+    assert main(["reproduce", "best", "--seeds", "4", "--submit", "2", "--json"]) == 0
+    assert wanted == [["2/2"]]
 
 
 def test_options_of_the_scheduler():
@@ -127,7 +136,7 @@ def test_options_of_the_scheduler():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--submit", "0"], "0 jobs with 1 GPUs each"),
+        (["--submit", "0"], "0 jobs cannot be submitted"),
         (["--submit", "1", "--hours", "0.01"], "a job of 0.01 hours is too short"),
         (["--submit", "2", "--shard", "1/2"], "leave --shard out"),
         (["--submit", "2", "--slurm", "partition"], "--slurm takes KEY=VALUE"),
@@ -147,4 +156,4 @@ def test_what_cannot_be_submitted_is_answered_in_a_line(tmp_path, monkeypatch, c
 def test_without_submitit_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ValueError, match=r"residual-attention\[cluster\]"):
-        submit(["best"], 1, tmp_path)
+        submit(["best"], ["1/1"], tmp_path)

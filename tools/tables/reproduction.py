@@ -1,9 +1,9 @@
 """How far the paper's tables are, protocol by protocol, from the records under ``results/reproduce``."""
 
 from residual_attention.experiments import claims
-from residual_attention.experiments.cells import Places, cells_of, read_record
+from residual_attention.experiments.cells import Places, records_of
 from residual_attention.experiments.declarations import EXPERIMENTS
-from residual_attention.experiments.protocols import PROTOCOLS
+from residual_attention.experiments.protocols import PROTOCOLS, applies
 
 from .markdown import ROOT, table
 
@@ -11,15 +11,16 @@ PLACES = Places(ROOT / "runs" / "reproduce", ROOT / "results" / "reproduce")
 
 
 def _done(protocol: str, name: str) -> str:
-    """``3 of 8 rows``, with a link to the page; *not run* without any."""
+    """``3 of 8 rows``, with a link to the page; *not run* without any, a dash where the protocol has no such rows."""
     experiment = EXPERIMENTS[name]
-    cells = [cells_of(protocol, experiment, row, 1, {}) for row in experiment.rows]
-    ran = sum(any(read_record(PLACES, protocol, cell) is not None for cell in row) for row in cells)
-    wanted = sum(bool(row) for row in cells)
+    rows = [row for row in experiment.rows if applies(protocol, row)]
+    if not rows:
+        return "–"
+    ran = sum(bool(records_of(protocol, experiment, row, PLACES)) for row in rows)
     if not ran:
         return "not run"
     page = PLACES.records / protocol / f"{name}.md"
-    text = f"{ran} of {wanted} rows"
+    text = f"{ran} of {len(rows)} rows"
     return f"[{text}](../{page.relative_to(ROOT)})" if page.is_file() else text
 
 
@@ -46,7 +47,7 @@ def verdicts() -> str:
             idle.append(f"*{name}*")
             continue
         counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in claims.VERDICTS}
-        told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+        told = ", ".join(f"*{verdict}* {count}" for verdict, count in counts.items() if count)
         parts.append(f"Protocol *{name}*: {protocol.says} Of {len(findings)} claims: {told}.")
         parts.append(claims.markdown(name, PLACES))
     if idle:

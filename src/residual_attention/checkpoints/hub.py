@@ -23,7 +23,7 @@ from .format import FORMAT, CheckpointError
 LOCAL, REMOTE = "local-dir:", "hf-hub:"
 OWN = "residual_attention"
 CONFIG, WEIGHTS_FILE = "config.json", "model.safetensors"
-KEPT = ("model", "overrides", "classes", "preprocess", "config", "train_images")
+KEPT = ("model", "overrides", "classes", "preprocess", "config", "train_images", "metrics")
 CROP_MODES = {"crop": "center", "squash": "squash", "letterbox": "border"}  # ours, timm's
 
 
@@ -203,14 +203,9 @@ def push(weights: dict[str, Tensor], card: dict[str, Any], name: str) -> str:
 
 
 def readme(card: dict[str, Any], source: str) -> str:
-    """The card for readers: network, classes, data, how it was trained, how it is used."""
-    config, classes = card.get("config", {}), card["classes"]
-    trained = (
-        f"Trained with the recipe `{config['recipe']}` on {config['data'] if _named(config) else 'a folder of images'}"
-        f" ({card.get('train_images', '?')} images), {config.get('epochs')} epochs, seed {config.get('seed')}.\n\n"
-        if config
-        else ""
-    )
+    """The card for readers: network, classes, data, how it was trained, what it reached, how it is used, its limits."""
+    classes = card["classes"]
+    trained = "".join(f"{sentence}\n\n" for sentence in (_trained(card), _reached(card)) if sentence)
     shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
     preprocess = card["preprocess"]
     return f"""---
@@ -223,6 +218,9 @@ tags: [image-classification, timm, attention]
 Residual Attention Network (Wang et al., CVPR 2017, arXiv 1704.06904): H = (1 + M) * T.
 
 {trained}Images of {preprocess["image_size"]} px ({preprocess["resize"]}). {len(classes)} classes: {shown}.
+
+**Limits.** Every picture is taken for one of these classes, whatever it shows. Pictures unlike those of the training
+data are read worse than the figures here tell.
 
 ```sh
 ran predict {source} photo.jpg
@@ -238,5 +236,23 @@ model = timm.create_model("{source}", pretrained=True)
 """
 
 
-def _named(config: dict[str, Any]) -> bool:
-    return "/" not in str(config["data"])
+def _trained(card: dict[str, Any]) -> str:
+    """How, on what and for how long; empty for a network without a run's configuration."""
+    if not (config := card.get("config")):
+        return ""
+    from ..data.sources import SOURCES
+
+    data = config["data"] if config["data"] in SOURCES else "a folder of images"
+    count = f" ({card['train_images']:,} images)" if "train_images" in card else ""
+    epochs, steps = config.get("epochs"), config.get("steps")
+    length = f", {steps:,} steps" if steps else f", {epochs} epochs" if epochs else ""
+    seed = f", seed {config['seed']}" if "seed" in config else ""
+    return f"Trained with the recipe `{config['recipe']}` on {data}{count}{length}{seed}."
+
+
+def _reached(card: dict[str, Any]) -> str:
+    metrics = card.get("metrics") or {}
+    if metrics.get("val_error_pct") is None:
+        return ""
+    error = f"{metrics['val_error_pct']:.2f} %"
+    return f"Error on its validation images, on which epoch {metrics['epoch']} was chosen: {error}."

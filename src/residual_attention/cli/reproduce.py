@@ -35,6 +35,8 @@ class ReproduceArguments:
     """Where CIFAR-10 lies (torchvision's layout or class folders); downloaded otherwise."""
     cifar100: Path | None = None
     """Where CIFAR-100 lies."""
+    imagenet: Path | None = None
+    """The folder that holds ImageNet's train/ and val/."""
     shard: str = "1/1"
     """i/n: this machine runs each n-th cell from the i-th on; cells are independent."""
     submit: int | None = None
@@ -116,7 +118,7 @@ def _list(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int)
 
 
 def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, shard: tuple[int, int]) -> int:
-    from ..experiments.runner import expected_s, run_cells, todo
+    from ..experiments.runner import expected_s, is_complete, run_cells, todo
     from ..experiments.tables import write_tables
     from ..training.progress import duration
 
@@ -124,11 +126,12 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
     parts = [replace(e, rows=tuple(row for row in e.rows if _wanted(given, row.label))) for e in chosen]
     cells = todo(parts, given.protocol, places, seeds, {"device": given.device}, shard)
     cells = [_placed(one, given) for one in cells]
-    left = [one for one in cells if one.state != "done"]
+    left = [one for one in cells if not is_complete(one, given.protocol, places)]
     seconds, known = expected_s(cells, given.protocol, places)
     how = f"measured on {known} done" if known else "a guess: none has run yet"
     if given.submit is not None and not given.dry_run:
-        return _submit(given, len(left), f"about {duration(seconds)} of one machine like this ({how})")
+        cost = f"about {duration(seconds)} of one machine like this ({how})"
+        return _submit(given, [any(one is other for other in left) for one in cells], cost)
     say(f"{len(cells)} cells, {len(cells) - len(left)} done; the rest takes about {duration(seconds)} here ({how})")
 
     if not cells:
@@ -138,7 +141,8 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
         """Tables are drawn by whoever has all cells; shards leave records alone."""
         if shard != (1, 1):
             return []
-        return [str(write_tables(experiment, given.protocol, places, seeds)) for experiment in chosen]
+        pages = [write_tables(experiment, given.protocol, places, seeds) for experiment in chosen]
+        return [str(page) for page in pages if page is not None]
 
     if given.dry_run:
         for one in cells:
@@ -160,17 +164,21 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
     return 0
 
 
-def _submit(given: ReproduceArguments, left: int, cost: str) -> int:
+def _submit(given: ReproduceArguments, left: list[bool], cost: str) -> int:
+    """``left``: of every cell, whether it is to be run; a shard that has none of these is no job."""
     from ..experiments.submission import submit
 
     if given.shard != "1/1":
         raise ValueError("--submit gives each job its own shard; leave --shard out")
-    if not left:
+    if given.submit is not None and given.submit < 1:
+        raise ValueError(f"{given.submit} jobs cannot be submitted")
+    if not any(left):
         raise ValueError("there is no cell left to run; without --submit the tables are drawn")
     assert given.submit is not None
+    count = min(given.submit, len(left))
     jobs = submit(
         _without_submission(given),
-        min(given.submit, left),
+        [f"{i}/{count}" for i in range(1, count + 1) if any(left[i - 1 :: count])],
         given.logs.resolve(),
         cluster=given.cluster,
         hours=given.hours,
@@ -180,7 +188,7 @@ def _submit(given: ReproduceArguments, left: int, cost: str) -> int:
     if given.json:
         print(json.dumps({"jobs": [{"id": job.id, "shard": job.shard, "log": str(job.log)} for job in jobs]}))
         return 0
-    print(f"{left} cells to run, {cost}")
+    print(f"{sum(left)} cells to run, {cost}")
     for job in jobs:
         print(f"  job {job.id}: shard {job.shard}, {job.log}")
     print(
@@ -196,14 +204,17 @@ def _without_submission(given: ReproduceArguments) -> list[str]:
         arguments += ["--only", *given.only]
     if given.seeds is not None:
         arguments += ["--seeds", str(given.seeds)]
-    folders = {"records": given.records, "runs": given.runs, "cifar10": given.cifar10, "cifar100": given.cifar100}
-    for name, folder in folders.items():
+    for name, folder in {"records": given.records, "runs": given.runs, **_data_folders(given)}.items():
         if folder is not None:
             arguments += [f"--{name}", str(folder.resolve())]
     return arguments
 
 
+def _data_folders(given: ReproduceArguments) -> dict[str, Path | None]:
+    return {"cifar10": given.cifar10, "cifar100": given.cifar100, "imagenet": given.imagenet}
+
+
 def _placed(one: Any, given: ReproduceArguments) -> Any:
     """The cell with the folder in which its data set lies."""
-    folder = {"cifar10": given.cifar10, "cifar100": given.cifar100}.get(one.cell.config.data)
+    folder = _data_folders(given).get(one.cell.config.data)
     return replace(one, cell=replace(one.cell, config=replace(one.cell.config, data_dir=folder)))

@@ -1,26 +1,34 @@
 """One cell is one run: its name, where it stands, and its record."""
 
 import json
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from ..atomic import write_atomically
+from ..checkpoints.format import read_metadata
 from ..family.ledger import ledger_row
+from ..family.variants import default_image_size
 from ..training.config import TrainConfig
+from ..training.options import MachineOptions
 from .declarations import Experiment, Row
-from .protocols import applies, configure, own_changes
+from .protocols import applies, configure, own_changes, recipe_of
 
 State = Literal["not run", "partial", "done"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """``key`` names what is run, not for which table: a cell that two tables need is run once."""
+    """``key`` names what is run, not for which table: a cell that two tables need is run once.
+
+    ``test_px``: another side of the square, in pixels, at which the test split is evaluated too.
+    """
 
     key: str
     config: TrainConfig
+    test_px: int | None = None
 
 
 @dataclass(frozen=True)
@@ -36,42 +44,100 @@ class Places:
     def record_of(self, protocol: str, cell: Cell) -> Path:
         return self.records / protocol / "cells" / f"{cell.key}.json"
 
+    def checkpoint_of(self, protocol: str, cell: Cell) -> Path:
+        return self.run_of(protocol, cell) / "checkpoints" / "last.safetensors"
 
-def _key(row: Row, experiment: Experiment, protocol: str, seed: int) -> str:
-    """``cifar10_attention56_cifar_learning-naive_seed0``; defaults are left out, so that equal cells have one name."""
-    changes = [f"{k}-{v}" for k, v in sorted(own_changes(row).items())]
-    recipe = [experiment.recipe] if experiment.recipe and protocol in ("paper", "modern") else []
+    def summary_of(self, protocol: str, cell: Cell) -> Path:
+        return self.run_of(protocol, cell) / "summary.json"
+
+
+def _key(row: Row, experiment: Experiment, protocol: str) -> str:
+    """``cifar10_attention56_cifar_learning-naive``; defaults are left out, so that equal cells have one name."""
+    changes = [f"{key}-{_in_a_name(value)}" for key, value in sorted(own_changes(row).items())]
+    own = recipe_of(protocol, experiment)
     data = "digits" if protocol == "smoke" else row.data
-    return "_".join([data, row.model, *recipe, *changes, f"seed{seed}"])
+    return "_".join([data, row.model, *([own] if own else []), *changes])
+
+
+def _in_a_name(value: Any) -> str:
+    return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _cell(protocol: str, experiment: Experiment, row: Row, seed: int, given: dict[str, Any]) -> Cell:
+    key = f"{_key(row, experiment, protocol)}_seed{seed}"
+    return Cell(key, configure(protocol, experiment, row, seed, **given), row.test_px)
 
 
 def cells_of(protocol: str, experiment: Experiment, row: Row, seeds: int, given: dict[str, Any]) -> list[Cell]:
     """The cells of a row, one a seed; none where the protocol leaves the row out."""
     if not applies(protocol, row):
         return []
-    return [
-        Cell(_key(row, experiment, protocol, seed), configure(protocol, experiment, row, seed, **given))
-        for seed in range(seeds)
-    ]
+    return [_cell(protocol, experiment, row, seed, given) for seed in range(seeds)]
+
+
+def records_of(protocol: str, experiment: Experiment, row: Row, places: Places) -> list[dict[str, Any]]:
+    """What is on record of a row, every seed that ran, in the order of the seeds. Raises as `read_record`."""
+    if not applies(protocol, row):
+        return []
+    name = _key(row, experiment, protocol)
+    paths = (places.records / protocol / "cells").glob(f"{name}_seed*.json")
+    seeds = sorted(int(found[1]) for path in paths if (found := re.fullmatch(r".*_seed(\d+)", path.stem)))
+    cells = (_cell(protocol, experiment, row, seed, {}) for seed in seeds)
+    return [record for cell in cells if (record := read_record(places, protocol, cell)) is not None]
 
 
 def state_of(places: Places, protocol: str, cell: Cell) -> State:
     """Done when it is on record, or its run is complete; partial when there is a checkpoint to go on from."""
-    run = places.run_of(protocol, cell)
-    if places.record_of(protocol, cell).is_file() or (run / "summary.json").is_file():
+    if places.record_of(protocol, cell).is_file() or places.summary_of(protocol, cell).is_file():
         return "done"
-    return "partial" if (run / "checkpoints" / "last.safetensors").is_file() else "not run"
+    return "partial" if places.checkpoint_of(protocol, cell).is_file() else "not run"
+
+
+def share_left(places: Places, protocol: str, cell: Cell) -> float:
+    """Of the cell's training, from 1 (not begun) to 0 (done), as its last checkpoint tells."""
+    state = state_of(places, protocol, cell)
+    if state != "partial":
+        return float(state == "not run")
+    progress = read_metadata(places.checkpoint_of(protocol, cell))["training"]["progress"]
+    return 1.0 - progress["step"] / progress["planned_steps"]
 
 
 def read_record(places: Places, protocol: str, cell: Cell) -> dict[str, Any] | None:
-    """The cell's record, or None. Raises ValueError for a damaged one."""
+    """The cell's record, or None. Raises ValueError for a damaged one, and for one of another declaration."""
     path = places.record_of(protocol, cell)
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError:
+        record = json.loads(path.read_text())
+        settings = record["settings"]
+    except (json.JSONDecodeError, KeyError, TypeError):
         raise ValueError(f"{path} is damaged; delete it, and the cell is recorded or run again") from None
+    ran = TrainConfig.from_dict({k: v for k, v in settings.items() if k not in OF_THE_MACHINE})
+    _check_same(cell, ran, path)
+    return record
+
+
+OF_THE_MACHINE = {"data_dir", "out", "workers", *(option.name for option in fields(MachineOptions))}
+RESOLVED = {"image_size", "in_chans", "flip", "crop_padding", "repeats"}  # from the data, where they are None
+
+
+def check_run(places: Places, protocol: str, cell: Cell) -> None:
+    """Raise ValueError when the run that lies in the cell's folder is not of this declaration."""
+    metadata = read_metadata(places.checkpoint_of(protocol, cell))
+    _check_same(cell, TrainConfig.from_dict(metadata["config"]), places.run_of(protocol, cell))
+
+
+def _check_same(cell: Cell, ran: TrainConfig, place: Path) -> None:
+    declared, found = cell.config.to_dict(), ran.to_dict()
+    if cell.config.steps is not None:  # then epochs do not count
+        declared["epochs"] = found["epochs"]
+    for key, value in declared.items():
+        chosen = value is None and key in RESOLVED
+        if key not in OF_THE_MACHINE and not chosen and found[key] != value:
+            raise ValueError(
+                f"{place} was made with {key} {found[key]}, where the table now says {value}; delete it and what else "
+                f"there is of {cell.key}, and the cell is run again"
+            )
 
 
 KEPT = (
@@ -94,24 +160,29 @@ KEPT = (
 )
 
 
+def test_at(size: int | None) -> str:
+    """The key under which a record tells of the test split, at the network's own size or at another one in pixels."""
+    return "test" if size is None else f"test_{size}px"
+
+
 def write_record(places: Places, protocol: str, cell: Cell, summary: dict[str, Any], **more: Any) -> None:
     """What a table needs of a finished run: errors of each split, cost, hardware; nothing of the machine's paths."""
     splits = {
-        name: {key: part[key] for key in ("error_pct", "loss", "images")}
+        name: {key: part[key] for key in ("error_pct", "top5_error_pct", "loss", "images") if key in part}
         for name in ("train", "val", "test")
         if (part := summary.get(name))
     }
-    changed = {k: v for k, v in _differing(cell.config).items() if k not in ("data_dir", "out", "json", "debug")}
-    record = {"cell": cell.key, "protocol": protocol, "settings": changed, **{k: summary[k] for k in KEPT}}
+    settings = settings_of(cell.config)
+    record = {"cell": cell.key, "protocol": protocol, "settings": settings, **{k: summary[k] for k in KEPT}}
     path = places.record_of(protocol, cell)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps({**record, **splits, **more}, indent=1) + "\n").encode())
 
 
-def _differing(config: TrainConfig) -> dict[str, Any]:
-    """Fields that are not the configuration's defaults."""
-    plain, default = config.to_dict(), replace(TrainConfig()).to_dict()
-    return {key: value for key, value in plain.items() if value != default[key]}
+def settings_of(config: TrainConfig) -> dict[str, Any]:
+    """Fields that are not the configuration's defaults, without those of the machine."""
+    plain, default = config.to_dict(), TrainConfig().to_dict()
+    return {key: value for key, value in plain.items() if value != default[key] and key not in OF_THE_MACHINE}
 
 
 @cache
@@ -125,8 +196,8 @@ def _macs(model: str, overrides: tuple[tuple[str, Any], ...], image_size: int) -
 def training_macs(cell: Cell) -> float:
     """Multiply-accumulates of the whole run, counting a backward pass as two forward ones; a guide to its cost."""
     config = cell.config
-    size = 16 if config.data == "digits" else 32
-    images = {"digits": 1300, "cifar10": 45_000, "cifar100": 45_000}[config.data]
+    size = 16 if config.data == "digits" else default_image_size(str(config.model))
+    images = {"digits": 1300, "cifar10": 45_000, "cifar100": 45_000, "imagenet": 1_153_000}[config.data]
     if config.limit_train is not None:
         images = min(images, config.limit_train)
     seen = config.steps * config.batch_size if config.steps else (config.epochs or 0) * images

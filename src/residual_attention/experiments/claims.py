@@ -7,13 +7,12 @@ from typing import Any, Literal, get_args
 
 from scipy import stats
 
-from .cells import Places, cells_of, read_record
+from .cells import Places, records_of
 from .declarations import EXPERIMENTS, Row
 
 Verdict = Literal["holds", "does not hold", "not decided", "not run"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 LEVEL = 0.05  # two-sided
-MOST_SEEDS = 20
 
 Value = Callable[[Mapping[str, Any]], float | None]
 
@@ -199,8 +198,7 @@ def find(claim: Claim, protocol: str, places: Places) -> Finding:
 
 
 def _values(claim: Claim, row: Row, protocol: str, places: Places) -> list[float]:
-    cells = cells_of(protocol, EXPERIMENTS[claim.experiment], row, MOST_SEEDS, {})
-    records = [record for cell in cells if (record := read_record(places, protocol, cell)) is not None]
+    records = records_of(protocol, EXPERIMENTS[claim.experiment], row, places)
     return [value for record in records if (value := claim.value(record)) is not None]
 
 

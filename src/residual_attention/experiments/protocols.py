@@ -22,12 +22,15 @@ PROTOCOLS = {
     p.name: p
     for p in (
         Protocol("smoke", "The embedded digits at 16 px, 150 steps of 64: whether it runs and learns, not how well."),
-        Protocol("cpu", "10,000 balanced training images (a tenth for validation), 4 epochs; the full test set."),
+        Protocol(
+            "cpu",
+            "10,000 balanced training images and 5,000 others for validation, 4 epochs (624 steps of 64); "
+            "the full test set.",
+        ),
         Protocol("paper", "The paper's schedule as printed: 160,000 steps of 64 images, SGD.", 5),
         Protocol("modern", "Our best recipe: 200 epochs, cosine, mixup, cutout, label smoothing, averaged weights.", 3),
     )
 }
-TOO_DEEP = ("attention452_cifar",)  # for the smallest protocol, whose cells are to take about a minute
 
 
 def _smoke(data: str) -> TrainConfig:
@@ -35,7 +38,7 @@ def _smoke(data: str) -> TrainConfig:
 
 
 def _cpu(data: str) -> TrainConfig:
-    """Batches of 64, so that a short schedule still has some 560 steps."""
+    """Batches of 64, so that a short schedule still has 624 steps."""
     short = {"epochs": 4, "min_steps": 0, "limit_train": 10_000, "batch_size": 64, "lr": 0.1}
     short |= {"warmup_epochs": 1.0, "ema": 0.99}
     return replace(recipe("quick", data), **short)
@@ -50,8 +53,33 @@ _BASES: dict[str, Callable[[str], TrainConfig]] = {
 
 
 def applies(protocol: str, row: Row) -> bool:
-    """Whether the protocol has this row at all; *smoke*'s digits stand for CIFAR-10 and -100 once."""
-    return not (protocol == "smoke" and (row.model in TOO_DEEP or row.data == "cifar100"))
+    """Whether the protocol has this row at all.
+
+    *smoke*'s digits stand for CIFAR-10 and -100 once; no small stand-in is made of ImageNet.
+    """
+    if row.data == "imagenet":
+        return protocol in ("paper", "modern")
+    return not (protocol == "smoke" and (row.deep or row.data == "cifar100"))
+
+
+def recipe_of(protocol: str, experiment: Experiment) -> str | None:
+    """The source's own recipe, where it replaces the protocol *paper*'s; else None."""
+    return experiment.recipe if protocol == "paper" else None
+
+
+def says(protocol: str, experiment: Experiment) -> str:
+    """What data and schedule the experiment's cells have under the protocol, for a reader."""
+    if (own := recipe_of(protocol, experiment)) is not None:
+        longest = recipe(own).epochs
+        return f"The source's recipe in place of the paper's: `--recipe {own}`, at most {longest} epochs."
+    if experiment.recipe is not None:
+        return f"{PROTOCOLS[protocol].says} The source's own recipe, `{experiment.recipe}`, is the protocol *paper*'s."
+    if all(row.data == "imagenet" for row in experiment.rows):
+        return {
+            "paper": "The paper's schedule as printed: 530,000 steps of 64 images, SGD.",
+            "modern": "Our best recipe: 100 epochs, cosine, mixup and cutmix, label smoothing, averaged weights.",
+        }.get(protocol, PROTOCOLS[protocol].says)
+    return PROTOCOLS[protocol].says
 
 
 DEFAULTS = {
@@ -71,13 +99,9 @@ def own_changes(row: Row) -> dict[str, Any]:
 def configure(protocol: str, experiment: Experiment, row: Row, seed: int, **given: Any) -> TrainConfig:
     """The complete configuration of a cell; ``given`` are fields of the machine and of where the data lie.
 
-    The source's own recipe replaces *paper*'s and *modern*'s where the experiment asks for it.
+    The source's own recipe replaces *paper*'s where the experiment asks for it.
     """
-    base = _BASES[protocol](row.data)
-    if experiment.recipe is not None and protocol in ("paper", "modern"):
-        base = recipe(experiment.recipe, row.data)
+    own = recipe_of(protocol, experiment)
+    base = _BASES[protocol](row.data) if own is None else recipe(own, row.data)
     data = "digits" if protocol == "smoke" else row.data
-    changes = own_changes(row)
-    if protocol == "smoke" and "lr" in changes:
-        changes["lr"] = min(float(changes["lr"]), base.lr)
-    return replace(base, data=data, model=row.model, seed=seed, **changes, **given)
+    return replace(base, data=data, model=row.model, seed=seed, **own_changes(row), **given)

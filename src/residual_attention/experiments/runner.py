@@ -3,12 +3,27 @@
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ..evaluation.report import read_summary
 from ..training.interrupt import Interrupted, SignalWatch
 from ..training.run import resume, train
-from .cells import Cell, Places, State, cells_of, read_record, state_of, training_macs, write_record
+from ..training.runfolder import RunInUse
+from .cells import (
+    Cell,
+    Places,
+    State,
+    cells_of,
+    check_run,
+    read_record,
+    share_left,
+    state_of,
+    test_at,
+    training_macs,
+    write_record,
+)
 from .declarations import Experiment
 
 GUESS_MACS_PER_S = 80e9  # of two cores with bf16; used until a cell has run
@@ -19,11 +34,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Todo:
-    """What an invocation has before it."""
+    """A cell that an invocation has before it, with what the tables that share it need beside its summary.
 
-    experiment: Experiment
+    ``responses``: the mean absolute response of each stage; ``test_px``: sizes at which it is tested too.
+    """
+
     cell: Cell
     state: State
+    responses: bool = False
+    test_px: frozenset[int] = frozenset()
 
 
 def todo(
@@ -42,73 +61,126 @@ def todo(
     for experiment in experiments:
         by_row = [cells_of(protocol, experiment, row, seeds, given) for row in experiment.rows]
         for cell in (cell for seed in zip(*[cells for cells in by_row if cells], strict=True) for cell in seed):
-            found.setdefault(cell.key, Todo(experiment, cell, state_of(places, protocol, cell)))
+            one = found.get(cell.key) or Todo(cell, state_of(places, protocol, cell))
+            sizes = one.test_px | ({cell.test_px} if cell.test_px is not None else set())
+            found[cell.key] = replace(one, responses=one.responses or experiment.responses, test_px=sizes)
     index, count = shard
     return list(found.values())[index - 1 :: count]
 
 
 def expected_s(cells: list[Todo], protocol: str, places: Places) -> tuple[float, int]:
-    """Seconds that the unfinished cells will take, and how many finished ones that is measured on (0: a guess)."""
+    """Seconds that is left to train, and how many finished cells that is measured on (0: a guess)."""
     speeds = []
     for one in cells:
         record = read_record(places, protocol, one.cell) if one.state == "done" else None
         if record is not None and record["time_s"] > 0:
             speeds.append(training_macs(one.cell) / record["time_s"])
     speed = statistics.median(speeds) if speeds else GUESS_MACS_PER_S
-    return sum(training_macs(one.cell) for one in cells if one.state != "done") / speed, len(speeds)
+    left = sum(share_left(places, protocol, one.cell) * training_macs(one.cell) for one in cells)
+    return left / speed, len(speeds)
 
 
 def run_cells(cells: list[Todo], protocol: str, places: Places, say: Say, changed: Callable[[], object]) -> None:
     """Bring every cell to its record; ``changed`` is called after each, to write the tables.
 
+    A cell that another process is at is left for the end, and then to that process.
+
     Raises:
         Interrupted: a signal; the cell was saved, and the next call goes on with it.
         ValueError: a cell that cannot run, with its name.
     """
+    in_use: list[Todo] = []
     with SignalWatch() as signals:
         for number, one in enumerate(cells, start=1):
-            if _complete(one, protocol, places):
+            if is_complete(one, protocol, places):
                 continue
-            say(f"cell {number}/{len(cells)}: {one.cell.key} ({one.state})")
+            state = "to be completed" if one.state == "done" else one.state
+            say(f"cell {number}/{len(cells)}: {one.cell.key} ({state})")
             try:
-                _run_cell(one, protocol, places)
-            except Interrupted as stop:
-                stop.args = (f"stopped in cell {one.cell.key}, saved; the same command goes on",)
-                raise
-            except ValueError as error:
-                raise ValueError(f"cell {one.cell.key}: {error}") from error
-            record = read_record(places, protocol, one.cell)
-            assert record is not None
-            say(f"  test error {record['test']['error_pct']:.2f} %, {record['time_s']:.0f} s of training")
-            changed()
-            if signals.received:
-                raise Interrupted(
-                    signals.received, f"stopped after cell {one.cell.key}, which is done; the same command goes on"
-                )
+                _finish(one, protocol, places, say, changed, signals)
+            except RunInUse:
+                say("  another process is at it; it comes last")
+                in_use.append(one)
+        for one in in_use:
+            if is_complete(one, protocol, places):
+                continue
+            try:
+                _finish(one, protocol, places, say, changed, signals)
+            except RunInUse:
+                say(f"{one.cell.key} is left to the process that is at it")
 
 
-def _complete(one: Todo, protocol: str, places: Places) -> bool:
-    """Whether the record has all that the experiment draws, or what it lacks cannot be had without the run's folder."""
+def _finish(
+    one: Todo, protocol: str, places: Places, say: Say, changed: Callable[[], object], signals: SignalWatch
+) -> None:
+    try:
+        _run_cell(one, protocol, places)
+    except Interrupted as stop:
+        stop.args = (f"stopped in cell {one.cell.key}, saved; the same command goes on",)
+        raise
+    except RunInUse:
+        raise
+    except ValueError as error:
+        raise ValueError(f"cell {one.cell.key}: {error}") from error
+    record = read_record(places, protocol, one.cell)
+    assert record is not None
+    say(f"  test error {record['test']['error_pct']:.2f} %, {record['time_s']:.0f} s of training")
+    changed()
+    if signals.received:
+        raise Interrupted(
+            signals.received, f"stopped after cell {one.cell.key}, which is done; the same command goes on"
+        )
+
+
+def is_complete(one: Todo, protocol: str, places: Places) -> bool:
+    """Whether the record has all that its tables draw, or what it lacks cannot be had without the run's folder."""
     record = read_record(places, protocol, one.cell)
     if record is None:
         return False
-    lacks = one.experiment.responses and "responses" not in record
-    return not (lacks and (places.run_of(protocol, one.cell) / "summary.json").is_file())
+    lacks = set(_further(one)) - set(record)
+    return not (lacks and places.summary_of(protocol, one.cell).is_file())
 
 
 def _run_cell(one: Todo, protocol: str, places: Places) -> None:
-    run = places.run_of(protocol, one.cell)
-    if (run / "summary.json").is_file():
+    run, config = places.run_of(protocol, one.cell), one.cell.config
+    if places.checkpoint_of(protocol, one.cell).is_file():
+        check_run(places, protocol, one.cell)
+    if places.summary_of(protocol, one.cell).is_file():
         summary = read_summary(run)
-    elif (run / "checkpoints" / "last.safetensors").is_file():
-        summary = resume(run, json=True)
+    elif places.checkpoint_of(protocol, one.cell).is_file():
+        folder = None if config.data_dir is None else str(config.data_dir)
+        device = None if config.device == "auto" else config.device
+        summary = resume(run, json=True, data_dir=folder, device=device)
     else:
-        summary = train(replace(one.cell.config, out=run, json=True))
-    more = {"responses": _responses(run, one.cell)} if one.experiment.responses else {}
+        summary = train(replace(config, out=run, json=True))
+    known = read_record(places, protocol, one.cell) or {}
+    more = {name: known.get(name) or measure(run, one.cell) for name, measure in _further(one).items()}
     write_record(places, protocol, one.cell, summary, **more)
 
 
-def _responses(run: Any, cell: Cell) -> dict[str, float]:
+def _further(one: Todo) -> dict[str, Callable[[Path, Cell], Any]]:
+    """What a table needs of a finished run beside its summary, by the name that it has in the record."""
+    found: dict[str, Callable[[Path, Cell], Any]] = {}
+    if one.responses:
+        found["responses"] = _responses
+    for size in sorted(one.test_px):
+        found[test_at(size)] = partial(_test, size)
+    return found
+
+
+def _test(size: int, run: Path, cell: Cell) -> dict[str, Any]:
+    """The test split at another size (paper, section 4.2)."""
+    from ..evaluation.assess import assess
+
+    config = cell.config
+    found = assess(str(run), config.data, data_dir=config.data_dir, image_size=size, device=config.device)
+    return {
+        "error_pct": found["top1_error_pct"],
+        **{key: found[key] for key in ("top5_error_pct", "loss", "images")},
+    }
+
+
+def _responses(run: Path, cell: Cell) -> dict[str, float]:
     """Mean absolute response of each stage on test images (paper, section 4.1)."""
     from ..attention.measure import model_responses
     from ..checkpoints import load

@@ -81,7 +81,7 @@ def options_of(pairs: Sequence[str]) -> dict[str, str | int]:
 
 def submit(
     arguments: Sequence[str],
-    jobs: int,
+    shards: Sequence[str],
     folder: Path,
     *,
     cluster: str = "slurm",
@@ -89,9 +89,11 @@ def submit(
     gpus: int = 1,
     slurm: Sequence[str] = (),
 ) -> list[Job]:
-    """One job a shard. ``arguments``: those of ``ran reproduce`` without a shard; ``folder``: logs, on a shared disk.
+    """One job a shard, ``i/n`` each.
 
     Args:
+        arguments: those of ``ran reproduce`` without a shard.
+        folder: where logs are kept, on a shared disk.
         cluster: slurm, or local (processes on this machine).
         hours: each job's time; one that needs more is put in the queue again and goes on.
         gpus: of each job; 0 for none.
@@ -100,8 +102,8 @@ def submit(
     Raises:
         ValueError: submitit is not installed, or what was asked for is not to be had; in one line.
     """
-    if jobs < 1 or gpus < 0:
-        raise ValueError(f"{jobs} jobs with {gpus} GPUs each cannot be submitted")
+    if gpus < 0:
+        raise ValueError(f"a job cannot have {gpus} GPUs")
     if hours * 3600 < 2 * SIGNAL_S:
         raise ValueError(f"a job of {hours} hours is too short: it is told to save {SIGNAL_S} s before its end")
     further = {f"slurm_{key}": value for key, value in options_of(slurm).items()}
@@ -114,7 +116,6 @@ def submit(
         executor = submitit.AutoExecutor(folder=folder / "%j", cluster=cluster, slurm_max_num_timeout=MOST_TIMES)
         further = {"slurm_signal_delay_s": SIGNAL_S, **further}
         executor.update_parameters(name="reproduce", timeout_min=round(hours * 60), gpus_per_node=gpus, **further)
-        shards = [f"{i}/{jobs}" for i in range(1, jobs + 1)]
         with executor.batch():
             handles = [executor.submit(Shard([*arguments, "--shard", shard])) for shard in shards]
     except (RuntimeError, NameError, FailedJobError) as error:

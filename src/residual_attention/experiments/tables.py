@@ -9,9 +9,9 @@ from typing import Any
 
 from ..atomic import write_atomically
 from ..palette import BLUE, GRAY, ORANGE, new_figure
-from .cells import Places, cells_of, read_record, state_of
+from .cells import Places, cells_of, records_of, state_of, test_at
 from .declarations import Experiment, Row
-from .protocols import PROTOCOLS, applies
+from .protocols import applies, says
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Line:
     responses: dict[str, float] | None = None
     train_error_pct: float | None = None
     val_error_pct: float | None = None
+    top5_error_pct: float | None = None
 
     @property
     def mean(self) -> float | None:
@@ -42,12 +43,12 @@ def line_of(experiment: Experiment, row: Row, protocol: str, places: Places, see
     """What is on record of a row, over at least ``seeds`` cells and as many more as there are."""
     if not applies(protocol, row):
         return Line(row, [], 0, "left out")
-    cells = cells_of(protocol, experiment, row, max(seeds, 20), {})
-    records = [record for cell in cells if (record := read_record(places, protocol, cell)) is not None]
+    records = [r for r in records_of(protocol, experiment, row, places) if test_at(row.test_px) in r]
     if not records:
-        broken = any(state_of(places, protocol, cell) != "not run" for cell in cells[:seeds])
+        cells = cells_of(protocol, experiment, row, seeds, {})
+        broken = any(state_of(places, protocol, cell) != "not run" for cell in cells)
         return Line(row, [], seeds, "partial" if broken else "not run")
-    values = [record["test"]["error_pct"] for record in records]
+    values = [record[test_at(row.test_px)]["error_pct"] for record in records]
     status = "done" if len(records) >= seeds else "partial"
     return Line(
         row,
@@ -58,13 +59,14 @@ def line_of(experiment: Experiment, row: Row, protocol: str, places: Places, see
         statistics.median(record["time_s"] for record in records),
         "; ".join(dict.fromkeys(_hardware(record) for record in records)),
         records[0].get("responses"),
-        statistics.mean(record["train"]["error_pct"] for record in records),
+        _mean_of(records, "train"),
         _mean_of(records, "val"),
+        _mean_of(records, test_at(row.test_px), "top5_error_pct"),
     )
 
 
-def _mean_of(records: list[dict[str, Any]], split: str) -> float | None:
-    values = [record[split]["error_pct"] for record in records if record.get(split)]
+def _mean_of(records: list[dict[str, Any]], split: str, figure: str = "error_pct") -> float | None:
+    values = [value for record in records if (value := record.get(split, {}).get(figure)) is not None]
     return statistics.mean(values) if values else None
 
 
@@ -75,15 +77,41 @@ def _hardware(record: dict[str, Any]) -> str:
     return hardware["gpu"] or f"{used} core{'s' if used > 1 else ''} of {hardware['cpu']}"
 
 
-def _text(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+def _text(value: float | None, reported: float | None = None, digits: int = 2) -> str:
+    """A figure of ours, and in brackets what others report of it."""
+    ours = "–" if value is None else f"{value:.{digits}f}"
+    return ours if reported is None else f"{ours} ({reported:.{digits}f})"
 
 
-def _minutes(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds / 60:.1f} min"
+def _minutes(seconds: float | None, reported_s: float | None) -> str:
+    def minutes(value: float | None) -> float | None:
+        return None if value is None else value / 60
+
+    return "–" if seconds is None and reported_s is None else f"{_text(minutes(seconds), minutes(reported_s), 1)} min"
 
 
 HEADER = ("setting", "parameters", "reported", "ours", "n", "difference", "train", "val", "status", "time a cell", "on")
+COLUMNS: tuple[str, ...] = (
+    "setting",
+    "model",
+    "data",
+    "parameters",
+    "reported_error_pct",
+    "test_error_pct",
+    "test_error_pct_std",
+    "n",
+    "difference_pct",
+    "reported_top5_error_pct",
+    "top5_error_pct",
+    "reported_train_error_pct",
+    "train_error_pct",
+    "reported_val_error_pct",
+    "val_error_pct",
+    "status",
+    "reported_time_s",
+    "time_s",
+    "hardware",
+)
 
 
 def _comparable(protocol: str) -> bool:
@@ -91,25 +119,58 @@ def _comparable(protocol: str) -> bool:
     return protocol != "smoke"
 
 
+def _difference(line: Line, protocol: str) -> float | None:
+    if line.mean is None or line.row.reported_error_pct is None or not _comparable(protocol):
+        return None
+    return line.mean - line.row.reported_error_pct
+
+
 def _cells(line: Line, protocol: str) -> list[str]:
-    ours, deviation = line.mean, line.deviation
-    reported = line.row.reported_error_pct
-    shown = "–" if ours is None else f"{ours:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
-    known = ours is not None and reported is not None and _comparable(protocol)
-    difference = f"{ours - reported:+.2f}" if known else "–"  # type: ignore[operator]
+    row, deviation, difference = line.row, line.deviation, _difference(line, protocol)
     return [
-        line.row.label,
+        row.label,
         "–" if line.parameters is None else f"{line.parameters / 1e6:.2f} M",
-        _text(reported),
-        shown,
+        _pair(row.reported_error_pct, row.reported_top5_error_pct, "/"),
+        _pair(line.mean, deviation, "±") if row.data != "imagenet" else _pair(line.mean, line.top5_error_pct, "/"),
         str(len(line.errors)),
-        difference,
-        _text(line.train_error_pct),
-        _text(line.val_error_pct),
+        "–" if difference is None else f"{difference:+.2f}",
+        _text(line.train_error_pct, row.reported_train_error_pct),
+        _text(line.val_error_pct, row.reported_val_error_pct),
         line.status,
-        _minutes(line.time_s),
+        _minutes(line.time_s, row.reported_time_s),
         line.hardware or "–",
     ]
+
+
+def _pair(first: float | None, second: float | None, sign: str) -> str:
+    return _text(first) if second is None else f"{_text(first)} {sign} {second:.2f}"
+
+
+def _numbers(line: Line, protocol: str) -> dict[str, str]:
+    """The same by `COLUMNS`, for programs: plain numbers, empty where there is none."""
+    row = line.row
+    reported = {name: getattr(row, name) for name in COLUMNS if name.startswith("reported_")}
+    found = {
+        "setting": row.label,
+        "model": row.model,
+        "data": "digits" if protocol == "smoke" else row.data,
+        "parameters": line.parameters,
+        "test_error_pct": line.mean,
+        "test_error_pct_std": line.deviation,
+        "n": len(line.errors),
+        "difference_pct": _difference(line, protocol),
+        "top5_error_pct": line.top5_error_pct,
+        "train_error_pct": line.train_error_pct,
+        "val_error_pct": line.val_error_pct,
+        "status": line.status,
+        "time_s": line.time_s,
+        "hardware": line.hardware,
+    }
+    return {name: _plain({**reported, **found}[name]) for name in COLUMNS}
+
+
+def _plain(value: Any) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def markdown(lines: list[Line], protocol: str) -> str:
@@ -120,6 +181,8 @@ def markdown(lines: list[Line], protocol: str) -> str:
 
 def draw(experiment: Experiment, protocol: str, lines: list[Line], out: Path) -> bool:
     """Reported and our errors side by side, and the responses of the stages; False when there is nothing of ours."""
+    from matplotlib.ticker import LogLocator
+
     known = [line for line in lines if line.mean is not None]
     if not known:
         return False
@@ -139,13 +202,16 @@ def draw(experiment: Experiment, protocol: str, lines: list[Line], out: Path) ->
     axes.invert_yaxis()
     axes.set(xlabel="test error (%)", xlim=(0, None))
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # above: it hides no point
     for number, (label, values) in enumerate(responses):
         assert values is not None
         colour, style = (BLUE, ORANGE)[number % 2], ("-", "--", ":", "-.")[number // 2 % 4]
         panels[1].plot(list(values), list(values.values()), color=colour, linestyle=style, marker="o", label=label)
     if responses:
         panels[1].set(ylabel="mean absolute response", yscale="log")
+        panels[1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panels[1].yaxis.set_major_formatter("{x:g}")
+        panels[1].yaxis.set_minor_formatter("")
         panels[1].grid(alpha=0.25)
         panels[1].legend(frameon=False, fontsize=7)
     figure.savefig(out)
@@ -158,10 +224,8 @@ def page(experiment: Experiment, protocol: str, lines: list[Line], picture: bool
     parts = [
         f"# {experiment.title}",
         f"{experiment.question} Reported: {experiment.source}.",
-        f"Protocol *{protocol}*. {PROTOCOLS[protocol].says} `{command}`",
-        "Errors in percent; ours as mean ± standard deviation over n seeds, on the test split, evaluated once at the "
-        "best validation epoch. *Difference* is ours less the reported figure, which has a protocol of its own."
-        + ("" if _comparable(protocol) else " None here: the reported figures are of other data."),
+        f"Protocol *{protocol}*. {says(protocol, experiment)} `{command}`",
+        _legend(lines, protocol),
         markdown(lines, protocol),
     ]
     if picture:
@@ -169,16 +233,37 @@ def page(experiment: Experiment, protocol: str, lines: list[Line], picture: bool
     return "\n\n".join(parts) + "\n"
 
 
-def write_tables(experiment: Experiment, protocol: str, places: Places, seeds: int) -> Path:
-    """``<experiment>.md``, ``.csv`` and, where anything ran, ``.png`` beside the cells. Returns the page."""
+def _legend(lines: list[Line], protocol: str) -> str:
+    """How the table is to be read."""
+    rows = [line.row for line in lines]
+    top5 = any(row.reported_top5_error_pct is not None for row in rows)
+    shown = "top-1 / top-5, means" if top5 else "as mean ± standard deviation"
+    parts = [
+        f"Errors in percent; ours {shown} over n seeds, on the test split, evaluated once at the best validation "
+        "epoch.",
+        "*Difference* is ours less the reported figure, which has a protocol of its own."
+        + ("" if _comparable(protocol) else " None here: the reported figures are of other data."),
+    ]
+    if any(row.reported_train_error_pct is not None for row in rows):
+        parts.append("In brackets: training and validation errors and time as reported.")
+    return " ".join(parts)
+
+
+def write_tables(experiment: Experiment, protocol: str, places: Places, seeds: int) -> Path | None:
+    """``<experiment>.md``, ``.csv`` and, where anything ran, ``.png`` beside the cells.
+
+    Returns the page; None, and nothing is written, where the protocol has none of the rows.
+    """
+    if not any(applies(protocol, row) for row in experiment.rows):
+        return None
     lines = [line_of(experiment, row, protocol, places, seeds) for row in experiment.rows]
     folder = places.records / protocol
     folder.mkdir(parents=True, exist_ok=True)
     picture = draw(experiment, protocol, lines, folder / f"{experiment.name}.png")
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(HEADER)
-    writer.writerows(_cells(line, protocol) for line in lines)
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_numbers(line, protocol) for line in lines)
     write_atomically(folder / f"{experiment.name}.csv", buffer.getvalue().encode())
     out = folder / f"{experiment.name}.md"
     write_atomically(out, page(experiment, protocol, lines, picture).encode())

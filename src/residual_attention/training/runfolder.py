@@ -43,6 +43,10 @@ def keep_out_of_data(run: Path, config: "RunConfig") -> None:
             )
 
 
+class RunInUse(ValueError):
+    """Another process trains in the folder."""
+
+
 class RunFolder:
     """Paths and writing. Every file is replaced as a whole, so that a kill leaves no half of one."""
 
@@ -75,7 +79,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for this process. Raises ValueError when another one trains in it."""
+        """Hold the folder for this process. Raises RunInUse when another one trains in it."""
         try:
             file = open(self.path / ".lock", "a+")  # noqa: SIM115 (held until the end of the run)
         except OSError as error:
@@ -87,7 +91,7 @@ class RunFolder:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:
-                    raise ValueError(
+                    raise RunInUse(
                         f"{self.path} is in use by another run; wait for it or choose another --out"
                     ) from None
             try:
