@@ -270,8 +270,12 @@ def test_responses_are_on_record_and_drawn(short, tmp_path, monkeypatch):
     monkeypatch.setitem(EXPERIMENTS, "learning", replace(learning, rows=learning.rows[:2]))
     monkeypatch.setitem(EXPERIMENTS, "activation", replace(EXPERIMENTS["mask_activation"], rows=learning.rows[:1]))
     assert main(["reproduce", "activation", *short]) == 0  # the same cell, for a table without responses
+    (path,) = (tmp_path / "records/smoke/cells").iterdir()
+    other = {"error_pct": 50.0}  # of a table that tests at another size
+    path.write_text(json.dumps({**json.loads(path.read_text()), "test_48px": other}))
     assert main(["reproduce", "learning", *short]) == 0
     records = [json.loads(path.read_text()) for path in (tmp_path / "records/smoke/cells").iterdir()]
+    assert json.loads(path.read_text())["test_48px"] == other
     assert all(set(record["responses"]) == {"stage 1", "stage 2", "stage 3", "final"} for record in records)
     widths = []
     for name in ("learning", "mask_activation"):

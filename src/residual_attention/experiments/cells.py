@@ -165,6 +165,11 @@ def test_at(size: int | None) -> str:
     return "test" if size is None else f"test_{size}px"
 
 
+def further_of(record: dict[str, Any]) -> dict[str, Any]:
+    """What a record has beside the run's summary, for whichever table."""
+    return {key: value for key, value in record.items() if key == "responses" or re.fullmatch(r"test_\d+px", key)}
+
+
 def write_record(places: Places, protocol: str, cell: Cell, summary: dict[str, Any], **more: Any) -> None:
     """What a table needs of a finished run: errors of each split, cost, hardware; nothing of the machine's paths."""
     splits = {

@@ -17,6 +17,7 @@ from .cells import (
     State,
     cells_of,
     check_run,
+    further_of,
     read_record,
     share_left,
     state_of,
@@ -153,9 +154,11 @@ def _run_cell(one: Todo, protocol: str, places: Places) -> None:
         summary = resume(run, json=True, data_dir=folder, device=device)
     else:
         summary = train(replace(config, out=run, json=True))
-    known = read_record(places, protocol, one.cell) or {}
-    more = {name: known.get(name) or measure(run, one.cell) for name, measure in _further(one).items()}
-    write_record(places, protocol, one.cell, summary, **more)
+    measured = further_of(read_record(places, protocol, one.cell) or {})
+    for name, measure in _further(one).items():
+        if name not in measured:
+            measured[name] = measure(run, one.cell)
+    write_record(places, protocol, one.cell, summary, **measured)
 
 
 def _further(one: Todo) -> dict[str, Callable[[Path, Cell], Any]]:
