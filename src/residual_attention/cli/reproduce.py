@@ -112,7 +112,8 @@ def _list(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int)
         return 0
     width = max(len(row["table"]) for row in rows)
     for row in rows:
-        print(f"  {row['table']:<{width}}  {row['done']:3d}/{row['cells']:<3d} {given.protocol}  {row['title']}")
+        count = f"{row['done']:3d}/{row['cells']:<3d}" if row["cells"] else "   –   "
+        print(f"  {row['table']:<{width}}  {count} {given.protocol}  {row['title']}")
     print("\n`ran reproduce TABLE --protocol smoke|cpu|paper|modern` runs what is missing; --dry-run tells its cost.")
     return 0
 
