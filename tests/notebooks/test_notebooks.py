@@ -11,7 +11,7 @@ nbclient = pytest.importorskip("nbclient")
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-LIMIT_S = 150  # each: less than 5 minutes together
+LIMITS_S = {"attention_56": 120, "attention_92": 180}  # on a core beside other work; 5 minutes together
 
 
 def read(path: Path):
@@ -35,9 +35,9 @@ def test_it_runs_from_a_clean_kernel(path, tmp_path):
             cell.outputs, cell.execution_count = [], None
     started = time.perf_counter()
     nbclient.NotebookClient(
-        notebook, timeout=LIMIT_S, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=LIMITS_S[path.stem], kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
-    assert time.perf_counter() - started < LIMIT_S
+    assert time.perf_counter() - started < LIMITS_S[path.stem]
     pictures = [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
     assert len(pictures) >= 2
     stderr = "".join(output.text for output in outputs(notebook) if output.get("name") == "stderr")
