@@ -23,10 +23,12 @@ from residual_attention.experiments.protocols import PROTOCOLS, applies, configu
 from residual_attention.experiments.runner import Todo, todo
 from residual_attention.experiments.tables import line_of
 from residual_attention.family import VARIANTS, create_model
+from residual_attention.training import results
 from residual_attention.training.classification import ClassificationTask
 from residual_attention.training.config import TrainConfig
 from residual_attention.training.runfolder import RunFolder, RunInUse
 
+DRAW_EXAMPLES = results._draw_examples
 RECORDS = Path(__file__).resolve().parents[2] / "results" / "reproduce"
 ROWS = [(e, row) for e in EXPERIMENTS.values() for row in e.rows]
 
@@ -47,6 +49,7 @@ def short(monkeypatch, tmp_path) -> list[str]:
         )
 
     monkeypatch.setitem(protocols._BASES, "smoke", tiny)
+    monkeypatch.setattr(results, "_draw_examples", lambda *_: None)  # most of so short a run's time
     return ["--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs"), "--device", "cpu"]
 
 
@@ -286,6 +289,7 @@ def test_responses_are_on_record_and_drawn(short, tmp_path, monkeypatch):
 
 def test_a_plain_residual_network_is_a_cell_too(short, tmp_path, monkeypatch):
     noise = EXPERIMENTS["label_noise_56"]
+    monkeypatch.setattr(results, "_draw_examples", DRAW_EXAMPLES)
     monkeypatch.setitem(EXPERIMENTS, "label_noise_56", replace(noise, rows=noise.rows[1:2]))
     assert main(["reproduce", "label_noise_56", *short]) == 0
     run = next(Path(tmp_path / "runs" / "smoke").iterdir())
