@@ -6,12 +6,11 @@ import os
 import shutil
 import signal
 import statistics
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import residual_attention.training.loop as loop
@@ -19,18 +18,13 @@ from residual_attention.cli.main import main
 from residual_attention.experiments import protocols, runner
 from residual_attention.experiments.cells import Places, cells_of, share_left, state_of
 from residual_attention.experiments.declarations import EXPERIMENTS, Row
-from residual_attention.experiments.protocols import PROTOCOLS, applies, configure
 from residual_attention.experiments.runner import Todo, todo
-from residual_attention.experiments.tables import line_of
-from residual_attention.family import VARIANTS, create_model
 from residual_attention.training import results
 from residual_attention.training.classification import ClassificationTask
 from residual_attention.training.config import TrainConfig
 from residual_attention.training.runfolder import RunFolder, RunInUse
 
 DRAW_EXAMPLES = results._draw_examples
-RECORDS = Path(__file__).resolve().parents[2] / "results" / "reproduce"
-ROWS = [(e, row) for e in EXPERIMENTS.values() for row in e.rows]
 
 
 @pytest.fixture
@@ -53,111 +47,16 @@ def short(monkeypatch, tmp_path) -> list[str]:
     return ["--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs"), "--device", "cpu"]
 
 
-@pytest.mark.parametrize("experiment, row", ROWS, ids=[f"{e.name}: {row.label}" for e, row in ROWS])
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_every_row_is_a_complete_configuration_of_a_network_that_exists(protocol, experiment, row):
-    assert row.model in VARIANTS
-    assert set(row.changes) <= {field.name for field in fields(TrainConfig)}
-    if not applies(protocol, row):
-        left_out = {"smoke": "452" in row.label or row.data != "cifar10", "cpu": row.data == "imagenet"}
-        assert left_out[protocol]
-        return
-    config = configure(protocol, experiment, row, 3)
-    assert (config.model, config.seed) == (row.model, 3)
-    assert config.data == ("digits" if protocol == "smoke" else row.data)
-    if protocol == "cpu":  # the networks are the same in every protocol; of the deep ones a module a stage will do
-        with torch.device("meta"):
-            create_model(row.model, num_classes=10, **{**config.network_overrides(), "modules": 1})
+def stop_at(step: int, patched: pytest.MonkeyPatch) -> None:
+    """Ctrl-C when a run has done so many steps."""
+    train_step = loop.train_step
 
+    def stopping(job, state, batch):
+        if state.progress.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return train_step(job, state, batch)
 
-def test_every_protocol_says_what_its_cells_are():
-    """The sentences on the pages, against the configurations."""
-    learning, wide, imagenet = (EXPERIMENTS[name] for name in ("learning", "wide_learning", "imagenet"))
-    cells = {p: configure(p, learning, learning.rows[0], 0) for p in PROTOCOLS}
-    assert cells["smoke"].steps == 150
-    assert "150 steps of 64" in protocols.says("smoke", learning)
-    assert (cells["cpu"].epochs, cells["cpu"].limit_train, cells["cpu"].batch_size) == (4, 10_000, 64)
-    assert "10,000 balanced" in protocols.says("cpu", learning)
-    assert cells["paper"].steps == 160_000
-    assert "160,000 steps" in protocols.says("paper", learning)
-    assert cells["modern"].epochs == 200
-    assert "200 epochs" in protocols.says("modern", learning)
-    for protocol, name in (("paper", "classic"), ("modern", "modern")):
-        assert configure(protocol, wide, wide.rows[0], 0).recipe == name
-    assert "`--recipe classic`, at most 100 epochs" in protocols.says("paper", wide)
-    assert "200 epochs" in protocols.says("modern", wide)
-    assert configure("paper", imagenet, imagenet.rows[0], 0).steps == 530_000
-    assert "530,000 steps" in protocols.says("paper", imagenet)
-    assert configure("modern", imagenet, imagenet.rows[0], 0).epochs == 100
-    assert "100 epochs" in protocols.says("modern", imagenet)
-
-
-def test_the_cpu_protocol_has_the_images_and_steps_that_it_says():
-    for path in (RECORDS / "cpu" / "cells").glob("*.json"):
-        record = json.loads(path.read_text())
-        assert (record["train"]["images"], record["val"]["images"]) == (10_000, 5_000), path.name
-        assert (record["steps"], record["test"]["images"]) == (624, 10_000), path.name
-
-
-@pytest.mark.parametrize("protocol", ["smoke", "cpu"])
-def test_the_tables_on_record_tell_what_the_cells_say(protocol):
-    """Those under ``results/``; a cell on record that its table does not show is as wrong as another figure."""
-    places, compared = Places(Path("no runs here"), RECORDS), 0
-    for experiment in EXPERIMENTS.values():
-        lines = [line_of(experiment, row, protocol, places, 1) for row in experiment.rows]
-        path = RECORDS / protocol / f"{experiment.name}.csv"
-        if not path.is_file():
-            continue
-        for line, told in zip(lines, csv.DictReader(path.read_text().splitlines()), strict=True):
-            assert told["setting"] == line.row.label
-            assert int(told["n"]) == len(line.errors)
-            assert told["test_error_pct"] == ("" if line.mean is None else f"{line.mean:.6g}")
-            compared += bool(line.errors)
-        page = (RECORDS / protocol / f"{experiment.name}.md").read_text()
-        assert protocols.says(protocol, experiment) in page
-        assert all(f"| {line.mean:.2f}" in page for line in lines if line.mean is not None)
-    assert compared >= 4
-
-
-def test_the_reported_figures_are_those_of_the_design():
-    reported = {row.label: row.reported_error_pct for e in EXPERIMENTS.values() for row in e.rows}
-    assert reported["Attention-164, naive learning"] == 7.18
-    assert reported["Attention-92, 70 % noise"] == 15.75
-    assert reported["ResNet-164, 70 % noise"] == 17.21
-    assert reported["Attention-452, CIFAR-100"] == 20.45
-    assert reported["Attention-92 wide, naive"] == 40.05
-    assert reported["Attention-452 wide, no pool"] == 2.43
-    rows = {row.label: row for row in (*EXPERIMENTS["imagenet"].rows, *EXPERIMENTS["wide_errors"].rows)}
-    inception, large = rows["AttentionInception-56"], rows["Attention-92, tested at 320 px"]
-    assert (inception.reported_error_pct, inception.reported_top5_error_pct) == (20.36, 5.29)
-    assert (large.reported_error_pct, large.test_px) == (19.5, 320)
-    wide = rows["Attention-92 wide"]
-    assert (wide.reported_train_error_pct, wide.reported_val_error_pct, wide.reported_time_s) == (36.1, 33.19, 24180)
-    assert wide.reported_error_pct is None  # what is reported is a validation error
-
-
-def test_a_cell_that_two_tables_need_has_one_name():
-    names = [
-        {cell.key for row in EXPERIMENTS[e].rows for cell in cells_of("cpu", EXPERIMENTS[e], row, 1, {})}
-        for e in ("learning", "mask_activation", "mask_structure", "trunks", "optimizers")
-    ]
-    assert set.intersection(*names) == {"cifar10_attention56_cifar_seed0"}
-
-
-def test_different_cells_never_share_a_name():
-    for protocol in PROTOCOLS:
-        found: dict[str, TrainConfig] = {}
-        for experiment, row in ROWS:
-            for cell in cells_of(protocol, experiment, row, 2, {}):
-                assert found.setdefault(cell.key, cell.config) == cell.config, cell.key
-
-
-def test_shards_cover_every_cell_once(tmp_path):
-    places = Places(tmp_path / "runs", tmp_path / "records")
-    every = [one.cell.key for one in todo(EXPERIMENTS.values(), "cpu", places, 2, {})]
-    parts = [todo(EXPERIMENTS.values(), "cpu", places, 2, {}, (i, 3)) for i in (1, 2, 3)]
-    assert sorted(one.cell.key for part in parts for one in part) == sorted(every)
-    assert len(set(every)) == len(every)
+    patched.setattr(loop, "train_step", stopping)
 
 
 def test_missing_cells_are_run_done_ones_skipped_a_deleted_one_run_alone(short, tmp_path, capsys):
@@ -192,14 +91,8 @@ def test_missing_cells_are_run_done_ones_skipped_a_deleted_one_run_alone(short, 
 def test_an_interrupted_cell_is_gone_on_with(short, tmp_path, monkeypatch, capsys):
     arguments = ["reproduce", "mask_structure", *short]
     train_step = loop.train_step
-
-    def stopping(job, state, batch):
-        if state.progress.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return train_step(job, state, batch)
-
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "train_step", stopping)
+        stop_at(2, patched)
         assert main(arguments) == 130
     assert "stopped in cell digits_attention56_cifar_seed0, saved" in capsys.readouterr().err
     places = Places(tmp_path / "runs", tmp_path / "records")
@@ -376,15 +269,8 @@ def test_a_cell_goes_on_where_the_command_says_that_the_data_lie(short, tmp_path
 
 
 def test_a_cell_that_was_broken_off_costs_what_is_left_of_it(short, tmp_path, monkeypatch):
-    train_step = loop.train_step
-
-    def stopping(job, state, batch):
-        if state.progress.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return train_step(job, state, batch)
-
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "train_step", stopping)
+        stop_at(3, patched)
         assert main(["reproduce", "mask_structure", "--only", "encoder", *short]) == 130
     places = Places(tmp_path / "runs", tmp_path / "records")
     experiment = EXPERIMENTS["mask_structure"]

@@ -171,11 +171,11 @@ def _submit(given: ReproduceArguments, left: list[bool], cost: str) -> int:
 
     if given.shard != "1/1":
         raise ValueError("--submit gives each job its own shard; leave --shard out")
-    if given.submit is not None and given.submit < 1:
+    assert given.submit is not None
+    if given.submit < 1:
         raise ValueError(f"{given.submit} jobs cannot be submitted")
     if not any(left):
         raise ValueError("there is no cell left to run; without --submit the tables are drawn")
-    assert given.submit is not None
     count = min(given.submit, len(left))
     jobs = submit(
         _without_submission(given),
