@@ -16,7 +16,7 @@ import torch
 
 from residual_attention import create_model, record_masks
 from residual_attention.attention.readings import look
-from residual_attention.machine import hardware, versions
+from residual_attention.devices import hardware, versions
 
 ROUNDS = 30
 

@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from residual_attention.allocator import keep_freed_memory
-from residual_attention.machine import hardware, resolve_device, versions
-from residual_attention.training.recipes import quick
+from residual_attention.classification.recipes import quick
+from residual_attention.devices import hardware, resolve_device, versions
 from residual_attention.training.run import train
 
 

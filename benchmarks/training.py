@@ -20,16 +20,17 @@ from pathlib import Path
 import torch
 
 from residual_attention.allocator import keep_freed_memory, release_freed_memory
-from residual_attention.data.datasets import Dataset, TensorSamples
+from residual_attention.classification.plan import build_model, make_plan
+from residual_attention.classification.recipes import quick
+from residual_attention.classification.task import ClassificationTask
+from residual_attention.data.datasets import Dataset
 from residual_attention.data.preprocess import Preprocess
-from residual_attention.machine import hardware, versions
-from residual_attention.training.classification import ClassificationTask
+from residual_attention.data.samples import TensorSamples
+from residual_attention.devices import hardware, versions
 from residual_attention.training.distributed import Processes
 from residual_attention.training.interrupt import SignalWatch
 from residual_attention.training.loop import Job, train_step
 from residual_attention.training.machine import Machine, resolve_machine
-from residual_attention.training.plan import build_model, make_plan
-from residual_attention.training.recipes import quick
 from residual_attention.training.run import initial_state, prepared_forward
 
 CIFAR_PREPROCESS = Preprocess(32, "crop", (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))

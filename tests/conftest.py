@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from residual_attention.training.config import TrainConfig
+from residual_attention.classification.config import TrainConfig
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,10 +16,10 @@ from PIL import Image
 from residual_attention.checkpoints import list_weights
 from residual_attention.checkpoints.format import read_metadata
 from residual_attention.checkpoints.load import WEIGHTS
+from residual_attention.classification.evaluate import evaluate_model
 from residual_attention.cli.arguments import parse
 from residual_attention.cli.main import COMMANDS
 from residual_attention.cli.train import configuration
-from residual_attention.evaluation.assess import assess
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -46,7 +46,7 @@ def test_the_figures_of_the_weights_are_of_the_files_that_ship():
         assert metrics["val_error_pct"] == pytest.approx(run["val"]["error_pct"], abs=0.5)  # bf16 against fp32
         assert told["top1_error_pct"] == pytest.approx(run["test"]["error_pct"], abs=0.05)  # fp16 against fp32
     digits = "attention56_cifar.digits"
-    assert assess(digits)["top1_error_pct"] == pytest.approx(record[digits]["top1_error_pct"])
+    assert evaluate_model(digits)["top1_error_pct"] == pytest.approx(record[digits]["top1_error_pct"])
 
 
 def test_pictures_and_links_exist():

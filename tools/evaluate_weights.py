@@ -12,8 +12,8 @@ from pathlib import Path
 
 from residual_attention.checkpoints import list_weights
 from residual_attention.checkpoints.load import WEIGHTS
-from residual_attention.evaluation.assess import assess
-from residual_attention.machine import hardware, resolve_device, versions
+from residual_attention.classification.evaluate import evaluate_model
+from residual_attention.devices import hardware, resolve_device, versions
 from tables.runs import SHIPPED
 
 OUT = Path(__file__).resolve().parent.parent / "results" / "weights.json"
@@ -23,7 +23,7 @@ FIGURES = ("data", "images", "top1_error_pct", "top5_error_pct", "ece_pct", "los
 def evaluated(name: str, data_dir: Path | None) -> dict:
     """The file's SHA-256, the run under ``results/`` that made it, and what `ran eval` tells of it."""
     data = (WEIGHTS / f"{name}.safetensors").read_bytes()
-    found = assess(name, data_dir=data_dir)
+    found = evaluate_model(name, data_dir=data_dir)
     return {
         "sha256": hashlib.sha256(data).hexdigest(),
         "run": SHIPPED[name],

@@ -11,14 +11,14 @@ from .version import __version__
 if TYPE_CHECKING:
     from .attention.masks import attention_masks, record_masks
     from .checkpoints.load import load
-    from .detection.detect import detect_files
     from .detection.load import load_detector
+    from .detection.predict import detect_files
     from .family.variants import create_model, list_models
 
 _HOMES = {
     "attention_masks": "attention.masks",
     "create_model": "family.variants",
-    "detect_files": "detection.detect",
+    "detect_files": "detection.predict",
     "list_models": "family.variants",
     "load": "checkpoints.load",
     "load_detector": "detection.load",

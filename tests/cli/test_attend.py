@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from residual_attention.classification.report import write_comparison
 from residual_attention.cli.main import main
-from residual_attention.evaluation.report import write_comparison
 
 
 def fails(capsys, *arguments: str) -> str:

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from residual_attention import __version__
+from residual_attention.classification.recipes import RECIPES, recipe
 from residual_attention.cli.main import COMMANDS, main
 from residual_attention.cli.train import configuration
-from residual_attention.training.recipes import RECIPES, recipe
 
 THIN = ["--limit-train", "64", "--batch-size", "16", "--t", "1"]
 THIN += ["--widths", "16", "16", "16", "--mask-depths", "1", "1", "1"]

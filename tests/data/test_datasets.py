@@ -15,13 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
+from residual_attention.classification.config import TrainConfig
 from residual_attention.data import sources
-from residual_attention.data.datasets import FileSamples, TensorSamples, load_dataset
 from residual_attention.data.folders import scan_folder
 from residual_attention.data.images import ImageError
-from residual_attention.data.load_split import load_split
+from residual_attention.data.load import load_dataset, load_split
+from residual_attention.data.samples import FileSamples, TensorSamples
 from residual_attention.data.splits import add_label_noise, class_balanced_subset, stratified_split
-from residual_attention.training.config import TrainConfig
 
 ANIMALS = ["ant", "bee", "cat", "dog", "eel"]
 

@@ -20,11 +20,11 @@ import residual_attention.training.loop as loop
 from residual_attention import detect_files, load, load_detector
 from residual_attention.checkpoints import read_checkpoint
 from residual_attention.cli.main import main
-from residual_attention.detection.assess import assess_detector
 from residual_attention.detection.coco import as_coco
 from residual_attention.detection.config import DetectConfig, detect_defaults
 from residual_attention.detection.datasets import load_detection
 from residual_attention.detection.detectors import build_body, build_detector
+from residual_attention.detection.evaluate import evaluate_detector
 from residual_attention.detection.task import DetectionTask, prepare_detection
 from residual_attention.training.interrupt import Interrupted
 from residual_attention.training.run import resume, train
@@ -140,7 +140,7 @@ def test_tensorboard_shows_boxes(finished):
 def test_what_is_reported_is_what_eval_measures(finished, made_voc):
     summary = json.loads((finished / "summary.json").read_text())
     for data in (None, str(made_voc)):
-        again = assess_detector(str(finished), data)
+        again = evaluate_detector(str(finished), data)
         assert again["map_pct"] == pytest.approx(summary["test"]["map_pct"])
         assert again["voc_ap50_pct"] == pytest.approx(summary["test"]["voc_ap50_pct"])
 
@@ -154,10 +154,10 @@ def test_a_coco_copy_of_the_data_measures_the_same(finished, tmp_path):
     for picture in own.test.pictures:
         shutil.copy(picture.path, tmp_path / "test")
     (tmp_path / "annotations" / "test.json").write_text(json.dumps(as_coco(own.test)))
-    voc, coco = assess_detector(str(finished)), assess_detector(str(finished), str(tmp_path))
+    voc, coco = evaluate_detector(str(finished)), evaluate_detector(str(finished), str(tmp_path))
     for name in ("map_pct", "ap50_pct", "voc_ap50_pct", "voc07_ap50_pct", "per_class"):
         assert coco[name] == voc[name]
-    assert assess_detector(str(finished), str(tmp_path / "annotations" / "test.json"))["map_pct"] == voc["map_pct"]
+    assert evaluate_detector(str(finished), str(tmp_path / "annotations" / "test.json"))["map_pct"] == voc["map_pct"]
 
 
 def assert_same(one: Path, other: Path) -> None:
@@ -341,7 +341,7 @@ def test_figures_do_not_depend_on_the_batch_when_images_differ_in_size(finished,
             image.crop((0, 0, 96 - 9 * (i % 3), 72)).save(root / "JPEGImages" / f"{name}.jpg")
         path = root / "Annotations" / f"{name}.xml"
         path.write_text(path.read_text().replace("<width>96</width>", "<width>0</width>"))
-    one, four = (assess_detector(str(finished), str(root), batch_size=size) for size in (1, 4))
+    one, four = (evaluate_detector(str(finished), str(root), batch_size=size) for size in (1, 4))
     assert one["map_pct"] == pytest.approx(four["map_pct"], abs=1e-6)
     scores = [[row["score"] for row in result["per_class"]] for result in (one, four)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
@@ -356,9 +356,9 @@ def test_a_test_split_without_boxes_is_no_test_split(config_for, finished, made_
     assert summary["test"] is None
     assert any("no test split with boxes" in notice for notice in summary["notices"])
     with pytest.raises(ValueError, match="the test split holds no box to measure against"):
-        assess_detector(str(finished), str(root))
+        evaluate_detector(str(finished), str(root))
     with pytest.raises(ValueError, match="has no test split with boxes; --split takes train, val"):
-        assess_detector(str(tmp_path / "run"))
+        evaluate_detector(str(tmp_path / "run"))
 
 
 def test_eval_on_training_data_that_changed_is_refused(config_for, made_voc, tmp_path):
@@ -369,7 +369,7 @@ def test_eval_on_training_data_that_changed_is_refused(config_for, made_voc, tmp
     path = root / "Annotations" / f"{name}.xml"
     path.write_text(path.read_text().replace("<name>disc<", "<name>ant<").replace("<name>square<", "<name>ant<"))
     with pytest.raises(ValueError, match="has changed since the run began"):
-        assess_detector(str(config.out))
+        evaluate_detector(str(config.out))
 
 
 def test_drawing_beside_the_originals_keeps_them(finished, made_voc, tmp_path):
@@ -433,7 +433,7 @@ def test_two_processes_learn_and_measure_as_one(config_for, made_voc, tmp_path):
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["processes"] == 2
-    assert assess_detector(str(tmp_path / "run"))["map_pct"] == pytest.approx(summary["test"]["map_pct"], abs=1e-3)
+    assert evaluate_detector(str(tmp_path / "run"))["map_pct"] == pytest.approx(summary["test"]["map_pct"], abs=1e-3)
 
 
 @pytest.mark.parametrize("detector", ["faster_rcnn", "retinanet", "fcos"])
@@ -447,7 +447,7 @@ def test_an_exported_detector_finds_the_same_boxes(config_for, made_voc, tmp_pat
     told = json.loads(capsys.readouterr().out)
     assert told["images"] == 16
     assert told["largest_difference"] < 1e-3
-    assert assess_detector(str(out), str(made_voc))["map_pct"] == pytest.approx(summary["test"]["map_pct"], abs=0.1)
+    assert evaluate_detector(str(out), str(made_voc))["map_pct"] == pytest.approx(summary["test"]["map_pct"], abs=0.1)
     assert main(["detect", "predict", str(out), str(made_voc / "JPEGImages"), "--threshold", "0"]) == 0
     assert main(["detect", "predict", str(out), str(made_voc / "JPEGImages"), "--out", str(tmp_path), "--masks"]) == 2
     assert "keeps no masks" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from residual_attention.classification.config import TrainConfig
 from residual_attention.experiments import protocols
 from residual_attention.experiments.cells import Places, cells_of
 from residual_attention.experiments.declarations import EXPERIMENTS
@@ -15,7 +16,6 @@ from residual_attention.experiments.protocols import PROTOCOLS, applies, configu
 from residual_attention.experiments.runner import todo
 from residual_attention.experiments.tables import line_of
 from residual_attention.family import VARIANTS, create_model
-from residual_attention.training.config import TrainConfig
 
 RECORDS = Path(__file__).resolve().parents[2] / "results" / "reproduce"
 ROWS = [(e, row) for e in EXPERIMENTS.values() for row in e.rows]

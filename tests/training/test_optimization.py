@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from residual_attention import create_model
+from residual_attention.classification.config import TrainConfig
 from residual_attention.data.augment import Augment
-from residual_attention.data.datasets import TensorSamples
 from residual_attention.data.loading import Shard, TrainingData, batch_indices, epoch_order
 from residual_attention.data.preprocess import Preprocess
-from residual_attention.training.config import TrainConfig
+from residual_attention.data.samples import TensorSamples
 from residual_attention.training.optimization import Schedule, averaged_model, build_optimizer
 
 
@@ -128,8 +128,8 @@ def test_an_epoch_can_start_at_any_step():
 
 
 def test_class_weights_balance_the_loss():
+    from residual_attention.classification.task import _class_weights
     from residual_attention.data.datasets import Dataset
-    from residual_attention.training.classification import _class_weights
 
     samples = TensorSamples(torch.zeros(40, 1, 1, 1, dtype=torch.uint8), torch.tensor([0] * 30 + [1] * 10))
     data = Dataset("x", ["a", "b"], samples, None, None, Preprocess(1))

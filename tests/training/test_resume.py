@@ -12,8 +12,8 @@ import torch
 
 import residual_attention.training.loop as loop
 from residual_attention.checkpoints import read_checkpoint
-from residual_attention.training.classification import ClassificationTask
-from residual_attention.training.config import TrainConfig
+from residual_attention.classification.config import TrainConfig
+from residual_attention.classification.task import ClassificationTask
 from residual_attention.training.interrupt import Interrupted
 from residual_attention.training.run import resume, train
 

@@ -16,15 +16,15 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import residual_attention.training.classification as classification
+import residual_attention.classification.task as classification
 import residual_attention.training.loop as loop
 from residual_attention import load
 from residual_attention.checkpoints import read_checkpoint
-from residual_attention.data.datasets import load_dataset
+from residual_attention.classification.config import TrainConfig
+from residual_attention.classification.evaluate import evaluate_model
+from residual_attention.classification.report import write_report
 from residual_attention.data.images import ImageError
-from residual_attention.evaluation.assess import assess
-from residual_attention.evaluation.report import write_report
-from residual_attention.training.config import TrainConfig
+from residual_attention.data.load import load_dataset
 from residual_attention.training.machine import resolve_machine
 from residual_attention.training.run import resume, train
 
@@ -66,8 +66,8 @@ def test_it_learned_and_the_figures_agree(finished):
     assert summary["best_epoch"] == int(best["epoch"])
     assert summary["val"]["error_pct"] == pytest.approx(float(best["val_error_pct"]), abs=1e-3)
     assert sum(map(sum, summary["test"]["confusion"])) == summary["test"]["images"] == 359
-    assert assess(str(finished))["top1_error_pct"] == pytest.approx(summary["test"]["error_pct"])
-    assert assess(str(finished), split="val")["top1_error_pct"] == pytest.approx(summary["val"]["error_pct"])
+    assert evaluate_model(str(finished))["top1_error_pct"] == pytest.approx(summary["test"]["error_pct"])
+    assert evaluate_model(str(finished), split="val")["top1_error_pct"] == pytest.approx(summary["val"]["error_pct"])
 
 
 def test_a_checkpoint_is_all_that_use_needs(finished, tmp_path):
@@ -309,7 +309,7 @@ def test_a_validation_loss_that_is_not_finite_names_the_step_and_keeps_the_state
 
 
 def test_few_images_are_read_several_times_an_epoch(tiny_config, monkeypatch):
-    monkeypatch.setattr("residual_attention.training.classification.ClassificationTask.finish", lambda *_: {})
+    monkeypatch.setattr("residual_attention.classification.task.ClassificationTask.finish", lambda *_: {})
     config = tiny_config(epochs=2, min_steps=30)
     train(config)
     resolved = TrainConfig.from_dict(yaml.safe_load((config.out / "config.yaml").read_text()))

@@ -14,7 +14,7 @@ from ..checkpoints import Classifier
 from ..checkpoints.own_data import split_for
 from ..data.images import ImageError, read_image
 from ..data.loading import evaluation_batches
-from ..machine import device_of
+from ..devices import device_of
 from .figures import Drawn, draw_attention, draw_channels, draw_image
 from .geometry import on_original
 from .readings import Look, check_channel, excited_channels, look, look_in_parts, read

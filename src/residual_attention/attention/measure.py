@@ -17,7 +17,7 @@ from ..checkpoints import Classifier
 from ..checkpoints.own_data import split_for
 from ..data.images import read_image
 from ..data.loading import evaluation_batches
-from ..machine import DTYPES, device_of, hardware, resolve_precision, versions
+from ..devices import DTYPES, device_of, hardware, resolve_precision, versions
 from .faithfulness import BATCH, STEPS, replacement_auc
 from .geometry import box_on_input
 from .localisation import energy_in_box, pointing_hits, read_boxes

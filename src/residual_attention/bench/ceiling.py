@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..machine import DTYPES
+from ..devices import DTYPES
 from .timing import interleaved
 
 SIDE = {"cpu": 2048, "cuda": 8192}

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ..allocator import keep_freed_memory, release_freed_memory
 from ..checkpoints.exported import ExportedClassifier, present_engines
+from ..devices import DTYPES, cpu_computes_bf16
 from ..family import create_model
-from ..machine import DTYPES, cpu_computes_bf16
 
 PEER = "pytorchcv"  # the package index's only one with this network at 224 px
 PEER_MISSING = "pip install 'residual-attention[bench]'"

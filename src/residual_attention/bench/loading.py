@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from ..data.augment import Augment
-from ..data.datasets import FileSamples, TensorSamples
 from ..data.loading import FileAugment, TrainingData
 from ..data.preprocess import Preprocess
+from ..data.samples import FileSamples, TensorSamples
 from .timing import Timing, interleaved
 
 CIFAR_BATCH, CIFAR_IMAGES = 128, 1280

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ..data.datasets import Samples
-from ..data.load_split import load_split
+from ..data.load import load_split
+from ..data.samples import Samples
 from .load import Classifier
 
 

@@ -125,7 +125,7 @@ def _draw_data_set(given: AttendArguments, model: "Classifier") -> int:
 
 def _draw(given: AttendArguments, model: "Classifier") -> int:
     from ..attention.attend import Attended, attend, draw_sheets
-    from ..evaluation.predict import find_images
+    from ..data.find import find_images
 
     found: list[dict[str, Any]] = []
     good: list[Path] = []
@@ -181,7 +181,7 @@ def _respond(given: AttendArguments, model: "Classifier") -> int:
     from ..attention.figures import draw_responses
     from ..attention.measure import model_responses
     from ..checkpoints import load
-    from ..machine import resolve_device
+    from ..devices import resolve_device
 
     models = {given.model: model}
     if given.beside:
@@ -211,7 +211,7 @@ def main(argv: list[str]) -> int:
     from ..checkpoints import load
     from ..checkpoints.exported import ExportedClassifier
     from ..data.sources import SOURCES
-    from ..machine import resolve_device
+    from ..devices import resolve_device
 
     model = load(given.model, resolve_device(given.device), engine=given.engine)
     if isinstance(model, ExportedClassifier):

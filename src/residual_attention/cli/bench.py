@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
 
     from ..bench.figure import draw_cost
     from ..bench.suites import Setting, run
-    from ..machine import hardware, resolve_device, versions
+    from ..devices import hardware, resolve_device, versions
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr if given.json else sys.stdout, flush=True)

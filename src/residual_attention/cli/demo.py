@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"no folder of examples at {given.examples}")
     from ..checkpoints import load, resolve_model
     from ..checkpoints.hub import is_hub
-    from ..machine import resolve_device
+    from ..devices import resolve_device
 
     model = load(given.model, resolve_device(given.device))
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -121,9 +121,9 @@ def _train(argv: list[str]) -> int:
 
 def _eval(argv: list[str]) -> int:
     given = parse(DetectEvalArguments, argv, prog="ran detect eval", description=EVAL)
-    from ..detection.assess import assess_detector
+    from ..detection.evaluate import evaluate_detector
 
-    result = assess_detector(
+    result = evaluate_detector(
         given.model,
         given.data,
         split=given.split,
@@ -157,10 +157,10 @@ def _predict(argv: list[str]) -> int:
         raise ValueError(f"threshold must lie between 0 and 1, not {given.threshold}")
     if given.masks and given.out is None:
         raise ValueError("--masks draws pictures; give their folder with --out")
-    from ..detection.detect import detect_files
+    from ..data.find import find_images
     from ..detection.load import any_detector
-    from ..evaluation.predict import find_images
-    from ..machine import resolve_device
+    from ..detection.predict import detect_files
+    from ..devices import resolve_device
 
     paths = find_images(given.images)
     model = any_detector(given.model, resolve_device(given.device))

@@ -51,9 +51,9 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"image-size must be at least 1, not {given.image_size}")
     if given.batch_size < 1 or given.workers < 0:
         raise ValueError("batch-size must be at least 1 and workers at least 0")
-    from ..evaluation.assess import assess
+    from ..classification.evaluate import evaluate_model
 
-    result = assess(
+    result = evaluate_model(
         given.model,
         given.data,
         data_dir=given.data_dir,

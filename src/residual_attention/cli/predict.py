@@ -61,8 +61,9 @@ def main(argv: list[str]) -> int:
     import sys
 
     from ..checkpoints import load
-    from ..evaluation.predict import find_images, predict
-    from ..machine import resolve_device
+    from ..classification.predict import predict
+    from ..data.find import find_images
+    from ..devices import resolve_device
 
     paths = find_images(given.images)
     model = load(given.model, resolve_device(given.device), engine=given.engine)

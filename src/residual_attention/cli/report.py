@@ -32,8 +32,8 @@ def main(argv: list[str]) -> int:
         raise ValueError("--out goes with several runs; one run's report lies in its folder")
     if given.out is not None and given.out.is_dir():
         raise ValueError(f"{given.out} is a folder; --out names a file")
+    from ..classification.report import rebuild_report, write_comparison
     from ..detection.report import is_detection, write_detection_report
-    from ..evaluation.report import rebuild_report, write_comparison
 
     if len(given.runs) == 1:
         page = (write_detection_report if is_detection(given.runs[0]) else rebuild_report)(given.runs[0])

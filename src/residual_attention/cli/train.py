@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import tyro
 
-from ..training.config import TrainConfig
-from ..training.recipes import RECIPES, recipe
+from ..classification.config import TrainConfig
+from ..classification.recipes import RECIPES, recipe
 from .arguments import parse
 
 DESCRIPTION = """Train, evaluate and report: one command from images to a model.

@@ -1,74 +1,24 @@
 """Data sets as the training core takes them: splits of samples, class names, preprocessing, notices."""
 
-import difflib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from .folders import FolderListing, scan_folder
-from .images import ImageError, is_grayscale, read_image
+from .folders import FolderListing
+from .images import is_grayscale
 from .preprocess import Preprocess
-from .shards import ShardSamples, find_shards, read_shards
+from .request import DataRequest
+from .samples import IN_MEMORY_PX, FileSamples, Samples, TensorSamples, decode, decoded, fits_in_memory
+from .shards import read_shards
 from .splits import add_label_noise, class_balanced_subset, stratified_split
 
-if TYPE_CHECKING:
-    from ..training.config import TrainConfig
-
-IN_MEMORY_PX = 64  # images up to this side live in memory as one tensor,
-IN_MEMORY_BYTES = 2 * 2**30  # if they take no more than this
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOOKED_AT = 200  # images whose headers tell the size and the channels of a folder's
 MEASURED = 5_000  # training images that mean and standard deviation are measured on
-DECODERS = 4
 CHECKED = 20_000  # held-out files that are decoded once before training, so that a bad one is found then
-
-
-@dataclass(frozen=True)
-class TensorSamples:
-    """Decoded images in memory: ``images`` (N, C, S, S) uint8, ``labels`` (N,) int64."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def subset(self, index: Tensor) -> "TensorSamples":
-        return TensorSamples(self.images[index], self.labels[index])
-
-    def relabelled(self, labels: Tensor) -> "TensorSamples":
-        return TensorSamples(self.images, labels)
-
-
-@dataclass(frozen=True)
-class FileSamples:
-    """Images to be decoded when they are needed; ``labels`` (N,) int64."""
-
-    paths: tuple[Path, ...]
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int, in_chans: int) -> Image.Image:
-        """Raises ImageError when the file cannot be read."""
-        return read_image(self.paths[index], in_chans)
-
-    def subset(self, index: Tensor) -> "FileSamples":
-        return FileSamples(tuple(self.paths[i] for i in index.tolist()), self.labels[index])
-
-    def relabelled(self, labels: Tensor) -> "FileSamples":
-        return FileSamples(self.paths, labels)
-
-
-StoredSamples = FileSamples | ShardSamples
-Samples = TensorSamples | FileSamples | ShardSamples
 
 
 @dataclass(frozen=True)
@@ -86,41 +36,6 @@ class Dataset:
     skipped: int = 0
 
 
-def _decoded(samples: StoredSamples, preprocess: Preprocess) -> Iterator[Tensor | ImageError]:
-    """Each file as (C, S, S) uint8, or why it cannot be read."""
-
-    def one(index: int) -> Tensor | ImageError:
-        try:
-            return preprocess.to_uint8(samples.read(index, preprocess.in_chans))
-        except ImageError as error:
-            return error
-
-    with ThreadPoolExecutor(DECODERS) as pool:
-        yield from pool.map(one, range(len(samples)))
-
-
-def decode(samples: StoredSamples, preprocess: Preprocess, *, skip_bad: bool) -> tuple[TensorSamples, list[str]]:
-    """All images in memory, and the messages of those that were skipped.
-
-    Raises ImageError for an unreadable one unless ``skip_bad``.
-    """
-    side, chans = preprocess.image_size, preprocess.in_chans
-    images = torch.empty(len(samples), chans, side, side, dtype=torch.uint8)
-    good: list[int] = []
-    errors: list[str] = []
-    for i, result in enumerate(_decoded(samples, preprocess)):
-        if isinstance(result, Tensor):
-            images[i] = result
-            good.append(i)
-        elif skip_bad:
-            errors.append(str(result))
-        else:
-            raise result
-    if errors:
-        return TensorSamples(images[good], samples.labels[good]), errors
-    return TensorSamples(images, samples.labels), errors
-
-
 def check_files(samples: Samples | None, preprocess: Preprocess, *, skip_bad: bool) -> tuple[Samples | None, list[str]]:
     """Decode held-out files once before training, so that a run does not end at a bad one after hours.
 
@@ -130,7 +45,7 @@ def check_files(samples: Samples | None, preprocess: Preprocess, *, skip_bad: bo
         return samples, []
     good: list[int] = []
     errors: list[str] = []
-    for i, result in enumerate(_decoded(samples, preprocess)):
+    for i, result in enumerate(decoded(samples, preprocess)):
         if isinstance(result, Tensor):
             good.append(i)
         elif skip_bad:
@@ -185,10 +100,6 @@ def _file_samples(pairs: list[tuple[Path, int]]) -> FileSamples:
     return FileSamples(tuple(path for path, _ in pairs), torch.tensor([label for _, label in pairs], dtype=torch.int64))
 
 
-def fits_in_memory(count: int, side: int, chans: int) -> bool:
-    return side <= IN_MEMORY_PX and count * chans * side * side <= IN_MEMORY_BYTES
-
-
 def hold_out(
     train: Samples, fraction: float, seed: int, name: str, notices: list[str]
 ) -> tuple[Samples, Samples | None]:
@@ -204,31 +115,31 @@ def split_as_configured(
     train: Samples,
     val: Samples | None,
     test: Samples | None,
-    config: "TrainConfig",
+    request: DataRequest,
     num_classes: int,
     notices: list[str],
 ) -> tuple[Samples, Samples | None, Samples | None]:
     """Validation from training when there is none; then the training split's own subset and label noise."""
     if val is None:
-        train, val = hold_out(train, config.val_fraction, config.seed, "validation", notices)
-    if config.limit_train is not None and config.limit_train < len(train):
-        notices.append(f"training on {config.limit_train} of {len(train)} images, balanced over the classes")
-        train = train.subset(class_balanced_subset(train.labels, config.limit_train, config.seed))
-    if config.label_noise:
-        count = round(config.label_noise * len(train))
+        train, val = hold_out(train, request.val_fraction, request.seed, "validation", notices)
+    if request.limit_train is not None and request.limit_train < len(train):
+        notices.append(f"training on {request.limit_train} of {len(train)} images, balanced over the classes")
+        train = train.subset(class_balanced_subset(train.labels, request.limit_train, request.seed))
+    if request.label_noise:
+        count = round(request.label_noise * len(train))
         notices.append(f"{count} of {len(train)} training labels were replaced by another class")
-        train = train.relabelled(add_label_noise(train.labels, config.label_noise, num_classes, config.seed))
+        train = train.relabelled(add_label_noise(train.labels, request.label_noise, num_classes, request.seed))
     return train, val, test
 
 
 def _decoded_splits(
-    splits: dict[str, FileSamples], preprocess: Preprocess, config: "TrainConfig", notices: list[str]
+    splits: dict[str, FileSamples], preprocess: Preprocess, request: DataRequest, notices: list[str]
 ) -> tuple[dict[str, Samples], int]:
     """The splits in memory; unreadable training images are left out and told of."""
     found: dict[str, Samples] = {}
     skipped = 0
     for name, samples in splits.items():
-        decoded, errors = decode(samples, preprocess, skip_bad=config.skip_bad_images and name in ("train", "all"))
+        decoded, errors = decode(samples, preprocess, skip_bad=request.skip_bad_images and name in ("train", "all"))
         skipped += len(errors)
         if errors:
             notices.append(_left_out(errors))
@@ -237,18 +148,18 @@ def _decoded_splits(
 
 
 def _divided(
-    splits: dict[str, Samples], preprocess: Preprocess, config: "TrainConfig", num_classes: int, notices: list[str]
+    splits: dict[str, Samples], preprocess: Preprocess, request: DataRequest, num_classes: int, notices: list[str]
 ) -> tuple[tuple[Samples, Samples | None, Samples | None], int]:
     """Train, val and test, what is missing held out of training; held-out files are checked."""
     train, val, test = splits.get("train"), splits.get("val"), splits.get("test")
     given = {"val": val is not None, "test": test is not None}
     if train is None:
-        train, test = hold_out(splits["all"], config.test_fraction, config.seed, "test", notices)
+        train, test = hold_out(splits["all"], request.test_fraction, request.seed, "test", notices)
     elif test is None:
         notices.append("no test split: nothing is reported on unseen test images")
-    train, val, test = split_as_configured(train, val, test, config, num_classes, notices)
-    val, bad_val = check_files(val, preprocess, skip_bad=config.skip_bad_images and not given["val"])
-    test, bad_test = check_files(test, preprocess, skip_bad=config.skip_bad_images and not given["test"])
+    train, val, test = split_as_configured(train, val, test, request, num_classes, notices)
+    val, bad_val = check_files(val, preprocess, skip_bad=request.skip_bad_images and not given["val"])
+    test, bad_test = check_files(test, preprocess, skip_bad=request.skip_bad_images and not given["test"])
     bad = bad_val + bad_test
     if bad:
         notices.append(_left_out(bad))
@@ -258,7 +169,7 @@ def _divided(
 def from_listing(
     name: str,
     listing: FolderListing,
-    config: "TrainConfig",
+    request: DataRequest,
     *,
     image_size: int | None = None,
     constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
@@ -274,20 +185,20 @@ def from_listing(
     main = files["train"] if "train" in files else files["all"]
     measured = constants is None and preprocess is None
     if preprocess is None:
-        size = config.image_size or image_size or _folder_image_size(main.paths, notices)
-        chans = config.in_chans or (3 if constants else _channels(main.paths))
+        size = request.image_size or image_size or _folder_image_size(main.paths, notices)
+        chans = request.in_chans or (3 if constants else _channels(main.paths))
         mean, std = constants or (IMAGENET_MEAN, IMAGENET_STD)
-        preprocess = Preprocess(size, config.resize, in_channels(mean, chans), in_channels(std, chans), crop_pct)
+        preprocess = Preprocess(size, request.resize, in_channels(mean, chans), in_channels(std, chans), crop_pct)
     splits: dict[str, Samples] = dict(files)
     skipped = 0
     if fits_in_memory(sum(map(len, files.values())), preprocess.image_size, preprocess.in_chans):
-        splits, skipped = _decoded_splits(files, preprocess, config, notices)
+        splits, skipped = _decoded_splits(files, preprocess, request, notices)
         if measured:
             training = splits.get("train", splits.get("all"))
             assert isinstance(training, TensorSamples)
             mean, std = measure(training.images)
             preprocess = replace(preprocess, mean=mean, std=std)
-    divided, bad = _divided(splits, preprocess, config, len(listing.classes), notices)
+    divided, bad = _divided(splits, preprocess, request, len(listing.classes), notices)
     return Dataset(name, listing.classes, *divided, preprocess, True, notices, skipped + bad)
 
 
@@ -296,37 +207,14 @@ def in_channels(values: tuple[float, ...], chans: int) -> tuple[float, ...]:
     return values if chans == len(values) else (round(sum(values) / len(values), 4),) * chans
 
 
-def load_dataset(config: "TrainConfig", preprocess: Preprocess | None = None) -> Dataset:
-    """The data of a run: a named set or a folder, split, with its preprocessing (``preprocess`` if given).
-
-    Raises:
-        ValueError: unknown name, missing or unusable folder; one line.
-        ImageError: an unreadable validation or test image.
-    """
-    from .sources import SOURCES
-
-    if config.data in SOURCES:
-        return SOURCES[config.data](config, preprocess)
-    path = Path(config.data)
-    if not path.exists():
-        close = difflib.get_close_matches(config.data, list(SOURCES), n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(
-            f"no data set or folder named {config.data!r}{hint}; there are {', '.join(SOURCES)}, or give a folder"
-        )
-    if find_shards(path):
-        return _from_shards(path, config, preprocess)
-    return from_listing(path.resolve().name, scan_folder(path), config, preprocess=preprocess)
-
-
-def _from_shards(root: Path, config: "TrainConfig", preprocess: Preprocess | None) -> Dataset:
+def from_shards(root: Path, request: DataRequest, preprocess: Preprocess | None) -> Dataset:
     """A folder of WebDataset shards; they are for large images, which stay where they are until needed."""
     notices: list[str] = []
     classes, shards = read_shards(root, notices)
     if preprocess is None:
-        chans = config.in_chans or 3
+        chans = request.in_chans or 3
         mean, std = in_channels(IMAGENET_MEAN, chans), in_channels(IMAGENET_STD, chans)
-        preprocess = Preprocess(config.image_size or 224, config.resize, mean, std)
+        preprocess = Preprocess(request.image_size or 224, request.resize, mean, std)
     splits: dict[str, Samples] = dict(shards)
-    divided, bad = _divided(splits, preprocess, config, len(classes), notices)
+    divided, bad = _divided(splits, preprocess, request, len(classes), notices)
     return Dataset(root.resolve().name, classes, *divided, preprocess, True, notices, bad)

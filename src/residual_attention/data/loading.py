@@ -21,10 +21,10 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
 
 from .augment import Augment, augment_batch, flip_and_crop
-from .datasets import Samples, StoredSamples, TensorSamples
 from .images import ImageError
 from .preprocess import Preprocess
 from .randomness import derive_seed, numpy_generator, torch_generator
+from .samples import Samples, StoredSamples, TensorSamples
 
 
 @dataclass(frozen=True)

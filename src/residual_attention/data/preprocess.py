@@ -1,7 +1,7 @@
 """From a decoded image to what the network reads; stored in every model, used in train, eval and predict."""
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -9,9 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from .images import as_eight_bits
+from .request import Resize
 
 MOST_SCALED = 16_000_000  # px
-RESIZES = ("crop", "squash", "letterbox")
+RESIZES = get_args(Resize)
 
 
 class Geometry(NamedTuple):
@@ -33,7 +34,7 @@ class Preprocess:
     """
 
     image_size: int
-    resize: str = "crop"
+    resize: Resize = "crop"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     crop_pct: float = 1.0

@@ -6,29 +6,18 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from .cache import cache_folder
-from .datasets import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    IN_MEMORY_BYTES,
-    Dataset,
-    Samples,
-    TensorSamples,
-    from_listing,
-    in_channels,
-    split_as_configured,
-)
+from .datasets import IMAGENET_MEAN, IMAGENET_STD, Dataset, from_listing, in_channels, split_as_configured
 from .folders import SPLIT_NAMES, scan_folder
 from .preprocess import Preprocess
+from .request import DataRequest
+from .samples import IN_MEMORY_BYTES, Samples, TensorSamples
 from .splits import stratified_split
-
-if TYPE_CHECKING:
-    from ..training.config import TrainConfig
 
 DIGITS_TEST_SEED = 1797  # the test split is the data set's, not the run's
 DIGITS_MEAN, DIGITS_STD = (0.3049,), (0.3183,)
@@ -38,19 +27,19 @@ CIFAR_CONSTANTS = {
 }
 
 
-def digits(config: "TrainConfig", preprocess: Preprocess | None = None) -> Dataset:
+def digits(request: DataRequest, preprocess: Preprocess | None = None) -> Dataset:
     """scikit-learn's 1,797 handwritten digits of 8x8 px, enlarged; a fixed stratified fifth is the test."""
     from sklearn.datasets import load_digits
 
-    size, chans = config.image_size or 16, config.in_chans or 1
+    size, chans = request.image_size or 16, request.in_chans or 1
     data: Any = load_digits()
     images = torch.tensor(data.images, dtype=torch.float32)[:, None] * (255 / 16)  # (1797, 1, 8, 8), 0 to 16
     images = F.interpolate(images, (size, size), mode="bilinear").round().to(torch.uint8).repeat(1, chans, 1, 1)
     everything = TensorSamples(images, torch.tensor(data.target, dtype=torch.int64))
     kept, held = stratified_split(everything.labels, 0.2, DIGITS_TEST_SEED)
-    preprocess = preprocess or Preprocess(size, config.resize, DIGITS_MEAN * chans, DIGITS_STD * chans)
+    preprocess = preprocess or Preprocess(size, request.resize, DIGITS_MEAN * chans, DIGITS_STD * chans)
     notices: list[str] = []
-    splits = split_as_configured(everything.subset(kept), None, everything.subset(held), config, 10, notices)
+    splits = split_as_configured(everything.subset(kept), None, everything.subset(held), request, 10, notices)
     return Dataset("digits", [str(i) for i in range(10)], *splits, preprocess, flip=False, notices=notices)
 
 
@@ -121,21 +110,21 @@ def _unpacked(archive: Path, md5: str) -> Path:
     return root
 
 
-def _cifar(name: str, config: "TrainConfig", preprocess: Preprocess | None) -> Dataset:
-    data_dir = config.data_dir
+def _cifar(name: str, request: DataRequest, preprocess: Preprocess | None) -> Dataset:
+    data_dir = request.data_dir
     if data_dir is not None and not data_dir.is_dir():
         raise ValueError(f"--data-dir {data_dir}: no such folder")
     constants = CIFAR_CONSTANTS[name]
     if data_dir is not None and _has_class_folders(data_dir):
         listing = scan_folder(data_dir)
-        return from_listing(name, listing, config, image_size=32, constants=constants, preprocess=preprocess)
+        return from_listing(name, listing, request, image_size=32, constants=constants, preprocess=preprocess)
     classes, splits = _cifar_splits(name, data_dir)
     if preprocess is None:
-        mean, std = (in_channels(values, config.in_chans or 3) for values in constants)
-        preprocess = Preprocess(config.image_size or 32, config.resize, mean, std)
+        mean, std = (in_channels(values, request.in_chans or 3) for values in constants)
+        preprocess = Preprocess(request.image_size or 32, request.resize, mean, std)
     ready = {split: _as_read(samples, preprocess) for split, samples in splits.items()}
     notices: list[str] = []
-    divided = split_as_configured(ready["train"], None, ready["test"], config, len(classes), notices)
+    divided = split_as_configured(ready["train"], None, ready["test"], request, len(classes), notices)
     return Dataset(name, classes, *divided, preprocess, notices=notices)
 
 
@@ -159,34 +148,34 @@ def _as_read(samples: TensorSamples, preprocess: Preprocess) -> Samples:
     return TensorSamples(torch.stack(images), samples.labels)
 
 
-def cifar10(config: "TrainConfig", preprocess: Preprocess | None = None) -> Dataset:
+def cifar10(request: DataRequest, preprocess: Preprocess | None = None) -> Dataset:
     """CIFAR-10 (Krizhevsky, 2009): 50,000 training and 10,000 test images of 32x32 px, 10 classes."""
-    return _cifar("cifar10", config, preprocess)
+    return _cifar("cifar10", request, preprocess)
 
 
-def cifar100(config: "TrainConfig", preprocess: Preprocess | None = None) -> Dataset:
+def cifar100(request: DataRequest, preprocess: Preprocess | None = None) -> Dataset:
     """CIFAR-100 (Krizhevsky, 2009): as CIFAR-10 with 100 classes."""
-    return _cifar("cifar100", config, preprocess)
+    return _cifar("cifar100", request, preprocess)
 
 
-def imagenet(config: "TrainConfig", preprocess: Preprocess | None = None) -> Dataset:
+def imagenet(request: DataRequest, preprocess: Preprocess | None = None) -> Dataset:
     """ImageNet in class folders below train/ and val/.
 
     Its published validation images serve as the *test*; our validation split comes from training.
     """
-    if config.data_dir is None:
+    if request.data_dir is None:
         raise ValueError("imagenet cannot be downloaded: give the folder that holds train/ and val/ with --data-dir")
-    listing = scan_folder(config.data_dir)
+    listing = scan_folder(request.data_dir)
     if "test" not in listing.splits and "val" in listing.splits:
         listing.splits["test"] = listing.splits.pop("val")
         listing.notices.append("the val folder is reported as the test; validation images come from training")
     constants = (IMAGENET_MEAN, IMAGENET_STD)
     return from_listing(
-        "imagenet", listing, config, image_size=224, constants=constants, crop_pct=0.875, preprocess=preprocess
+        "imagenet", listing, request, image_size=224, constants=constants, crop_pct=0.875, preprocess=preprocess
     )
 
 
-SOURCES: dict[str, Callable[["TrainConfig", Preprocess | None], Dataset]] = {
+SOURCES: dict[str, Callable[[DataRequest, Preprocess | None], Dataset]] = {
     "digits": digits,
     "cifar10": cifar10,
     "cifar100": cifar100,

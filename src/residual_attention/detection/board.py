@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..training.tensorboard import TensorBoard
+from ..training.board import TensorBoard
 from .annotations import Pictures
 from .figures import draw_boxes, reduced
 from .loading import DetectionBatch

@@ -10,11 +10,11 @@ from PIL import Image
 from ..attention.geometry import upsample
 from ..attention.overlay import heat
 from ..data.images import read_image
-from ..machine import device_of
-from .detect import Found
+from ..devices import device_of
 from .detectors import BaseDetector, Detector
 from .figures import draw_boxes
 from .loading import as_float, at_network_size
+from .predict import Found
 from .results import backbone_masks
 
 

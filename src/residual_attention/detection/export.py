@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ..atomic import write_atomically
 from ..checkpoints.exported import METADATA_KEY, NEEDED, read_metadata
 from ..checkpoints.format import FORMAT, CheckpointError
+from ..data.find import find_images
 from ..data.images import read_image
-from ..evaluation.predict import find_images
 from ..export.onnx import ExportError
 from .detectors import BaseDetector, Detector
 from .loading import as_float, at_network_size

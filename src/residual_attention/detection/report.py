@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import write_atomically
-from ..evaluation.report import data_url, environment, made_rows, number, read_summary, short_duration
+from ..training.page import data_url, environment, made_rows, number, read_summary, short_duration
 from ..training.progress import rate_text
 
 PICTURES = ("boxes", "attention", "precision_recall", "curves")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..attention.masks import record_masks
-from ..machine import device_of
+from ..devices import device_of
 from ..training.results import load_best, run_facts, say_where
 from .annotations import Pictures
 from .detectors import Detector

@@ -22,11 +22,11 @@ from .annotations import Pictures
 from .board import DetectionBoard
 from .config import DetectConfig
 from .datasets import DetectionDataset, check_same_data, load_detection
-from .detect import detect_split
 from .detectors import Detector, build_body, build_detector, longest_side, wants_small_objects
 from .initial import Start, copy_weights, read_start
 from .loading import DetectionAugment, DetectionBatch, DetectionData, evaluation_images
 from .measures import Detections, coco_average_precision, require_evaluator
+from .predict import detect_split
 from .results import finish_detection
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from ..atomic import write_atomically
 from ..checkpoints.format import read_metadata
+from ..classification.config import TrainConfig
 from ..family.ledger import ledger_row
 from ..family.variants import default_image_size
-from ..training.config import TrainConfig
 from ..training.options import MachineOptions
 from .declarations import Experiment, Row
 from .protocols import applies, configure, own_changes, recipe_of

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..training.config import TrainConfig
-from ..training.recipes import recipe
+from ..classification.config import TrainConfig
+from ..classification.recipes import recipe
 from .declarations import Experiment, Row
 
 

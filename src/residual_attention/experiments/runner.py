@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.report import read_summary
 from ..training.interrupt import Interrupted, SignalWatch
+from ..training.page import read_summary
 from ..training.run import resume, train
 from ..training.runfolder import RunInUse
 from .cells import (
@@ -173,10 +173,10 @@ def _further(one: Todo) -> dict[str, Callable[[Path, Cell], Any]]:
 
 def _test(size: int, run: Path, cell: Cell) -> dict[str, Any]:
     """The test split at another size (paper, section 4.2)."""
-    from ..evaluation.assess import assess
+    from ..classification.evaluate import evaluate_model
 
     config = cell.config
-    found = assess(str(run), config.data, data_dir=config.data_dir, image_size=size, device=config.device)
+    found = evaluate_model(str(run), config.data, data_dir=config.data_dir, image_size=size, device=config.device)
     return {
         "error_pct": found["top1_error_pct"],
         **{key: found[key] for key in ("top5_error_pct", "loss", "images")},

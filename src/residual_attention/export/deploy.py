@@ -14,7 +14,7 @@ from ..checkpoints import Classifier, load
 from ..checkpoints.exported import ExportedClassifier, present_engines
 from ..checkpoints.own_data import split_for
 from ..data.loading import evaluation_batches
-from ..machine import hardware, versions
+from ..devices import hardware, versions
 from .int8 import CALIBRATION_IMAGES, quantize
 from .onnx import ExportError, export_onnx
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..machine import DTYPES, resolve_device, resolve_precision
+from ..devices import DTYPES, resolve_device, resolve_precision
 from .config import RunConfig
 
 

@@ -11,9 +11,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoints.format import read_checkpoint
-from ..machine import resolve_device
-from .classification import prepare_classification
-from .config import RunConfig, TrainConfig
+from ..classification.config import TrainConfig
+from ..classification.task import prepare_classification
+from ..devices import resolve_device
+from .config import RunConfig
 from .distributed import Processes, process_group
 from .interrupt import Interrupted, SignalWatch
 from .loop import Job, fit

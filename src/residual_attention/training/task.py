@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from .config import RunConfig
 
 if TYPE_CHECKING:
+    from .board import TensorBoard
     from .distributed import Processes
     from .loop import Job
     from .machine import Machine
     from .plan import Plan
     from .state import TrainState
-    from .tensorboard import TensorBoard
     from .writer import RunWriter
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..checkpoints.load import WEIGHTS_PREFIX
+from .board import TensorBoard
 from .config import RunConfig
 from .distributed import Processes
 from .loop import StepResult
@@ -11,7 +12,6 @@ from .progress import ProgressDisplay, rate_text
 from .runfolder import RunFolder
 from .state import TrainState, pack
 from .task import Task
-from .tensorboard import TensorBoard
 
 LOG_EVERY_STEPS = 20
 

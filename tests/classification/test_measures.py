@@ -7,12 +7,12 @@ from PIL import Image
 from torch import nn
 
 from residual_attention.attention.figures import draw_attention
-from residual_attention.data.datasets import TensorSamples
+from residual_attention.classification.evaluate import evaluate
+from residual_attention.classification.figures import draw_confusion, draw_curves
+from residual_attention.classification.measures import summarise
 from residual_attention.data.loading import Shard, evaluation_batches
 from residual_attention.data.preprocess import Preprocess
-from residual_attention.evaluation.evaluate import evaluate
-from residual_attention.evaluation.figures import draw_confusion, draw_curves
-from residual_attention.evaluation.measures import summarise
+from residual_attention.data.samples import TensorSamples
 
 
 def test_summary_by_hand():

@@ -1,7 +1,6 @@
 """Predictions for image files: found, read by the training's own rules, classified."""
 
-import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,9 @@ from typing import Any
 import torch
 
 from ..checkpoints import Classifier, load
-from ..data.folders import images_below
 from ..data.images import ImageError, read_image
 from ..data.preprocess import Preprocess
-from ..machine import device_of, resolve_device
+from ..devices import device_of, resolve_device
 
 
 @dataclass(frozen=True)
@@ -26,28 +24,6 @@ class Prediction:
         name, probability = self.top[0]
         top = [{"class": other, "probability": share} for other, share in self.top]
         return {"path": self.path, "class": name, "probability": probability, "top": top}
-
-
-def find_images(sources: Iterable[str]) -> list[Path]:
-    """Files as given; every image below a folder; what a glob matches. Order kept, each file once.
-
-    Raises ValueError for a source that finds nothing.
-    """
-    found: dict[Path, None] = {}
-    for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            matched = list(images_below(path))
-            if not matched:
-                raise ValueError(f"no images in the folder {source}")
-        elif path.exists():
-            matched = [path]
-        else:
-            matched = [Path(name) for name in sorted(glob.glob(source, recursive=True)) if Path(name).is_file()]
-            if not matched:
-                raise ValueError(f"no image at {source}")
-        found.update(dict.fromkeys(matched))
-    return list(found)
 
 
 def _readable(

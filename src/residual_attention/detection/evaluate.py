@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from ..machine import resolve_device
+from ..devices import resolve_device
 from .annotations import Pictures
 from .config import DetectConfig
 from .datasets import check_same_data, load_detection, load_detection_split
-from .detect import detect_split
 from .detectors import BaseDetector
 from .load import any_detector
 from .loading import evaluation_images
 from .measures import require_evaluator, summarise_detections
+from .predict import detect_split
 
 
 def _same(data: str, trained: str) -> bool:
@@ -33,7 +33,7 @@ def _split(model: BaseDetector, data: str | None, split: str, problems: str) -> 
     return data or trained.data, samples, found.problems.lines
 
 
-def assess_detector(
+def evaluate_detector(
     model: str,
     data: str | None = None,
     *,

@@ -10,8 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..data.images import ImageError, read_image
+from ..devices import device_of
 from ..family.modes import evaluating
-from ..machine import device_of
 from .annotations import Pictures
 from .detectors import BaseDetector
 from .loading import as_float, at_network_size

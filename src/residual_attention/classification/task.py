@@ -11,21 +11,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.augment import progressive_size
-from ..data.datasets import Dataset, load_dataset
+from ..data.datasets import Dataset
+from ..data.load import load_dataset
 from ..data.loading import Shard, TrainBatch, TrainingData, evaluation_batches
-from ..evaluation.evaluate import evaluate
-from .config import RunConfig, TrainConfig
-from .distributed import Processes
-from .machine import Machine
-from .plan import Plan, augment_of, build_model, evaluation_batch_size, file_augment_of, make_plan
+from ..training.config import RunConfig
+from ..training.distributed import Processes
+from ..training.machine import Machine
+from ..training.plan import Plan, evaluation_batch_size
+from ..training.task import Prepared, StepLoss, Validation
+from .board import ClassifierBoard
+from .config import TrainConfig
+from .evaluate import evaluate
+from .plan import augment_of, build_model, file_augment_of, make_plan
 from .results import finish_classification
-from .task import Prepared, StepLoss, Validation
-from .tensorboard import ClassifierBoard
 
 if TYPE_CHECKING:
-    from .loop import Job
-    from .state import TrainState
-    from .writer import RunWriter
+    from ..training.loop import Job
+    from ..training.state import TrainState
+    from ..training.writer import RunWriter
 
 
 def _training_data(plan: Plan[TrainConfig], machine: Machine, processes: Processes, dataset: Dataset) -> TrainingData:
@@ -169,7 +172,7 @@ def _load_dataset(config: TrainConfig, processes: Processes) -> Dataset:
     downloads = config.data_dir is None and config.data in ("cifar10", "cifar100")
     if downloads and not processes.is_main:
         processes.barrier()
-    dataset = load_dataset(config)
+    dataset = load_dataset(config.data_request())
     if downloads and processes.is_main:
         processes.barrier()
     return dataset

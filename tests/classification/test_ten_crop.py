@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from residual_attention.evaluation.assess import assess
-from residual_attention.evaluation.ten_crop import TenCrop
+from residual_attention.classification.evaluate import evaluate_model
+from residual_attention.classification.ten_crop import TenCrop
 
 
 class Corner(nn.Module):
@@ -24,9 +24,9 @@ def test_the_mean_over_corners_centre_and_mirror_images():
 
 
 def test_another_size_and_ten_crops_of_a_run(finished):
-    plain = assess(str(finished))
-    larger = assess(str(finished), image_size=20)
-    crops = assess(str(finished), ten_crop=True)
+    plain = evaluate_model(str(finished))
+    larger = evaluate_model(str(finished), image_size=20)
+    crops = evaluate_model(str(finished), ten_crop=True)
     assert (plain["image_size_px"], plain["crops"]) == (16, 1)
     assert (larger["image_size_px"], crops["crops"]) == (20, 10)
     assert larger["loss"] != plain["loss"] != crops["loss"]

@@ -1,42 +1,17 @@
 """``report.html``: one self-contained page about a run, made from the files in its folder."""
 
-import base64
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import ChoiceLoader, Environment, PackageLoader, select_autoescape
 
 from ..atomic import write_atomically
+from ..training.page import data_url, environment, made_rows, number, read_summary, short_duration
 from .figures import draw_compared_curves, draw_confusion, draw_curves
 
 PICTURES = ("attention", "mistakes", "successes", "curves", "confusion", "calibration")
-
-
-def data_url(path: Path) -> str | None:
-    """A PNG as a data URL, so that the page asks for nothing."""
-    if not path.is_file():
-        return None
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """For a table; a dash for what is not known."""
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def short_duration(seconds: float) -> str:
-    """``95 s``, ``12 min``, ``3.5 h``."""
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
 
 
 def _headline(summary: dict[str, Any]) -> list[dict[str, str]]:
@@ -82,47 +57,6 @@ def _assessed(summary: dict[str, Any]) -> dict[str, Any] | None:
     return {"name": name, "per_class": shown}
 
 
-def made_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """How a run was made, (name, value) each: steps, precision, hardware, versions."""
-    hardware = summary["hardware"]
-    processor = f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB"
-    rows = [
-        ("steps", f"{summary['steps']:,} in {summary['epochs']} epochs ({summary['status'].replace('_', ' ')})"),
-        ("precision", summary["precision"]),
-        ("processor", processor),
-        ("GPU", hardware["gpu"] or "none"),
-        ("processes", str(summary["processes"])),
-    ]
-    rows += [(package, version) for package, version in summary["versions"].items()]
-    if summary.get("skipped_images"):
-        rows.append(("unreadable training images left out", str(summary["skipped_images"])))
-    return rows
-
-
-def environment(package: str = "residual_attention.evaluation") -> Environment:
-    """Templates of ``package``, and those of evaluation, whose style every page shares."""
-    loaders = [PackageLoader(name) for name in dict.fromkeys((package, "residual_attention.evaluation"))]
-    return Environment(
-        loader=ChoiceLoader(loaders),
-        autoescape=select_autoescape(default=True),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def read_summary(run: Path) -> dict[str, Any]:
-    """A finished run's ``summary.json``. Raises ValueError when the folder holds none, or a damaged one."""
-    if not run.is_dir():
-        raise ValueError(f"no run folder at {run}")
-    path = run / "summary.json"
-    if not path.is_file():
-        raise ValueError(f"{run} holds no finished run: there is no summary.json in it")
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError:
-        raise ValueError(f"{path} is damaged; `ran resume {run}` writes it anew") from None
-
-
 def write_report(run: Path) -> Path:
     """Write ``run/report.html`` from config.yaml, metrics.csv, summary.json and the PNG files beside them.
 
@@ -131,7 +65,7 @@ def write_report(run: Path) -> Path:
     summary = read_summary(run)
     config = run / "config.yaml"
     page = (
-        environment()
+        environment("residual_attention.classification")
         .get_template("report.html.j2")
         .render(
             summary=summary,
@@ -196,7 +130,7 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
         draw_compared_curves([(row["name"], run / "metrics.csv") for row, run in zip(rows, runs, strict=True)], picture)
         curves = data_url(picture)
     page = (
-        environment()
+        environment("residual_attention.classification")
         .get_template("comparison.html.j2")
         .render(rows=rows, curves=curves, differing=differing_settings(runs))
     )

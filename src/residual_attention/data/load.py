@@ -1,32 +1,38 @@
-"""One split of a data set as a trained model reads it: its preprocessing, its classes by name."""
+"""The data of a run, and one split of a data set as a trained model reads it."""
 
-from dataclasses import dataclass
+import difflib
 from pathlib import Path
 
 import torch
 
-from .datasets import Dataset, FileSamples, Samples, decode, fits_in_memory, load_dataset
+from .datasets import Dataset, from_listing, from_shards
 from .folders import scan_folder, split_folders
 from .preprocess import Preprocess
+from .request import DataRequest
+from .samples import FileSamples, Samples, decode, fits_in_memory
 from .shards import find_shards
 from .sources import SOURCES
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What `load_dataset` reads of a configuration, for an evaluation."""
+def load_dataset(request: DataRequest, preprocess: Preprocess | None = None) -> Dataset:
+    """The data of a run: a named set or a folder, split, with its preprocessing (``preprocess`` if given).
 
-    data: str
-    data_dir: Path | None
-    image_size: int
-    resize: str
-    in_chans: int
-    seed: int
-    val_fraction: float
-    test_fraction: float
-    label_noise: float = 0.0
-    limit_train: int | None = None
-    skip_bad_images: bool = True  # as in training, whose held-out splits are reproduced; given splits never skip
+    Raises:
+        ValueError: unknown name, missing or unusable folder; one line.
+        ImageError: an unreadable validation or test image.
+    """
+    if request.data in SOURCES:
+        return SOURCES[request.data](request, preprocess)
+    path = Path(request.data)
+    if not path.exists():
+        close = difflib.get_close_matches(request.data, list(SOURCES), n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ValueError(
+            f"no data set or folder named {request.data!r}{hint}; there are {', '.join(SOURCES)}, or give a folder"
+        )
+    if find_shards(path):
+        return from_shards(path, request, preprocess)
+    return from_listing(path.resolve().name, scan_folder(path), request, preprocess=preprocess)
 
 
 def _by_name(samples: Samples, theirs: list[str], classes: list[str], data: str) -> Samples:
@@ -101,18 +107,18 @@ def load_split(
         if found is not None:
             samples, theirs = found
             return _by_name(samples, theirs, classes, data), notices
-    request = _Request(
-        data,
-        data_dir,
-        preprocess.image_size,
-        preprocess.resize,
-        preprocess.in_chans,
-        seed,
-        val_fraction,
-        test_fraction,
+    request = DataRequest(
+        data=data,
+        data_dir=data_dir,
+        image_size=preprocess.image_size,
+        resize=preprocess.resize,
+        in_chans=preprocess.in_chans,
+        seed=seed,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
         limit_train=limit_train,
     )
-    dataset: Dataset = load_dataset(request, preprocess=preprocess)  # type: ignore[arg-type]
+    dataset = load_dataset(request, preprocess=preprocess)
     if train_images is not None and not whole and len(dataset.train or ()) != train_images:
         raise ValueError(
             f"{data} has changed since training: {train_images} training images then, {len(dataset.train or ())} now, "

@@ -1,0 +1,65 @@
+"""TensorBoard of a classifier's run: graph, first batch, and the masks of fixed validation images as they develop."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..attention.masks import attention_masks
+from ..attention.overlay import as_picture, mask_overlay
+from ..attention.statistics import mask_statistics
+from ..data.loading import TrainBatch
+from ..data.preprocess import Preprocess
+from ..training.board import TensorBoard
+
+
+class ClassifierBoard(TensorBoard):
+    """Also the graph, the first batch, and the masks of fixed validation images (B, C, S, S) as they develop."""
+
+    def __init__(
+        self,
+        folder: Path,
+        preprocess: Preprocess,
+        watched: Tensor | None,
+        *,
+        purge_step: int | None = None,
+        signed: bool = False,
+    ) -> None:
+        super().__init__(folder, purge_step=purge_step)
+        self.preprocess, self.watched, self.signed = preprocess, watched, signed
+
+    def start(self, model: nn.Module) -> None:
+        """The network's graph; nothing when tracing does not work for it."""
+        if self.watched is None:
+            return
+        training = model.training
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing warns about sizes, which are right for these images
+            try:
+                self.writer.add_graph(model.eval(), self.watched[:1])
+            except Exception as error:
+                logging.getLogger(__name__).info("no graph: %s", error)
+        model.train(training)
+
+    def batch(self, batch: TrainBatch, step: int) -> None:
+        shown = torch.from_numpy(as_picture(self.preprocess.denormalize(batch.images[:32].cpu())))
+        self.grid("training batch", shown.permute(0, 3, 1, 2), step)
+
+    def pictures(self, model: nn.Module, step: int) -> None:
+        """The masks, one row of them a module, and their statistics."""
+        if self.watched is None:
+            return
+        masks = attention_masks(model, self.watched)
+        for name, found in mask_statistics(masks, signed=self.signed).items():
+            for statistic, value in found.items():
+                self.writer.add_scalar(f"masks/{name}/{statistic}", value, step)
+        pictures = as_picture(self.preprocess.denormalize(self.watched.cpu()))
+        self.grid("masks/images", torch.from_numpy(pictures).permute(0, 3, 1, 2), 0)
+        for name, mask in masks.items():
+            drawn = [
+                torch.from_numpy(mask_overlay(picture, one.mean(dim=0).cpu(), signed=self.signed))
+                for picture, one in zip(pictures, mask, strict=True)
+            ]
+            self.grid(f"masks/{name}", torch.stack(drawn).permute(0, 3, 1, 2), step)

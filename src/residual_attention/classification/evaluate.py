@@ -1,0 +1,140 @@
+"""A classifier on a split: one pass over its batches, exact over any number of processes; ``ran eval``."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..checkpoints import load
+from ..checkpoints.own_data import split_for
+from ..data.loading import EvalBatch, evaluation_batches
+from ..data.preprocess import Preprocess
+from ..devices import DTYPES, resolve_device, resolve_precision
+from ..family.modes import evaluating
+from .measures import summarise
+from .ten_crop import TenCrop
+
+MARGIN = 224 / 256  # of models that were trained without one
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures over N samples of K classes, and what they were computed from, in the split's order.
+
+    ``loss`` is the mean cross-entropy in nats; errors are in percent; ``probabilities`` (N, K) float32,
+    ``labels`` and ``indices`` (N,) int64, on the CPU. ``top5_error_pct`` is None for five classes or fewer.
+    """
+
+    loss: float
+    top1_error_pct: float
+    top5_error_pct: float | None
+    probabilities: Tensor
+    labels: Tensor
+    indices: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def _gather(batches: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """The batches of all processes, of which there may be none on some, as one."""
+    if dist.is_available() and dist.is_initialized():
+        everyone: list = [None] * dist.get_world_size()
+        dist.all_gather_object(everyone, batches)
+        batches = [batch for theirs in everyone for batch in theirs]
+    return tuple(torch.cat(columns) for columns in zip(*batches, strict=True))
+
+
+def error_pct(logits: Tensor, labels: Tensor, k: int = 1) -> float:
+    """Percentage of rows of (N, K) whose label is not among the k largest."""
+    hits = (logits.topk(k, dim=1).indices == labels[:, None]).any(dim=1)
+    return 100.0 * (1.0 - hits.double().mean().item())
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Iterable[EvalBatch], *, precision: torch.dtype = torch.float32) -> Evaluation:
+    """Evaluate ``model`` in eval mode (its mode is restored) under autocast to ``precision``.
+
+    Loss and probabilities are computed in fp32 from the logits.
+    """
+    parts = []
+    with evaluating(model):
+        for batch in batches:
+            device = batch.images.device
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                output = model(batch.images.contiguous(memory_format=torch.channels_last))
+            parts.append((output.float().cpu(), batch.labels.cpu(), batch.indices))
+    all_logits, all_labels, all_indices = _gather(parts)
+    order = all_indices.argsort()
+    all_logits, all_labels = all_logits[order], all_labels[order]
+    return Evaluation(
+        loss=F.cross_entropy(all_logits.double(), all_labels).item(),
+        top1_error_pct=error_pct(all_logits, all_labels),
+        top5_error_pct=error_pct(all_logits, all_labels, 5) if all_logits.shape[1] > 5 else None,
+        probabilities=all_logits.softmax(dim=1),
+        labels=all_labels,
+        indices=all_indices[order],
+    )
+
+
+def _whole(preprocess: Preprocess) -> Preprocess:
+    """The scaled image's whole central square, of which ten crops are taken."""
+    if preprocess.resize != "crop":
+        raise ValueError(f"--ten-crop is for models trained with --resize crop, not {preprocess.resize}")
+    share = preprocess.crop_pct if preprocess.crop_pct < 1 else MARGIN
+    return replace(preprocess, image_size=round(preprocess.image_size / share), crop_pct=1.0)
+
+
+def evaluate_model(
+    model: str,
+    data: str | None = None,
+    *,
+    data_dir: Path | None = None,
+    split: str = "test",
+    batch_size: int = 256,
+    device: str = "auto",
+    precision: str = "fp32",
+    workers: int = 0,
+    engine: str = "auto",
+    image_size: int | None = None,
+    ten_crop: bool = False,
+) -> dict[str, Any]:
+    """Evaluate MODEL on DATA's split, prepared as the model was trained; JSON values.
+
+    ``image_size`` is another side for the square that the network reads (the paper tests at 224 and 320 px); with
+    ``ten_crop`` the mean over ten such squares of the scaled image's centre, instead of its central one.
+
+    Raises ValueError (ImageError among them) in one line: a class that the model does not know, no such
+    split, an unreadable image.
+    """
+    place = resolve_device(device)
+    dtype = DTYPES[resolve_precision(precision, place)]
+    network = load(model, place, engine=engine, precision="fp32" if precision == "fp16" else precision)
+    if image_size is not None:
+        network.preprocess = replace(network.preprocess, image_size=image_size)
+    size = network.preprocess.image_size
+    classifier, preprocess = (
+        (TenCrop(network, size), _whole(network.preprocess)) if ten_crop else (network, network.preprocess)
+    )
+    network.preprocess = preprocess
+    data, samples, notices = split_for(network, data, split=split, data_dir=data_dir)
+    batches = evaluation_batches(samples, preprocess, batch_size=batch_size, device=place, workers=workers)
+    result = evaluate(classifier, batches, precision=dtype)
+    return {
+        "model": model,
+        "data": data,
+        "split": split,
+        "loss": result.loss,
+        **summarise(result.probabilities, result.labels, network.classes),
+        "classes": network.classes,
+        "image_size_px": size,
+        "crops": 10 if ten_crop else 1,
+        "precision": precision,
+        "engine": getattr(network, "engine", "pytorch"),
+        "notices": notices,
+    }

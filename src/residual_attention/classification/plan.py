@@ -1,0 +1,116 @@
+"""From a classifier's configuration and its data to a complete plan: every ``None`` and ``auto`` becomes a value."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ..checkpoints import load
+from ..checkpoints.format import CheckpointError
+from ..data.augment import Augment
+from ..data.datasets import Dataset
+from ..data.loading import FileAugment, steps_per_epoch
+from ..data.randomness import derive_seed
+from ..data.samples import TensorSamples
+from ..data.sources import SOURCES
+from ..family import create_model, default_image_size
+from ..training.machine import Machine
+from ..training.optimization import check_optimizer
+from ..training.plan import Plan, absolute, check_validation, length_of, repeats_of
+from .config import TrainConfig
+
+
+def default_model(image_size: int) -> str:
+    return "attention56_cifar" if image_size <= 64 else "attention56"
+
+
+def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[TrainConfig]:
+    """Resolve the configuration against the data and the machine.
+
+    Raises ValueError: no training images, or settings that need something the run does not have.
+    """
+    if dataset.train is None or len(dataset.train) == 0:
+        raise ValueError(f"{config.data}: no training images")
+    check_validation(config, dataset.val is not None)
+    check_optimizer(config.optimizer)
+    size = dataset.preprocess.image_size
+    repeats = repeats_of(config, len(dataset.train))
+    per_epoch = steps_per_epoch(repeats * len(dataset.train), config.batch_size)
+    epochs, total = length_of(config, per_epoch)
+    in_memory = isinstance(dataset.train, TensorSamples)
+    padding = config.crop_padding if config.crop_padding is not None else (size // 8 if in_memory else 0)
+    resolved = replace(
+        config,
+        data=absolute(config.data) if config.data not in SOURCES else config.data,
+        data_dir=None if config.data_dir is None else config.data_dir.resolve(),
+        init=None if config.init is None else absolute(config.init),
+        model=config.model or default_model(size),
+        image_size=size,
+        in_chans=dataset.preprocess.in_chans,
+        flip=dataset.flip if config.flip is None else config.flip,
+        crop_padding=padding,
+        epochs=None if config.steps is not None else epochs,
+        repeats=repeats,
+        device=machine.device.type if config.device == "auto" else config.device,
+        precision=machine.precision,
+        compile="on" if machine.compile else "off",
+        channels_last="on" if machine.channels_last else "off",
+        workers=machine.workers,
+    )
+    assert resolved.model is not None
+    return Plan(resolved, resolved.model, epochs, total, per_epoch)
+
+
+def augment_of(config: TrainConfig) -> Augment:
+    """The batch augmentation of a complete configuration."""
+    return Augment(
+        flip=bool(config.flip),
+        crop_padding=config.crop_padding or 0,
+        shift=config.shift,
+        rotation=config.rotation,
+        cutout=config.cutout,
+        mixup=config.mixup,
+        cutmix=config.cutmix,
+    )
+
+
+def file_augment_of(config: TrainConfig) -> FileAugment:
+    return FileAugment(config.min_scale, config.color_jitter, config.skip_bad_images)
+
+
+def build_model(
+    plan: Plan[TrainConfig], num_classes: int, init: str | None = None
+) -> tuple[nn.Module, dict, list[str]]:
+    """The network, initialised from the seed or from MODEL ``init``; its `create_model` arguments; notices."""
+    config = plan.config
+    overrides = {"num_classes": num_classes, "in_chans": config.in_chans, **config.network_overrides()}
+    torch.manual_seed(derive_seed(config.seed, "init"))
+    model = create_model(plan.model, **overrides)
+    if config.image_size is not None and config.image_size < model.min_size:
+        raise ValueError(
+            f"{plan.model} needs images of at least {model.min_size} px, not {config.image_size}; raise --image-size"
+            f" or take a model for {default_image_size('attention56_cifar')} px"
+        )
+    model.set_grad_checkpointing(config.grad_checkpointing)
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in overrides.items()}
+    return model, plain, init_weights(model, init) if init else []
+
+
+def init_weights(model: nn.Module, source: str) -> list[str]:
+    """Copy the weights of MODEL ``source``; only a classifier of another size may stay fresh.
+
+    Raises ValueError when the networks differ anywhere else.
+    """
+    given = load(source).state_dict()
+    own = model.state_dict()
+    differing = [name for name in own if name not in given or given[name].shape != own[name].shape]
+    differing += [name for name in given if name not in own]
+    others = [name for name in differing if not name.startswith("head.fc.")]
+    if others:
+        raise CheckpointError(
+            f"--init {source}: another network than this one ({len(others)} tensors differ, {others[0]} first); "
+            "give the same --model and network options"
+        )
+    model.load_state_dict({k: v for k, v in given.items() if k not in differing}, strict=False)
+    classifier = "; the classifier starts fresh" if differing else ""
+    return [f"initial weights from {source}{classifier}"]

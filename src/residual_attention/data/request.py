@@ -1,0 +1,30 @@
+"""Which data are wanted, and how: all that the data layer needs to know of a run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Resize = Literal["crop", "squash", "letterbox"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRequest:
+    """A data set by name or folder, its preprocessing, and how missing splits are made.
+
+    ``image_size`` (px) and ``in_chans`` (1 or 3) are the data's own when None. ``val_fraction`` and ``test_fraction``
+    are shares of the training images to hold out where a split is missing; ``seed`` decides which. ``limit_train``
+    and ``label_noise`` (a share) apply to the training split alone. ``skip_bad_images`` leaves unreadable training
+    images out instead of stopping at one; given validation and test splits never skip.
+    """
+
+    data: str
+    data_dir: Path | None = None
+    image_size: int | None = None
+    resize: Resize = "crop"
+    in_chans: int | None = None
+    seed: int = 0
+    val_fraction: float = 0.1
+    test_fraction: float = 0.1
+    limit_train: int | None = None
+    label_noise: float = 0.0
+    skip_bad_images: bool = True

@@ -1,0 +1,99 @@
+"""Samples of a split: decoded in memory, or files and shards that are decoded when they are needed."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .images import ImageError, read_image
+from .preprocess import Preprocess
+from .shards import ShardSamples
+
+IN_MEMORY_PX = 64  # images up to this side live in memory as one tensor,
+IN_MEMORY_BYTES = 2 * 2**30  # if they take no more than this
+DECODERS = 4
+
+
+@dataclass(frozen=True)
+class TensorSamples:
+    """Decoded images in memory: ``images`` (N, C, S, S) uint8, ``labels`` (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, index: Tensor) -> "TensorSamples":
+        return TensorSamples(self.images[index], self.labels[index])
+
+    def relabelled(self, labels: Tensor) -> "TensorSamples":
+        return TensorSamples(self.images, labels)
+
+
+@dataclass(frozen=True)
+class FileSamples:
+    """Images to be decoded when they are needed; ``labels`` (N,) int64."""
+
+    paths: tuple[Path, ...]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int, in_chans: int) -> Image.Image:
+        """Raises ImageError when the file cannot be read."""
+        return read_image(self.paths[index], in_chans)
+
+    def subset(self, index: Tensor) -> "FileSamples":
+        return FileSamples(tuple(self.paths[i] for i in index.tolist()), self.labels[index])
+
+    def relabelled(self, labels: Tensor) -> "FileSamples":
+        return FileSamples(self.paths, labels)
+
+
+StoredSamples = FileSamples | ShardSamples
+Samples = TensorSamples | FileSamples | ShardSamples
+
+
+def fits_in_memory(count: int, side: int, chans: int) -> bool:
+    return side <= IN_MEMORY_PX and count * chans * side * side <= IN_MEMORY_BYTES
+
+
+def decoded(samples: StoredSamples, preprocess: Preprocess) -> Iterator[Tensor | ImageError]:
+    """Each file as (C, S, S) uint8, or why it cannot be read."""
+
+    def one(index: int) -> Tensor | ImageError:
+        try:
+            return preprocess.to_uint8(samples.read(index, preprocess.in_chans))
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(DECODERS) as pool:
+        yield from pool.map(one, range(len(samples)))
+
+
+def decode(samples: StoredSamples, preprocess: Preprocess, *, skip_bad: bool) -> tuple[TensorSamples, list[str]]:
+    """All images in memory, and the messages of those that were skipped.
+
+    Raises ImageError for an unreadable one unless ``skip_bad``.
+    """
+    side, chans = preprocess.image_size, preprocess.in_chans
+    images = torch.empty(len(samples), chans, side, side, dtype=torch.uint8)
+    good: list[int] = []
+    errors: list[str] = []
+    for i, result in enumerate(decoded(samples, preprocess)):
+        if isinstance(result, Tensor):
+            images[i] = result
+            good.append(i)
+        elif skip_bad:
+            errors.append(str(result))
+        else:
+            raise result
+    if errors:
+        return TensorSamples(images[good], samples.labels[good]), errors
+    return TensorSamples(images, samples.labels), errors

@@ -1,0 +1,72 @@
+"""What the pages of every task share: figures in words, pictures as data, a finished run's summary."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, select_autoescape
+
+
+def data_url(path: Path) -> str | None:
+    """A PNG as a data URL, so that the page asks for nothing."""
+    if not path.is_file():
+        return None
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """For a table; a dash for what is not known."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def short_duration(seconds: float) -> str:
+    """``95 s``, ``12 min``, ``3.5 h``."""
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def made_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """How a run was made, (name, value) each: steps, precision, hardware, versions."""
+    hardware = summary["hardware"]
+    processor = f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB"
+    rows = [
+        ("steps", f"{summary['steps']:,} in {summary['epochs']} epochs ({summary['status'].replace('_', ' ')})"),
+        ("precision", summary["precision"]),
+        ("processor", processor),
+        ("GPU", hardware["gpu"] or "none"),
+        ("processes", str(summary["processes"])),
+    ]
+    rows += [(package, version) for package, version in summary["versions"].items()]
+    if summary.get("skipped_images"):
+        rows.append(("unreadable training images left out", str(summary["skipped_images"])))
+    return rows
+
+
+def environment(package: str) -> Environment:
+    """Templates of the task's ``package`` (its dotted name), and the style sheet that every page shares."""
+    loaders = [PackageLoader(name) for name in (package, "residual_attention.training")]
+    return Environment(
+        loader=ChoiceLoader(loaders),
+        autoescape=select_autoescape(default=True),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    """A finished run's ``summary.json``. Raises ValueError when the folder holds none, or a damaged one."""
+    if not run.is_dir():
+        raise ValueError(f"no run folder at {run}")
+    path = run / "summary.json"
+    if not path.is_file():
+        raise ValueError(f"{run} holds no finished run: there is no summary.json in it")
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError:
+        raise ValueError(f"{path} is damaged; `ran resume {run}` writes it anew") from None
