@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from .errors import UserError
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -29,23 +31,23 @@ def cpu_computes_bf16() -> bool:
 
 
 def resolve_device(name: str, local_rank: int = 0) -> torch.device:
-    """``auto`` prefers CUDA, then MPS. Raises ValueError for a device that is unknown or not there."""
+    """``auto`` prefers CUDA, then MPS. Raises UserError for a device that is unknown or not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"no device named {name!r}; it is auto, cpu, cuda, cuda:N or mps") from None
+        raise UserError(f"no device named {name!r}; it is auto, cpu, cuda, cuda:N or mps") from None
     if device.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(f"device {name} is not supported; it is auto, cpu, cuda, cuda:N or mps")
+        raise UserError(f"device {name} is not supported; it is auto, cpu, cuda, cuda:N or mps")
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise ValueError(f"device {name}: no CUDA GPU is usable here; try --device cpu")
+            raise UserError(f"device {name}: no CUDA GPU is usable here; try --device cpu")
         device = torch.device("cuda", local_rank if device.index is None else device.index)
         if device.index is not None and device.index >= torch.cuda.device_count():
-            raise ValueError(f"device {name}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
+            raise UserError(f"device {name}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("device mps: not available here; try --device cpu")
+        raise UserError("device mps: not available here; try --device cpu")
     return device
 
 
@@ -55,7 +57,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
         return "bf16" if device.type == "cpu" and cpu_computes_bf16() else "fp32"
     if name == "fp16" and device.type != "cuda":
-        raise ValueError("precision fp16 needs a CUDA GPU; use bf16 or fp32 here")
+        raise UserError("precision fp16 needs a CUDA GPU; use bf16 or fp32 here")
     return name
 
 

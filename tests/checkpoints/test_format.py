@@ -59,7 +59,7 @@ def test_foreign_files_are_refused_in_one_line(tmp_path):
         with pytest.raises(CheckpointError) as caught:
             read_checkpoint(path)
         assert "\n" not in str(caught.value)
-    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
         read_checkpoint(tmp_path / "missing.safetensors")
 
 

@@ -260,3 +260,19 @@ def test_lines_without_a_terminal_tell_the_story(capsys, tmp_path):
     ):
         assert part in out
     assert "\x1b" not in out
+
+
+def test_a_bug_is_not_taken_for_a_users_error(capsys, monkeypatch):
+    """A ValueError of torch's, numpy's or ``zip(strict=True)`` inside a command exits with 1 and asks for a report."""
+
+    def broken(_arguments):
+        list(zip([1], [1, 2], strict=True))
+
+    monkeypatch.setattr("residual_attention.cli.models.main", broken)
+    assert main(["models"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "this is a bug; please report it" in err
+    log = Path(err.split("traceback in ")[1].rstrip(")\n"))
+    assert "in broken" in log.read_text()
+    log.unlink()

@@ -14,6 +14,7 @@ from ..checkpoints import Classifier
 from ..checkpoints.own_data import split_for
 from ..data.images import ImageError, read_image
 from ..data.loading import evaluation_batches
+from ..data.splits import evenly_spaced
 from ..devices import device_of
 from .figures import Drawn, draw_attention, draw_channels, draw_image
 from .geometry import on_original
@@ -216,9 +217,9 @@ def draw_split(
     limit: int = SHEET_IMAGES,
     form: str = "png",
 ) -> list[Path]:
-    """Sheets of ``limit`` images evenly spaced over a data set's split. Raises ValueError for no such data."""
+    """Sheets of ``limit`` images evenly spaced over a data set's split. Raises UserError for no such data."""
     _, samples, _ = split_for(model, data, split=split, data_dir=data_dir)
-    index = torch.linspace(0, len(samples) - 1, min(limit, len(samples))).round().long()
+    index = evenly_spaced(len(samples), limit)
     out.mkdir(parents=True, exist_ok=True)
     sheets: list[Path] = []
     batches = evaluation_batches(

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..errors import UserError
+
 Box = tuple[float, float, float, float]
 
 
@@ -53,7 +55,7 @@ def energy_in_box(heat: Tensor, boxes: Sequence[Tensor]) -> Tensor:
 
 
 def _checked(path: Path, name: str, boxes: object) -> list[Box]:
-    """One box or a list of them. Raises ValueError for an empty or inverted one."""
+    """One box or a list of them. Raises UserError for an empty or inverted one."""
     listed = boxes if isinstance(boxes, list) and boxes and isinstance(boxes[0], list) else [boxes]
     checked: list[Box] = []
     for box in listed:
@@ -63,21 +65,21 @@ def _checked(path: Path, name: str, boxes: object) -> list[Box]:
             ):
                 checked.append((float(x0), float(y0), float(x1), float(y1)))
             case _:
-                raise ValueError(f"{path}: {name} needs boxes [x0, y0, x1, y1] with x0 < x1 and y0 < y1, not {box}")
+                raise UserError(f"{path}: {name} needs boxes [x0, y0, x1, y1] with x0 < x1 and y0 < y1, not {box}")
     return checked
 
 
 def read_boxes(path: Path) -> dict[str, list[Box]]:
     """Boxes by image path (``class/name.png``) from a JSON file; one box of an image may stand without its list.
 
-    Raises ValueError, in one line, for what is no such file, or an empty or inverted box.
+    Raises UserError, in one line, for what is no such file, or an empty or inverted box.
     """
     try:
         entries = json.loads(path.read_text())
     except FileNotFoundError:
-        raise ValueError(f"no file of boxes at {path}") from None
+        raise UserError(f"no file of boxes at {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ValueError(f"{path} is not JSON") from None
+        raise UserError(f"{path} is not JSON") from None
     if not isinstance(entries, dict):
-        raise ValueError(f"{path}: expected one object, image path to [x0, y0, x1, y1]")
+        raise UserError(f"{path}: expected one object, image path to [x0, y0, x1, y1]")
     return {name: _checked(path, name, boxes) for name, boxes in entries.items()}

@@ -17,7 +17,9 @@ from ..checkpoints import Classifier
 from ..checkpoints.own_data import split_for
 from ..data.images import read_image
 from ..data.loading import evaluation_batches
+from ..data.splits import evenly_spaced
 from ..devices import DTYPES, device_of, hardware, resolve_precision, versions
+from ..errors import UserError
 from .faithfulness import BATCH, STEPS, replacement_auc
 from .geometry import box_on_input
 from .localisation import energy_in_box, pointing_hits, read_boxes
@@ -45,10 +47,6 @@ def bootstrap(values: Tensor, seed: int = 0) -> dict[str, float]:
     return {"mean": values.double().mean().item(), "low": low, "high": high}
 
 
-def _evenly(count: int, limit: int) -> Tensor:
-    return torch.arange(count) if count <= limit else torch.linspace(0, count - 1, limit).round().long()
-
-
 def _split_batches(
     model: Classifier, data: str, data_dir: Path | None, split: str, limit: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -56,7 +54,7 @@ def _split_batches(
     _, samples, notices = split_for(model, data, split=split, data_dir=data_dir)
     for notice in notices:
         print(f"note: {notice}", file=sys.stderr)
-    samples = samples.subset(_evenly(len(samples), limit))
+    samples = samples.subset(evenly_spaced(len(samples), limit))
     at_once = images_at_once(model.preprocess.image_size)
     for batch in evaluation_batches(samples, model.preprocess, batch_size=at_once, device=device_of(model)):
         yield batch.images, batch.labels
@@ -68,17 +66,17 @@ def _boxed_batches(
     """Images, labels and boxes on the network's square; images whose boxes the crop cuts away are left out."""
     entries = sorted(read_boxes(boxes).items())
     if not entries:
-        raise ValueError(f"{boxes} holds no boxes")
+        raise UserError(f"{boxes} holds no boxes")
     device = device_of(model)
     images, labels, squares = [], [], []
-    for i in _evenly(len(entries), limit).tolist():
+    for i in evenly_spaced(len(entries), limit).tolist():
         name, given = entries[i]
         image = read_image(folder / name, model.preprocess.in_chans)
         on_input = [box_on_input(box, model.preprocess, *image.size) for box in given]
         visible = [box for box in on_input if box is not None]
         label = Path(name).parent.name
         if label not in model.classes:
-            raise ValueError(f"{boxes}: the folder of {name} is no class that the model knows")
+            raise UserError(f"{boxes}: the folder of {name} is no class that the model knows")
         if not visible:
             continue
         images.append(model.preprocess(image))
@@ -123,7 +121,7 @@ def measure_model(
     folder that their paths start from.
 
     Raises:
-        ValueError: no such data, or boxes that do not fit it.
+        UserError: no such data, or boxes that do not fit it.
         ModuleNotFoundError: captum is not installed.
     """
     started = time.perf_counter()
@@ -142,7 +140,7 @@ def measure_model(
     right = count = 0
     given = Path(data)
     if boxes is not None and not given.is_dir():
-        raise ValueError(f"with --boxes, DATA is a folder; there is none at {data}")
+        raise UserError(f"with --boxes, DATA is a folder; there is none at {data}")
     batches: Iterator[tuple[Any, ...]] = (
         _split_batches(model, data, data_dir, split, limit)
         if boxes is None
@@ -163,7 +161,7 @@ def measure_model(
         count += len(images)
         print(f"  {count} images, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     if count == 0:
-        raise ValueError(f"nothing to measure: preprocessing crops every box of {boxes} away")
+        raise UserError(f"nothing to measure: preprocessing crops every box of {boxes} away")
     return {
         "data": data,
         "split": None if boxes else split,

@@ -5,6 +5,7 @@ import torch
 from matplotlib import colormaps
 from torch import Tensor
 
+from ..errors import UserError
 from ..palette import SIGNED, UNSIGNED
 from .geometry import upsample
 
@@ -28,7 +29,7 @@ def heat(image: np.ndarray, values: Tensor, *, signed: bool = False, opacity: fl
     Colours span the map's own range (`display_range`), so that its shape shows; name the range beside it.
     """
     if values.shape != image.shape[:2]:
-        raise ValueError(f"the map is {tuple(values.shape)}, the image {image.shape[:2]}")
+        raise UserError(f"the map is {tuple(values.shape)}, the image {image.shape[:2]}")
     low, high = display_range(values, signed)
     unseen = values.isnan().numpy()[..., None]
     share = ((values.nan_to_num(low) - low) / (high - low)).clamp(0, 1).numpy()
@@ -52,6 +53,6 @@ def enlarged(picture: np.ndarray, least: int = 128) -> np.ndarray:
 def as_picture(images: Tensor) -> np.ndarray:
     """uint8 (B, C, H, W) of 1 or 3 channels to (B, H, W, 3)."""
     if images.dtype != torch.uint8:
-        raise ValueError(f"images must be uint8, not {images.dtype}")
+        raise UserError(f"images must be uint8, not {images.dtype}")
     pictures = images.permute(0, 2, 3, 1).numpy()
     return pictures.repeat(3, axis=3) if pictures.shape[3] == 1 else pictures

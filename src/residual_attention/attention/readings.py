@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.exported import ExportedClassifier
+from ..errors import UserError
 from ..family.modes import evaluating
 from .geometry import upsample
 from .masks import attention_modules, plain_network, record_masks
@@ -73,7 +74,7 @@ def look(
     """
     network = plain_network(model)
     if not isinstance(network, ExportedClassifier) and not attention_modules(network):
-        raise ValueError("this network has no masks: it was made with learning=plain")
+        raise UserError("this network has no masks: it was made with learning=plain")
     if isinstance(network, ExportedClassifier):
         return _look_exported(network, images, gradients or features)
     with (
@@ -119,7 +120,7 @@ def look_in_parts(model: nn.Module, images: Tensor, *, gradients: bool = True) -
 def _look_exported(network: ExportedClassifier, images: Tensor, more: bool) -> Look:
     """Masks of an exported network, which has no gradients and no features to look at."""
     if more:
-        raise ValueError("an .onnx shows its masks' mean and channels; other readings need the PyTorch model")
+        raise UserError("an .onnx shows its masks' mean and channels; other readings need the PyTorch model")
     logits, masks = network.with_masks(images)
     return Look(logits, logits.argmax(dim=1), masks, OrderedDict(), OrderedDict(), OrderedDict())
 
@@ -140,10 +141,10 @@ def channel_of(mask: Tensor, channels: Tensor) -> Tensor:
 
 
 def check_channel(channel: int, masks: Mapping[str, Tensor]) -> None:
-    """Raises ValueError for a channel that no module has."""
+    """Raises UserError for a channel that no module has."""
     most = max(mask.shape[1] for mask in masks.values())
     if not 0 <= channel < most:
-        raise ValueError(f"channel must lie between 0 and {most - 1}, not {channel}")
+        raise UserError(f"channel must lie between 0 and {most - 1}, not {channel}")
 
 
 def read(found: Look, reading: str | int = "mean") -> OrderedDict[str, Tensor]:
@@ -152,17 +153,17 @@ def read(found: Look, reading: str | int = "mean") -> OrderedDict[str, Tensor]:
     Modules have different numbers of channels: those without the channel asked for are left out.
 
     Raises:
-        ValueError: an unknown reading or channel, or one that needs gradients which were not computed.
+        UserError: an unknown reading or channel, or one that needs gradients which were not computed.
     """
     if isinstance(reading, int):
         check_channel(reading, found.masks)
         return OrderedDict((name, mask[:, reading]) for name, mask in found.masks.items() if reading < mask.shape[1])
     if reading not in READINGS:
-        raise ValueError(f"reading must be {', '.join(READINGS)} or a channel number, not {reading!r}")
+        raise UserError(f"reading must be {', '.join(READINGS)} or a channel number, not {reading!r}")
     if reading == "mean":
         return OrderedDict((name, mask.mean(dim=1)) for name, mask in found.masks.items())
     if len(found.response) < len(found.masks):
-        raise ValueError(f"the reading {reading!r} needs gradients")
+        raise UserError(f"the reading {reading!r} needs gradients")
     if reading == "excited":
         return OrderedDict(
             (name, channel_of(mask, excited_channels(found.response[name]))) for name, mask in found.masks.items()
@@ -181,5 +182,5 @@ def combined(maps: Mapping[str, Tensor], size: int) -> Tensor:
         share = large / large.sum(dim=(1, 2), keepdim=True).clamp(min=1e-12)
         total = share if total is None else total + share
     if total is None:
-        raise ValueError("no attention modules, so no maps")
+        raise UserError("no attention modules, so no maps")
     return total

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..family import ResidualAttentionNetwork
 from ..family.modes import evaluating
 
@@ -27,5 +28,5 @@ def stage_responses(model: ResidualAttentionNetwork, batches: Iterable[Tensor]) 
                 totals[name] += features.abs().mean().item() * len(images)
             count += len(images)
     if count == 0:
-        raise ValueError("no images to measure responses on")
+        raise UserError("no images to measure responses on")
     return OrderedDict((name, total / count) for name, total in totals.items())

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ..errors import UserError
 from ..family.ledger import ledger_row
 from .ceiling import measure_ceiling
 from .child import alone, compare_alone
@@ -270,12 +271,12 @@ SUITES: dict[str, Callable[[Setting], list[Row]]] = {
 
 
 def run(suites: tuple[str, ...], setting: Setting) -> list[Row]:
-    """The rows of the suites named, in the order of `SUITES`; raises ValueError for an unknown name."""
-    from ..family import nearest
+    """The rows of the suites named, in the order of `SUITES`; raises UserError for an unknown name."""
+    from ..hints import did_you_mean
 
     for name in suites:
         if name not in SUITES:
-            raise ValueError(f"no suite {name!r}{nearest(name, tuple(SUITES))}; there are {', '.join(SUITES)}")
+            raise UserError(f"no suite {name!r}{did_you_mean(name, SUITES)}; there are {', '.join(SUITES)}")
     logging.disable(logging.WARNING)
     rows: list[Row] = []
     for name, suite in SUITES.items():

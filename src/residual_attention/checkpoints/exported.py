@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.preprocess import Preprocess
+from ..errors import UserError
 from .format import FORMAT, CheckpointError
 
 ENGINES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}  # the faster one first
@@ -29,16 +30,16 @@ def present_engines() -> list[str]:
 
 
 def choose_engine(name: str = "auto") -> str:
-    """Raises ValueError for an engine that is unknown or not installed."""
+    """Raises UserError for an engine that is unknown or not installed."""
     if name != "auto" and name not in ENGINES:
-        raise ValueError(f"engine must be auto, {' or '.join(ENGINES)}, not {name!r}")
+        raise UserError(f"engine must be auto, {' or '.join(ENGINES)}, not {name!r}")
     present = present_engines()
     if name == "auto":
         if not present:
-            raise ValueError(f"an .onnx needs ONNX Runtime or OpenVINO: {NEEDED}")
+            raise UserError(f"an .onnx needs ONNX Runtime or OpenVINO: {NEEDED}")
         return present[0]
     if name not in present:
-        raise ValueError(f"engine {name} is not installed: {NEEDED}")
+        raise UserError(f"engine {name} is not installed: {NEEDED}")
     return name
 
 
@@ -46,7 +47,7 @@ def _onnxruntime(path: Path, precision: str) -> tuple[Run, list[str]]:
     import onnxruntime
 
     if precision == "bf16":
-        raise ValueError("ONNX Runtime computes in fp32 here; bf16 needs --engine openvino")
+        raise UserError("ONNX Runtime computes in fp32 here; bf16 needs --engine openvino")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -83,7 +84,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         import onnx
     except ModuleNotFoundError:
-        raise ValueError(f"an .onnx needs the package onnx: {NEEDED}") from None
+        raise UserError(f"an .onnx needs the package onnx: {NEEDED}") from None
     try:
         properties = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
     except Exception as error:  # protobuf raises its own kinds
@@ -105,14 +106,14 @@ class ExportedClassifier(nn.Module):
     def __init__(self, path: Path, engine: str = "auto", precision: str = "auto") -> None:
         super().__init__()
         if precision not in PRECISIONS:
-            raise ValueError(f"precision must be {', '.join(PRECISIONS)}, not {precision!r}")
+            raise UserError(f"precision must be {', '.join(PRECISIONS)}, not {precision!r}")
         self.card = read_metadata(path)
         self.classes: list[str] = list(self.card["classes"])
         self.preprocess = Preprocess.from_dict(self.card["preprocess"])
         self.engine = choose_engine(engine)
         try:
             self._run, self._names = _STARTS[self.engine](path, precision)
-        except ValueError:
+        except UserError:
             raise
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -132,12 +133,12 @@ class ExportedClassifier(nn.Module):
     def with_masks(self, images: Tensor) -> tuple[Tensor, OrderedDict[str, Tensor]]:
         """Logits, and masks by module name.
 
-        Raises ValueError when the file was exported without masks.
+        Raises UserError when the file was exported without masks.
         """
         found = self._outputs(images)
         masks = OrderedDict(
             (name.removeprefix(MASK_PREFIX), mask) for name, mask in found.items() if name.startswith(MASK_PREFIX)
         )
         if not masks:
-            raise ValueError("this .onnx was exported without its masks; `ran export --masks` adds them")
+            raise UserError("this .onnx was exported without its masks; `ran export --masks` adds them")
         return found["logits"], masks

@@ -16,11 +16,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..atomic import write_atomically
+from ..errors import UserError, WriteError
 
 FORMAT = 1
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A file that is no checkpoint of ours, or a damaged one."""
 
 
@@ -47,13 +48,13 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     """Write one checkpoint file atomically.
 
     Raises:
-        OSError: nothing was written; what stood at ``path`` still stands. The message says so.
+        WriteError: nothing was written; what stood at ``path`` still stands. The message says so.
     """
     try:
         write_atomically(path, encode_checkpoint(tensors, metadata))
     except OSError as error:
         kept = "; the previous one is kept" if path.exists() else ""
-        raise OSError(f"cannot save {path}: {error.strerror or error}{kept}") from error
+        raise WriteError(f"cannot save {path}: {error.strerror or error}{kept}") from error
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -72,11 +73,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (on the CPU) and metadata of a file that `save_checkpoint` wrote.
 
     Raises:
-        CheckpointError: not such a file, or its content does not match its SHA-256.
-        FileNotFoundError: no file.
+        CheckpointError: no file, another kind of file, or its content does not match its SHA-256.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+        raise CheckpointError(f"no checkpoint at {path}")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from ..atomic import write_atomically
 from ..data.preprocess import Preprocess
+from ..data.request import Resize
+from ..errors import UserError
 from ..family import VARIANTS
 from ..version import __version__
 from .format import FORMAT, CheckpointError
@@ -24,7 +26,7 @@ LOCAL, REMOTE = "local-dir:", "hf-hub:"
 OWN = "residual_attention"
 CONFIG, WEIGHTS_FILE = "config.json", "model.safetensors"
 KEPT = ("model", "overrides", "classes", "preprocess", "config", "train_images", "metrics")
-CROP_MODES = {"crop": "center", "squash": "squash", "letterbox": "border"}  # ours, timm's
+CROP_MODES: dict[Resize, str] = {"crop": "center", "squash": "squash", "letterbox": "border"}  # ours, timm's
 
 
 def is_hub(model: str | Path) -> bool:
@@ -36,14 +38,14 @@ def read_hub(model: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights and card of ``local-dir:FOLDER`` or ``hf-hub:OWNER/NAME[@REVISION]``; ours, or timm's of our family.
 
     Raises:
-        ValueError: no such folder or repository, another network, or damaged files; in one line.
+        UserError: no such folder or repository, another network, or damaged files; in one line.
     """
     folder = _folder_of(str(model))
     try:
         config = json.loads((folder / CONFIG).read_text())
         weights = load_file(folder / WEIGHTS_FILE)
     except FileNotFoundError as error:
-        raise ValueError(f"{model}: there is no {Path(error.filename or WEIGHTS_FILE).name} in it") from None
+        raise UserError(f"{model}: there is no {Path(error.filename or WEIGHTS_FILE).name} in it") from None
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise CheckpointError(f"{model} is damaged: {error}") from error
     return weights, _card(config, str(model))
@@ -53,7 +55,7 @@ def _folder_of(model: str) -> Path:
     if model.startswith(LOCAL):
         folder = Path(model.removeprefix(LOCAL))
         if not folder.is_dir():
-            raise ValueError(f"{model}: there is no folder {folder}")
+            raise UserError(f"{model}: there is no folder {folder}")
         return folder
     from huggingface_hub import snapshot_download
 
@@ -61,7 +63,7 @@ def _folder_of(model: str) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS_FILE]))
     except Exception as error:  # its HTTP client raises kinds of its own
-        raise ValueError(f"{model} cannot be fetched: {_first_line(error)}") from error
+        raise UserError(f"{model} cannot be fetched: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -73,7 +75,7 @@ def _card(config: Any, model: str) -> dict[str, Any]:
     if not isinstance(config, dict) or "architecture" not in config:
         raise CheckpointError(f"{model}: its {CONFIG} names no architecture")
     if config["architecture"] not in VARIANTS:
-        raise ValueError(f"{model} holds {config['architecture']}, which is no network of this family")
+        raise UserError(f"{model} holds {config['architecture']}, which is no network of this family")
     if OWN in config:
         return _own_card(config[OWN], model)
     try:
@@ -96,7 +98,7 @@ def _own_card(own: Any, model: str) -> dict[str, Any]:
 
 def _card_of_timm(config: dict[str, Any]) -> dict[str, Any]:
     plain = config["pretrained_cfg"]
-    modes = {theirs: ours for ours, theirs in CROP_MODES.items()}
+    modes: dict[str, Resize] = {theirs: ours for ours, theirs in CROP_MODES.items()}
     preprocess = Preprocess(
         image_size=plain["input_size"][-1],
         resize=modes.get(plain.get("crop_mode") or "center", "crop"),
@@ -161,12 +163,12 @@ def write_folder(weights: dict[str, Tensor], card: dict[str, Any], folder: Path,
         weights: in fp32, as `read_model` gives them.
         source: what the card for readers calls the model; ``local-dir:`` and the folder's name by default.
 
-    Raises ValueError for a folder that holds something else already.
+    Raises UserError for a folder that holds something else already.
     """
     from timm.models import save_for_hf
 
     if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
-        raise ValueError(f"{folder} is not empty, and no hub folder of this family")
+        raise UserError(f"{folder} is not empty, and no hub folder of this family")
     network = _network(weights, card)
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as temporary:
@@ -186,7 +188,7 @@ def _is_ours(folder: Path) -> bool:
 def push(weights: dict[str, Tensor], card: dict[str, Any], name: str) -> str:
     """Upload to the repository ``OWNER/NAME``, with the token of ``hf auth login`` or ``HF_TOKEN``. Returns its URL.
 
-    Raises ValueError when the hub cannot be reached or refuses.
+    Raises UserError when the hub cannot be reached or refuses.
     """
     from huggingface_hub import HfApi
 
@@ -198,7 +200,7 @@ def push(weights: dict[str, Tensor], card: dict[str, Any], name: str) -> str:
             repository = api.create_repo(name, exist_ok=True)
             api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message=f"{card['model']}")
         except Exception as error:  # its HTTP client raises kinds of its own
-            raise ValueError(f"{REMOTE}{name} cannot be written: {_first_line(error)}") from error
+            raise UserError(f"{REMOTE}{name} cannot be written: {_first_line(error)}") from error
     return str(repository)
 
 

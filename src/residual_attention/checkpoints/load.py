@@ -6,7 +6,9 @@ from typing import Any
 import torch
 
 from ..data.preprocess import Preprocess
-from ..family import ResidualAttentionNetwork, create_model, nearest
+from ..errors import UserError
+from ..family import ResidualAttentionNetwork, create_model
+from ..hints import did_you_mean
 from .exported import ExportedClassifier
 from .format import CheckpointError, read_checkpoint
 from .hub import is_hub, read_hub
@@ -32,7 +34,7 @@ def resolve_model(model: str | Path) -> Path:
     """The checkpoint file that MODEL means: a run folder's best, a ``.safetensors``, or shipped weights.
 
     Raises:
-        ValueError: none of these; one line that says what was looked for.
+        UserError: none of these; one line that says what was looked for.
     """
     path = Path(model)
     if path.is_dir():
@@ -40,7 +42,7 @@ def resolve_model(model: str | Path) -> Path:
             candidate = path / "checkpoints" / f"{name}.safetensors"
             if candidate.is_file():
                 return candidate
-        raise ValueError(f"{path} is no run folder: there is no checkpoints/best.safetensors in it")
+        raise UserError(f"{path} is no run folder: there is no checkpoints/best.safetensors in it")
     if path.is_file():
         return path
     shipped = WEIGHTS / f"{model}.safetensors"
@@ -49,7 +51,7 @@ def resolve_model(model: str | Path) -> Path:
     known = tuple(list_weights())
     listing = f"; names: {', '.join(known)}" if known else ""
     wanted = "give a run folder, a .safetensors or an .onnx of ours"
-    raise ValueError(f"no model {str(model)!r}{nearest(str(model), known)}: {wanted}{listing}")
+    raise UserError(f"no model {str(model)!r}{did_you_mean(str(model), known)}: {wanted}{listing}")
 
 
 def model_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -65,7 +67,7 @@ def _in_fp32(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def read_model(model: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The network's weights (fp32, on the CPU) and the metadata of MODEL, which may lie in a hub too.
 
-    Raises ValueError for an unknown MODEL or a damaged file, in one line.
+    Raises UserError for an unknown MODEL or a damaged file, in one line.
     """
     if is_hub(model):
         weights, metadata = read_hub(model)
@@ -84,7 +86,7 @@ def load(
     run by ``engine`` in ``precision`` (`ExportedClassifier`); both mean nothing otherwise.
 
     Raises:
-        ValueError: an unknown MODEL or a damaged file, in one line.
+        UserError: an unknown MODEL or a damaged file, in one line.
     """
     if not is_hub(model) and (path := resolve_model(model)).suffix == ".onnx":
         return ExportedClassifier(path, engine, precision)  # type: ignore[return-value]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..data.load import load_split
 from ..data.samples import Samples
+from ..errors import DataNotFoundError
 from .load import Classifier
 
 
@@ -23,7 +24,7 @@ def split_for(
     run's seed and fractions, so that no training image is taken for an unseen one.
 
     Raises:
-        ValueError: unknown data or split, or classes that the model does not know.
+        UserError: unknown data or split, or classes that the model does not know.
         ImageError: an unreadable image.
     """
     trained = model.card.get("config", {})
@@ -31,7 +32,7 @@ def split_for(
     if data is None:
         data = trained.get("data")
         if data is None:
-            raise ValueError("the model does not say what it was trained on; give DATA")
+            raise DataNotFoundError("the model does not say what it was trained on; give DATA")
     if own and data_dir is None and trained.get("data_dir"):
         data_dir = Path(trained["data_dir"])
     samples, notices = load_split(

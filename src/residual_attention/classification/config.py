@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..data.request import DataRequest, Resize
+from ..errors import UserError
 from ..training.config import RunConfig, check_between, check_least
 
 RecipeName = Literal["quick", "paper", "modern", "classic"]
@@ -90,4 +91,4 @@ def _validate_classification(config: TrainConfig) -> None:
     least = ("classifier_l2", "mixup", "cutmix", "crop_padding", "cutout")
     check_least(config, {**dict.fromkeys(least, 0), "image_size": 1, "limit_train": 1})
     if config.in_chans not in (None, 1, 3):
-        raise ValueError(f"in_chans must be 1 or 3, not {config.in_chans}")
+        raise UserError(f"in_chans must be 1 or 3, not {config.in_chans}")

@@ -15,6 +15,7 @@ from ..checkpoints.own_data import split_for
 from ..data.loading import EvalBatch, evaluation_batches
 from ..data.preprocess import Preprocess
 from ..devices import DTYPES, resolve_device, resolve_precision
+from ..errors import UserError
 from ..family.modes import evaluating
 from .measures import summarise
 from .ten_crop import TenCrop
@@ -85,7 +86,7 @@ def evaluate(model: nn.Module, batches: Iterable[EvalBatch], *, precision: torch
 def _whole(preprocess: Preprocess) -> Preprocess:
     """The scaled image's whole central square, of which ten crops are taken."""
     if preprocess.resize != "crop":
-        raise ValueError(f"--ten-crop is for models trained with --resize crop, not {preprocess.resize}")
+        raise UserError(f"--ten-crop is for models trained with --resize crop, not {preprocess.resize}")
     share = preprocess.crop_pct if preprocess.crop_pct < 1 else MARGIN
     return replace(preprocess, image_size=round(preprocess.image_size / share), crop_pct=1.0)
 
@@ -109,7 +110,7 @@ def evaluate_model(
     ``image_size`` is another side for the square that the network reads (the paper tests at 224 and 320 px); with
     ``ten_crop`` the mean over ten such squares of the scaled image's centre, instead of its central one.
 
-    Raises ValueError (ImageError among them) in one line: a class that the model does not know, no such
+    Raises UserError (ImageError among them) in one line: a class that the model does not know, no such
     split, an unreadable image.
     """
     place = resolve_device(device)

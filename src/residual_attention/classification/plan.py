@@ -13,6 +13,7 @@ from ..data.loading import FileAugment, steps_per_epoch
 from ..data.randomness import derive_seed
 from ..data.samples import TensorSamples
 from ..data.sources import SOURCES
+from ..errors import UserError
 from ..family import create_model, default_image_size
 from ..training.machine import Machine
 from ..training.optimization import check_optimizer
@@ -27,10 +28,10 @@ def default_model(image_size: int) -> str:
 def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[TrainConfig]:
     """Resolve the configuration against the data and the machine.
 
-    Raises ValueError: no training images, or settings that need something the run does not have.
+    Raises UserError: no training images, or settings that need something the run does not have.
     """
     if dataset.train is None or len(dataset.train) == 0:
-        raise ValueError(f"{config.data}: no training images")
+        raise UserError(f"{config.data}: no training images")
     check_validation(config, dataset.val is not None)
     check_optimizer(config.optimizer)
     size = dataset.preprocess.image_size
@@ -87,7 +88,7 @@ def build_model(
     torch.manual_seed(derive_seed(config.seed, "init"))
     model = create_model(plan.model, **overrides)
     if config.image_size is not None and config.image_size < model.min_size:
-        raise ValueError(
+        raise UserError(
             f"{plan.model} needs images of at least {model.min_size} px, not {config.image_size}; raise --image-size"
             f" or take a model for {default_image_size('attention56_cifar')} px"
         )
@@ -99,7 +100,7 @@ def build_model(
 def init_weights(model: nn.Module, source: str) -> list[str]:
     """Copy the weights of MODEL ``source``; only a classifier of another size may stay fresh.
 
-    Raises ValueError when the networks differ anywhere else.
+    Raises UserError when the networks differ anywhere else.
     """
     given = load(source).state_dict()
     own = model.state_dict()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ..errors import UserError
 from .config import TrainConfig
 
 
@@ -105,7 +106,7 @@ RECIPES: dict[str, Callable[[str], TrainConfig]] = {
 
 
 def recipe(name: str, data: str = "digits") -> TrainConfig:
-    """The complete configuration of a named recipe for a data set. Raises ValueError for an unknown name."""
+    """The complete configuration of a named recipe for a data set. Raises UserError for an unknown name."""
     if name not in RECIPES:
-        raise ValueError(f"no recipe named {name!r}; there are {', '.join(RECIPES)}")
+        raise UserError(f"no recipe named {name!r}; there are {', '.join(RECIPES)}")
     return RECIPES[name](data)

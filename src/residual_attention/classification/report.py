@@ -60,7 +60,7 @@ def _assessed(summary: dict[str, Any]) -> dict[str, Any] | None:
 def write_report(run: Path) -> Path:
     """Write ``run/report.html`` from config.yaml, metrics.csv, summary.json and the PNG files beside them.
 
-    Sections whose file is missing are left out. Raises ValueError when the folder holds no finished run.
+    Sections whose file is missing are left out. Raises UserError when the folder holds no finished run.
     """
     summary = read_summary(run)
     config = run / "config.yaml"
@@ -122,7 +122,7 @@ def differing_settings(runs: Sequence[Path]) -> list[tuple[str, list[str]]]:
 def write_comparison(runs: Sequence[Path], out: Path) -> Path:
     """One self-contained page about several runs side by side, in the order given.
 
-    Raises ValueError for a folder that holds no finished run.
+    Raises UserError for a folder that holds no finished run.
     """
     rows = [_compared(run, read_summary(run)) for run in runs]
     with tempfile.TemporaryDirectory() as folder:

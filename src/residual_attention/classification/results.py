@@ -14,6 +14,7 @@ from ..attention.readings import look_in_parts, read
 from ..data.datasets import Dataset
 from ..data.loading import evaluation_batches
 from ..data.samples import Samples
+from ..data.splits import evenly_spaced
 from ..devices import device_of
 from ..training.results import load_best, run_facts, say_where
 from .evaluate import Evaluation, evaluate
@@ -32,14 +33,6 @@ TRAIN_IMAGES_EVALUATED = 10_000
 EXAMPLES = 8
 
 
-def _first(samples: Samples, count: int) -> Samples:
-    """The first ``count`` of a split, evenly spaced."""
-    if len(samples) <= count:
-        return samples
-    index = torch.linspace(0, len(samples) - 1, count).round().long()
-    return samples.subset(index)
-
-
 def finish_classification(
     task: "ClassificationTask", job: "Job", state: "TrainState", writer: "RunWriter"
 ) -> dict[str, Any]:
@@ -54,7 +47,7 @@ def finish_classification(
         "skipped_images": len(job.processes.union(task.skipped)) + dataset.skipped,
         "notices": list(dataset.notices),
     }
-    train = _first(task.data.samples, TRAIN_IMAGES_EVALUATED)
+    train = task.data.samples.subset(evenly_spaced(len(task.data.samples), TRAIN_IMAGES_EVALUATED))
     # in fp32 throughout: what is reported must not depend on the machine
     result = evaluate(model, task.evaluation(train, skip_bad=config.skip_bad_images))
     summary["train"] = {"loss": result.loss, "error_pct": result.top1_error_pct, "images": len(result)}
@@ -109,7 +102,7 @@ def _draw_examples(
     mistakes, successes = worst_mistakes(shown, EXAMPLES), clear_successes(shown, EXAMPLES)
     device = device_of(model)
     for out, few, reading in (
-        (folder.attention, _first(split, EXAMPLES), "mean"),
+        (folder.attention, split.subset(evenly_spaced(len(split), EXAMPLES)), "mean"),
         (folder.path / "mistakes.png", split.subset(mistakes), "class"),
         (folder.path / "successes.png", split.subset(successes), "class"),
     ):

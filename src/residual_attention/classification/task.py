@@ -14,6 +14,7 @@ from ..data.augment import progressive_size
 from ..data.datasets import Dataset
 from ..data.load import load_dataset
 from ..data.loading import Shard, TrainBatch, TrainingData, evaluation_batches
+from ..errors import UserError
 from ..training.config import RunConfig
 from ..training.distributed import Processes
 from ..training.machine import Machine
@@ -180,7 +181,7 @@ def _load_dataset(config: TrainConfig, processes: Processes) -> Dataset:
 
 def _same_data(config: TrainConfig, dataset: Dataset, saved: dict[str, Any]) -> None:
     if dataset.classes != saved["classes"] or len(dataset.train or ()) != saved["train_images"]:
-        raise ValueError(
+        raise UserError(
             f"{config.data} has changed since the run began: {len(dataset.train or ())} training images of "
             f"{len(dataset.classes)} classes now, {saved['train_images']} of {len(saved['classes'])} then"
         )

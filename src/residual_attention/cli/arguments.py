@@ -1,7 +1,6 @@
 """Arguments from dataclasses, by tyro; its errors as one line with the nearest match."""
 
 import contextlib
-import difflib
 import io
 import re
 import sys
@@ -11,6 +10,9 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 import tyro
+
+from ..errors import UserError
+from ..hints import did_you_mean
 
 T = TypeVar("T")
 _RULE = re.compile(r"[╭╰╮╯│|─\-\s]*")  # tyro draws its boxes in ASCII where the output is not UTF-8
@@ -56,8 +58,7 @@ def _one_line(text: str, cls: type, argv: list[str]) -> str:
     for argument in argv:
         flag = argument.partition("=")[0]
         if flag.startswith("-") and not re.fullmatch(r"-\d.*|-", flag) and flag.replace("_", "-") not in known:
-            close = difflib.get_close_matches(flag, known, n=1)
-            return f"unknown option {flag}" + (f" (did you mean {close[0]}?)" if close else "")
+            return f"unknown option {flag}{did_you_mean(flag, known)}"
     lines: list[str] = []
     for line in text.splitlines()[1:]:
         if not _RULE.fullmatch(line):
@@ -72,9 +73,7 @@ def _reworded(message: str) -> str:
     if found := re.match(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)", message):
         given, flag, listing = found.groups()
         options = [option for option in re.findall(r"'([^']+)'", listing) if option != "None"]
-        close = difflib.get_close_matches(given, options, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        return f"{flag} has no choice {given!r}{hint}; it has {', '.join(sorted(options))}"
+        return f"{flag} has no choice {given!r}{did_you_mean(given, options)}; it has {', '.join(sorted(options))}"
     if found := re.match(r"Error parsing (\S+): .* could be instantiated from \['?(.*?)'?\]", message):
         return f"{found[1]} cannot be {found[2]!r}"
     if found := re.match(r"Error parsing (\S+): (.*)", message):
@@ -88,7 +87,7 @@ def parse(cls: type[T], argv: list[str], *, prog: str, description: str, default
     """An instance of the dataclass ``cls`` from arguments. ``--help`` prints and exits.
 
     Raises:
-        ValueError: arguments that do not fit, in one line.
+        UserError: arguments that do not fit, in one line.
     """
     argv = _with_switches(cls, argv)
     complaint = io.StringIO()
@@ -102,7 +101,7 @@ def parse(cls: type[T], argv: list[str], *, prog: str, description: str, default
         if not complaint.getvalue().strip():
             raise
         message = _one_line(complaint.getvalue(), cls, argv)
-        raise ValueError(f"{message}; see `{prog} --help`") from None
+        raise UserError(f"{message}; see `{prog} --help`") from None
 
 
 def print_error(message: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from ..errors import UserError
 from .arguments import parse, print_error
 
 if TYPE_CHECKING:
@@ -74,21 +75,21 @@ class AttendArguments:
 
 def _check(given: AttendArguments) -> None:
     if not given.images:
-        raise ValueError("no image or data set given; see `ran attend --help`")
+        raise UserError("no image or data set given; see `ran attend --help`")
     if given.measure and given.response:
-        raise ValueError("--measure and --response are two things; give one")
+        raise UserError("--measure and --response are two things; give one")
     if (given.measure or given.response) and len(given.images) != 1:
-        raise ValueError("--measure and --response take one data set or folder")
+        raise UserError("--measure and --response take one data set or folder")
     if given.boxes and not given.measure:
-        raise ValueError("--boxes goes with --measure")
+        raise UserError("--boxes goes with --measure")
     if given.beside and not given.response:
-        raise ValueError("--beside goes with --response")
+        raise UserError("--beside goes with --response")
     if given.channels and not given.before_after:
-        raise ValueError("--channels goes with --before-after; --channel draws one channel of each mask")
+        raise UserError("--channels goes with --before-after; --channel draws one channel of each mask")
     if given.top_k < 1 or (given.limit is not None and given.limit < 2):
-        raise ValueError("top-k must be at least 1 and limit at least 2")
+        raise UserError("top-k must be at least 1 and limit at least 2")
     if given.out.exists() and not given.out.is_dir():
-        raise ValueError(f"{given.out} is a file; --out names a folder")
+        raise UserError(f"{given.out} is a file; --out names a folder")
 
 
 def _reading(given: AttendArguments) -> str | int:
@@ -107,7 +108,7 @@ def _draw_data_set(given: AttendArguments, model: "Classifier") -> int:
     from ..attention.attend import draw_split
 
     if given.before_after or given.save_arrays:
-        raise ValueError("--before-after and --save-arrays are for image files, not for a data set")
+        raise UserError("--before-after and --save-arrays are for image files, not for a data set")
     sheets = draw_split(
         model,
         given.images[0],
@@ -216,7 +217,7 @@ def main(argv: list[str]) -> int:
     model = load(given.model, resolve_device(given.device), engine=given.engine)
     if isinstance(model, ExportedClassifier):
         if given.measure or given.response or given.before_after:
-            raise ValueError("--measure, --response and --before-after need the PyTorch model, not an .onnx")
+            raise UserError("--measure, --response and --before-after need the PyTorch model, not an .onnx")
         print(f"engine: {model.engine}", file=sys.stderr)
     if given.measure:
         return _measure(given, model)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from ..errors import UserError
 from .arguments import parse
 
 DESCRIPTION = """Speed and memory on this machine, side by side with what else one could use; medians of rounds in which
@@ -40,13 +41,13 @@ class BenchArguments:
 def main(argv: list[str]) -> int:
     given = parse(BenchArguments, argv, prog="ran bench", description=DESCRIPTION)
     if given.rounds < 1:
-        raise ValueError(f"rounds must be at least 1, not {given.rounds}")
+        raise UserError(f"rounds must be at least 1, not {given.rounds}")
     if not given.sizes or min(given.sizes) < 32:
-        raise ValueError(f"sizes must be at least 32 px, not {' '.join(map(str, given.sizes)) or 'none'}")
+        raise UserError(f"sizes must be at least 32 px, not {' '.join(map(str, given.sizes)) or 'none'}")
     if given.out is not None and given.out.suffix != ".json":
-        raise ValueError(f"OUT must end in .json, not {given.out.name!r}")
+        raise UserError(f"OUT must end in .json, not {given.out.name!r}")
     if given.out is not None and not given.out.parent.is_dir():
-        raise ValueError(f"no folder {given.out.parent}")
+        raise UserError(f"no folder {given.out.parent}")
     import shlex
     import time
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from ..errors import UserError
 from .arguments import parse
 
 DESCRIPTION = """A web page on this machine: drop an image, see its classes and where the model looks.
@@ -40,9 +41,9 @@ def _is_loopback(host: str) -> bool:
 def main(argv: list[str]) -> int:
     given = parse(DemoArguments, argv, prog="ran demo", description=DESCRIPTION)
     if given.port is not None and not 1 <= given.port <= 65535:
-        raise ValueError(f"port must lie between 1 and 65535, not {given.port}")
+        raise UserError(f"port must lie between 1 and 65535, not {given.port}")
     if given.examples is not None and not given.examples.is_dir():
-        raise ValueError(f"no folder of examples at {given.examples}")
+        raise UserError(f"no folder of examples at {given.examples}")
     from ..checkpoints import load, resolve_model
     from ..checkpoints.hub import is_hub
     from ..devices import resolve_device
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
-        raise ValueError("ran demo needs Gradio: pip install 'residual-attention[demo]'") from None
+        raise UserError("ran demo needs Gradio: pip install 'residual-attention[demo]'") from None
     from ..demo.session import example_images
 
     if not _is_loopback(given.host):

@@ -9,6 +9,7 @@ from typing import Literal
 import tyro
 
 from ..detection.config import DetectConfig, detect_defaults
+from ..errors import UserError
 from .arguments import parse, print_error
 
 USAGE = """usage: ran detect train DATA | eval MODEL [DATA] | predict MODEL IMAGE... | export MODEL OUT.onnx [--help]
@@ -106,7 +107,7 @@ def _train(argv: list[str]) -> int:
     given = parse(DetectTrainArguments, argv, prog="ran detect train", description=TRAIN, default=default)
     values = {field.name: getattr(given, field.name) for field in dataclasses.fields(DetectConfig)}
     if not given.data:
-        raise ValueError("DATA is missing; see `ran detect train --help`")
+        raise UserError("DATA is missing; see `ran detect train --help`")
     if any(argument.partition("=")[0] == "--epochs" for argument in argv):
         asked = {argument.partition("=")[0] for argument in argv}
         values |= {} if "--min-steps" in asked else {"min_steps": 0}  # an explicit number of epochs is meant
@@ -152,11 +153,11 @@ def _eval(argv: list[str]) -> int:
 def _predict(argv: list[str]) -> int:
     given = parse(DetectPredictArguments, argv, prog="ran detect predict", description=PREDICT)
     if not given.images:
-        raise ValueError("no image given; see `ran detect predict --help`")
+        raise UserError("no image given; see `ran detect predict --help`")
     if not 0 <= given.threshold <= 1:
-        raise ValueError(f"threshold must lie between 0 and 1, not {given.threshold}")
+        raise UserError(f"threshold must lie between 0 and 1, not {given.threshold}")
     if given.masks and given.out is None:
-        raise ValueError("--masks draws pictures; give their folder with --out")
+        raise UserError("--masks draws pictures; give their folder with --out")
     from ..data.find import find_images
     from ..detection.load import any_detector
     from ..detection.predict import detect_files
@@ -165,7 +166,7 @@ def _predict(argv: list[str]) -> int:
     paths = find_images(given.images)
     model = any_detector(given.model, resolve_device(given.device))
     if given.masks and given.model.endswith(".onnx"):
-        raise ValueError("an exported detector keeps no masks; give its run folder")
+        raise UserError("an exported detector keeps no masks; give its run folder")
     found, errors = detect_files(model, paths, threshold=given.threshold)
     drawn = []
     if given.out is not None:
@@ -193,9 +194,9 @@ def _predict(argv: list[str]) -> int:
 def _export(argv: list[str]) -> int:
     given = parse(DetectExportArguments, argv, prog="ran detect export", description=EXPORT)
     if given.out.suffix != ".onnx":
-        raise ValueError(f"OUT must end in .onnx, not {given.out.name}")
+        raise UserError(f"OUT must end in .onnx, not {given.out.name}")
     if given.out.is_dir():
-        raise ValueError(f"{given.out} is a folder; OUT names a file")
+        raise UserError(f"{given.out} is a folder; OUT names a file")
     from ..detection.export import check_images, export_detector
     from ..detection.load import load_detector
 
@@ -218,5 +219,5 @@ def main(argv: list[str]) -> int:
         print(USAGE)
         raise SystemExit(0)
     if argv[0] not in COMMANDS:
-        raise ValueError(f"no command {argv[0]!r} of `ran detect`; there are {', '.join(COMMANDS)}")
+        raise UserError(f"no command {argv[0]!r} of `ran detect`; there are {', '.join(COMMANDS)}")
     return COMMANDS[argv[0]](argv[1:])

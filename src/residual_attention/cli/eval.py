@@ -7,6 +7,7 @@ from typing import Literal
 
 import tyro
 
+from ..errors import UserError
 from .arguments import parse
 
 DESCRIPTION = """Error, loss and calibration of a trained model on a split of a data set.
@@ -48,9 +49,9 @@ class EvalArguments:
 def main(argv: list[str]) -> int:
     given = parse(EvalArguments, argv, prog="ran eval", description=DESCRIPTION)
     if given.image_size is not None and given.image_size < 1:
-        raise ValueError(f"image-size must be at least 1, not {given.image_size}")
+        raise UserError(f"image-size must be at least 1, not {given.image_size}")
     if given.batch_size < 1 or given.workers < 0:
-        raise ValueError("batch-size must be at least 1 and workers at least 0")
+        raise UserError("batch-size must be at least 1 and workers at least 0")
     from ..classification.evaluate import evaluate_model
 
     result = evaluate_model(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tyro
 
+from ..errors import UserError
 from .arguments import parse
 
 DESCRIPTION = """One ONNX file with classes and preprocessing inside, checked against PyTorch before it is kept.
@@ -40,9 +41,9 @@ def main(argv: list[str]) -> int:
         return _to_hub(given)
     out = Path(given.out)
     if out.suffix != ".onnx":
-        raise ValueError(f"OUT must end in .onnx or be local-dir:FOLDER or hf-hub:OWNER/NAME, not {out.name!r}")
+        raise UserError(f"OUT must end in .onnx or be local-dir:FOLDER or hf-hub:OWNER/NAME, not {out.name!r}")
     if out.is_dir():
-        raise ValueError(f"{out} is a folder")
+        raise UserError(f"{out} is a folder")
     from ..export.deploy import deploy
 
     result = deploy(given.model, out, masks=given.masks, int8=given.int8, data=given.data, data_dir=given.data_dir)
@@ -64,16 +65,16 @@ def main(argv: list[str]) -> int:
 
 def _to_hub(given: ExportArguments) -> int:
     if given.masks or given.int8 or given.data or given.data_dir:
-        raise ValueError("--masks, --int8, --data and --data-dir are for an .onnx; a hub holds the network itself")
+        raise UserError("--masks, --int8, --data and --data-dir are for an .onnx; a hub holds the network itself")
     from ..checkpoints import read_model
     from ..checkpoints.hub import LOCAL, REMOTE, push, write_folder
 
     weights, card = read_model(given.model)
     if card.get("task") == "detection":
-        raise ValueError(f"{given.model} is a detector; timm's layout is for classifiers")
+        raise UserError(f"{given.model} is a detector; timm's layout is for classifiers")
     place = given.out.partition(":")[2]
     if not place:
-        raise ValueError(f"{given.out} names no {'folder' if given.out == LOCAL else 'repository'}")
+        raise UserError(f"{given.out} names no {'folder' if given.out == LOCAL else 'repository'}")
     if given.out.startswith(REMOTE):
         place = push(weights, card, place)
     else:

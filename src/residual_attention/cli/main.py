@@ -1,12 +1,14 @@
 """``ran COMMAND``: dispatch, help, and the one place where errors become one line and an exit status."""
 
-import difflib
 import os
 import sys
+import tempfile
 import traceback
 from importlib import import_module
 
 from ..allocator import keep_freed_memory
+from ..errors import UserError
+from ..hints import did_you_mean
 from ..version import __version__
 
 COMMANDS = {
@@ -24,7 +26,7 @@ COMMANDS = {
     "models": "the network family: parameters, MACs, depth",
 }
 
-EXIT_USER_ERROR = 2
+EXIT_BUG, EXIT_USER_ERROR = 1, 2
 
 
 def usage() -> str:
@@ -50,22 +52,33 @@ def fail(message: str) -> int:
     return EXIT_USER_ERROR
 
 
+def _bug(error: Exception) -> int:
+    """One line on stderr that asks for a report, with the traceback in a file beside it; the exit status of a bug."""
+    with tempfile.NamedTemporaryFile("w", prefix="ran-", suffix=".log", delete=False) as file:
+        file.write(f"ran {__version__}: {' '.join(sys.argv[1:])}\n")
+        traceback.print_exception(error, file=file)
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    print(
+        f"ran: error: {what} (this is a bug; please report it: ran {__version__}, traceback in {file.name})",
+        file=sys.stderr,
+    )
+    return EXIT_BUG
+
+
 def _out_of_memory(error: BaseException) -> bool:
     """torch's own error, recognised without importing torch."""
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _explained(error: Exception) -> str | None:
-    """The user's line for an error that the user can mend; None for a defect of ours."""
+    """The line for an error that the user can fix; None for a bug."""
     if _out_of_memory(error):
         return "out of memory: lower --batch-size or --image-size"
     if isinstance(error, ModuleNotFoundError):
         return f"this needs the package {error.name}, which is not installed"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    if isinstance(error, ValueError | OSError):
-        return str(error)
-    return None
+    return str(error) if isinstance(error, UserError) else None
 
 
 def run(command: str, arguments: list[str]) -> int:
@@ -86,11 +99,7 @@ def run(command: str, arguments: list[str]) -> int:
         message = _explained(error)
         if debug:
             traceback.print_exc()
-        if message is None:
-            if not debug:
-                traceback.print_exc()
-            return fail(f"{type(error).__name__}: {error} (a defect; please report it)")
-        return fail(message)
+        return _bug(error) if message is None else fail(message)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -103,7 +112,5 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ran {__version__}")
         return 0
     if command not in COMMANDS:
-        close = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        return fail(f"no command {command!r}{hint}; there are {', '.join(COMMANDS)}")
+        return fail(f"no command {command!r}{did_you_mean(command, COMMANDS)}; there are {', '.join(COMMANDS)}")
     return run(command, rest)

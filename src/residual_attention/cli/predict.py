@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import tyro
 
+from ..errors import UserError
 from .arguments import parse, print_error
 
 DESCRIPTION = """The classes of images: the most probable first.
@@ -55,9 +56,9 @@ def _print_rich(predictions: list) -> None:
 def main(argv: list[str]) -> int:
     given = parse(PredictArguments, argv, prog="ran predict", description=DESCRIPTION)
     if not given.images:
-        raise ValueError("no image given; see `ran predict --help`")
+        raise UserError("no image given; see `ran predict --help`")
     if given.top_k < 1 or given.batch_size < 1:
-        raise ValueError("top-k and batch-size must be at least 1")
+        raise UserError("top-k and batch-size must be at least 1")
     import sys
 
     from ..checkpoints import load

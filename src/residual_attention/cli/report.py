@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tyro
 
+from ..errors import UserError
 from .arguments import parse
 
 DESCRIPTION = """The HTML report of a run, written anew from the files in its folder; of several runs, one page that
@@ -27,18 +28,18 @@ class ReportArguments:
 def main(argv: list[str]) -> int:
     given = parse(ReportArguments, argv, prog="ran report", description=DESCRIPTION)
     if not given.runs:
-        raise ValueError("no run given; see `ran report --help`")
+        raise UserError("no run given; see `ran report --help`")
     if given.out is not None and len(given.runs) == 1:
-        raise ValueError("--out goes with several runs; one run's report lies in its folder")
+        raise UserError("--out goes with several runs; one run's report lies in its folder")
     if given.out is not None and given.out.is_dir():
-        raise ValueError(f"{given.out} is a folder; --out names a file")
+        raise UserError(f"{given.out} is a folder; --out names a file")
     from ..classification.report import rebuild_report, write_comparison
     from ..detection.report import is_detection, write_detection_report
 
     if len(given.runs) == 1:
         page = (write_detection_report if is_detection(given.runs[0]) else rebuild_report)(given.runs[0])
     elif any(map(is_detection, given.runs)):
-        raise ValueError("runs of detectors are not compared on one page; give one run, or classifiers alone")
+        raise UserError("runs of detectors are not compared on one page; give one run, or classifiers alone")
     else:
         page = write_comparison(given.runs, given.out or Path("comparison.html"))
     print(json.dumps({"report": str(page)}) if given.json else page)

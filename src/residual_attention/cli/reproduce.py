@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import tyro
 
+from ..errors import UserError
 from .arguments import parse
 
 DESCRIPTION = """The paper's tables, ours beside the paper's.
@@ -64,32 +65,32 @@ class ReproduceArguments:
 def _shard(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise ValueError(f"--shard is i/n with i from 1 to n, such as 2/8, not {text!r}")
+        raise UserError(f"--shard is i/n with i from 1 to n, such as 2/8, not {text!r}")
     return int(found[1]), int(found[2])
 
 
 def main(argv: list[str]) -> int:
     given = parse(ReproduceArguments, argv, prog="ran reproduce", description=DESCRIPTION)
     if given.seeds is not None and given.seeds < 1:
-        raise ValueError(f"seeds must be at least 1, not {given.seeds}")
+        raise UserError(f"seeds must be at least 1, not {given.seeds}")
     from ..experiments.cells import Places
     from ..experiments.declarations import EXPERIMENTS
     from ..experiments.protocols import PROTOCOLS
-    from ..family import nearest
+    from ..hints import did_you_mean
 
     shard = _shard(given.shard)
     places, seeds = Places(given.runs, given.records), given.seeds or PROTOCOLS[given.protocol].seeds
     names = list(EXPERIMENTS) if given.tables in ((), ("all",)) else list(given.tables)
     for name in names:
         if name not in EXPERIMENTS:
-            close = nearest(name, list(EXPERIMENTS))
-            raise ValueError(f"no table {name!r}{close}; there are {', '.join(EXPERIMENTS)}")
+            close = did_you_mean(name, EXPERIMENTS)
+            raise UserError(f"no table {name!r}{close}; there are {', '.join(EXPERIMENTS)}")
     chosen = [EXPERIMENTS[name] for name in names]
     if given.only and not any(_wanted(given, row.label) for experiment in chosen for row in experiment.rows):
         labels = ", ".join(row.label for experiment in chosen for row in experiment.rows)
-        raise ValueError(f"--only {' '.join(given.only)}: no such row; there are {labels}")
+        raise UserError(f"--only {' '.join(given.only)}: no such row; there are {labels}")
     if given.submit is not None and not given.tables:
-        raise ValueError("--submit needs a TABLE, or all")
+        raise UserError("--submit needs a TABLE, or all")
     if not given.tables:
         return _list(given, chosen, places, seeds)
     return _run(given, chosen, places, seeds, shard)
@@ -170,12 +171,12 @@ def _submit(given: ReproduceArguments, left: list[bool], cost: str) -> int:
     from ..experiments.submission import submit
 
     if given.shard != "1/1":
-        raise ValueError("--submit gives each job its own shard; leave --shard out")
+        raise UserError("--submit gives each job its own shard; leave --shard out")
     assert given.submit is not None
     if given.submit < 1:
-        raise ValueError(f"{given.submit} jobs cannot be submitted")
+        raise UserError(f"{given.submit} jobs cannot be submitted")
     if not any(left):
-        raise ValueError("there is no cell left to run; without --submit the tables are drawn")
+        raise UserError("there is no cell left to run; without --submit the tables are drawn")
     count = min(given.submit, len(left))
     jobs = submit(
         _without_submission(given),

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import tyro
 
+from ..errors import UserError
 from .arguments import parse
 
 DESCRIPTION = """Go on with a run where its last checkpoint stands, bit for bit.
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> int:
     for name in ("epochs", "steps"):
         value = getattr(given, name)
         if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
+            raise UserError(f"{name} must be at least 1, not {value}")
     from ..training.run import resume
 
     summary = resume(

@@ -8,6 +8,7 @@ import tyro
 
 from ..classification.config import TrainConfig
 from ..classification.recipes import RECIPES, recipe
+from ..errors import UserError
 from .arguments import parse
 
 DESCRIPTION = """Train, evaluate and report: one command from images to a model.
@@ -41,7 +42,7 @@ def _data(argv: list[str], name: str) -> str:
     plain = [argument for argument in argv if argument not in ("-h", "--help")]
     try:
         return _parsed(plain, name, "digits").data
-    except ValueError:
+    except UserError:
         if plain == argv:
             raise
         return "digits"

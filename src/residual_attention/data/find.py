@@ -4,13 +4,14 @@ import glob
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..errors import UserError
 from .folders import images_below
 
 
 def find_images(sources: Iterable[str]) -> list[Path]:
     """Files as given; every image below a folder; what a glob matches. Order kept, each file once.
 
-    Raises ValueError for a source that finds nothing.
+    Raises UserError for a source that finds nothing.
     """
     found: dict[Path, None] = {}
     for source in sources:
@@ -18,12 +19,12 @@ def find_images(sources: Iterable[str]) -> list[Path]:
         if path.is_dir():
             matched = list(images_below(path))
             if not matched:
-                raise ValueError(f"no images in the folder {source}")
+                raise UserError(f"no images in the folder {source}")
         elif path.exists():
             matched = [path]
         else:
             matched = [Path(name) for name in sorted(glob.glob(source, recursive=True)) if Path(name).is_file()]
             if not matched:
-                raise ValueError(f"no image at {source}")
+                raise UserError(f"no image at {source}")
         found.update(dict.fromkeys(matched))
     return list(found)

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import UserError
+
 EXTENSIONS = frozenset(
     [
         ".jpg",
@@ -74,7 +76,7 @@ def _holds_classes(folder: Path) -> bool:
 
 
 def split_folders(root: Path, notices: list[str] | None = None) -> dict[str, Path]:
-    """The folders named after splits that hold class folders, by split. Raises ValueError for two of the same.
+    """The folders named after splits that hold class folders, by split. Raises UserError for two of the same.
 
     One that holds images directly is a class of that name (trains, say), or unlabelled where there are splits.
     """
@@ -87,7 +89,7 @@ def split_folders(root: Path, notices: list[str] | None = None) -> dict[str, Pat
                 flat.append(path.name)
                 continue
             if split in found:
-                raise ValueError(
+                raise UserError(
                     f"{root}: both {found[split].name} and {path.name} look like the {split} split; keep one"
                 )
             found[split] = path
@@ -129,16 +131,16 @@ def scan_folder(root: Path, *, single_class_allowed: bool = False, classes_of: s
     Classes are those of the split ``classes_of`` (of the whole folder without splits), sorted by name.
 
     Raises:
-        ValueError: not a folder, no images, or a single class; the line says what layout is expected.
+        UserError: not a folder, no images, or a single class; the line says what layout is expected.
     """
     if not root.is_dir():
-        raise ValueError(f"no folder at {root}; {LAYOUT}")
+        raise UserError(f"no folder at {root}; {LAYOUT}")
     ignored: list[Path] = []
     notices: list[str] = []
     folders = split_folders(root, notices)
     if folders and classes_of not in folders:
         names = ", ".join(path.name for path in folders.values())
-        raise ValueError(f"{root} has {names} but no {classes_of} folder; {LAYOUT}")
+        raise UserError(f"{root} has {names} but no {classes_of} folder; {LAYOUT}")
     if folders:
         ignored.extend(p for p in sorted(root.iterdir()) if p not in folders.values())
         found = {split: _class_folders(path, ignored) for split, path in folders.items()}
@@ -150,9 +152,9 @@ def scan_folder(root: Path, *, single_class_allowed: bool = False, classes_of: s
         notices.append(f"class folders without images, left out: {', '.join(empty)}")
     classes = sorted(name for name, paths in main.items() if paths)
     if not classes:
-        raise ValueError(f"{root} holds no images in class folders; {LAYOUT}")
+        raise UserError(f"{root} holds no images in class folders; {LAYOUT}")
     if len(classes) == 1 and not single_class_allowed:
-        raise ValueError(f"{root} holds a single class ({classes[0]}); a classifier needs two or more; {LAYOUT}")
+        raise UserError(f"{root} holds a single class ({classes[0]}); a classifier needs two or more; {LAYOUT}")
     splits = {split: _matched(split, of_class, classes, notices) for split, of_class in found.items()}
     notices += _ignored_notice(root, ignored)
     return FolderListing(classes, splits, notices)

@@ -19,12 +19,14 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..errors import UserError
+
 MAX_PIXELS = 64_000_000  # about 200 MB decoded: above any camera's photograph in a data set, below a bomb
 WHITE = (255, 255, 255, 255)
 Source = Path | BinaryIO
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """A file that cannot be read as an image; the message is one line with the path and the reason."""
 
 

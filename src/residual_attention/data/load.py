@@ -1,10 +1,11 @@
 """The data of a run, and one split of a data set as a trained model reads it."""
 
-import difflib
 from pathlib import Path
 
 import torch
 
+from ..errors import DataNotFoundError, UserError
+from ..hints import did_you_mean
 from .datasets import Dataset, from_listing, from_shards
 from .folders import scan_folder, split_folders
 from .preprocess import Preprocess
@@ -18,17 +19,16 @@ def load_dataset(request: DataRequest, preprocess: Preprocess | None = None) -> 
     """The data of a run: a named set or a folder, split, with its preprocessing (``preprocess`` if given).
 
     Raises:
-        ValueError: unknown name, missing or unusable folder; one line.
+        UserError: unknown name, missing or unusable folder; one line.
         ImageError: an unreadable validation or test image.
     """
     if request.data in SOURCES:
         return SOURCES[request.data](request, preprocess)
     path = Path(request.data)
     if not path.exists():
-        close = difflib.get_close_matches(request.data, list(SOURCES), n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(
-            f"no data set or folder named {request.data!r}{hint}; there are {', '.join(SOURCES)}, or give a folder"
+        raise DataNotFoundError(
+            f"no data set or folder named {request.data!r}{did_you_mean(request.data, SOURCES)}; "
+            f"there are {', '.join(SOURCES)}, or give a folder"
         )
     if find_shards(path):
         return from_shards(path, request, preprocess)
@@ -36,12 +36,12 @@ def load_dataset(request: DataRequest, preprocess: Preprocess | None = None) -> 
 
 
 def _by_name(samples: Samples, theirs: list[str], classes: list[str], data: str) -> Samples:
-    """Labels in the model's order. Raises ValueError for classes that the model does not know."""
+    """Labels in the model's order. Raises UserError for classes that the model does not know."""
     present = [theirs[i] for i in samples.labels.unique().tolist()]
     unknown = [name for name in present if name not in classes]
     if unknown:
         more = "" if len(unknown) <= 5 else f" and {len(unknown) - 5} more"
-        raise ValueError(
+        raise UserError(
             f"{data} has classes that the model does not know: {', '.join(unknown[:5])}{more}; "
             f"it knows {', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}"
         )
@@ -97,7 +97,7 @@ def load_split(
     training found.
 
     Raises:
-        ValueError: no such data or split, classes that the model does not know, or a folder that has changed since
+        UserError: no such data or split, classes that the model does not know, or a folder that has changed since
             training, whose held-out images are no longer known.
         ImageError: an unreadable image.
     """
@@ -120,13 +120,13 @@ def load_split(
     )
     dataset = load_dataset(request, preprocess=preprocess)
     if train_images is not None and not whole and len(dataset.train or ()) != train_images:
-        raise ValueError(
+        raise UserError(
             f"{data} has changed since training: {train_images} training images then, {len(dataset.train or ())} now, "
             "so that it is not known which images were held out; give a folder of other images"
         )
     chosen = getattr(dataset, split)
     if chosen is None or not len(chosen):
         there = [name for name in ("train", "val", "test") if getattr(dataset, name)]
-        raise ValueError(f"{data} has no {split} split; it has {', '.join(there)}")
+        raise UserError(f"{data} has no {split} split; it has {', '.join(there)}")
     notices += dataset.notices
     return _by_name(chosen, dataset.classes, classes, data), notices

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
 
+from ..errors import UserError
 from .augment import Augment, augment_batch, flip_and_crop
 from .images import ImageError
 from .preprocess import Preprocess
@@ -300,7 +301,7 @@ class TrainingData:
                 raise ImageError(bad[0][1])
             self.skipped.update(index for index, _ in bad)
             if not len(labels):
-                raise ValueError(f"not one image of a batch of {len(bad)} could be read; check the data folder")
+                raise UserError(f"not one image of a batch of {len(bad)} could be read; check the data folder")
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..errors import UserError
 from .images import as_eight_bits
 from .request import Resize
 
@@ -41,11 +42,11 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if self.resize not in RESIZES:
-            raise ValueError(f"resize must be one of {', '.join(RESIZES)}, not {self.resize!r}")
+            raise UserError(f"resize must be one of {', '.join(RESIZES)}, not {self.resize!r}")
         if self.image_size < 1 or not 0 < self.crop_pct <= 1:
-            raise ValueError(f"image_size {self.image_size} or crop_pct {self.crop_pct} is out of range")
+            raise UserError(f"image_size {self.image_size} or crop_pct {self.crop_pct} is out of range")
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
-            raise ValueError("mean and std need one value a channel, for 1 or 3 channels")
+            raise UserError("mean and std need one value a channel, for 1 or 3 channels")
 
     @property
     def in_chans(self) -> int:
@@ -130,9 +131,9 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
-        """Inverse of `to_dict`. Raises ValueError for an unknown key."""
+        """Inverse of `to_dict`. Raises UserError for an unknown key."""
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
-            raise ValueError(f"unknown preprocessing {', '.join(sorted(unknown))}")
+            raise UserError(f"unknown preprocessing {', '.join(sorted(unknown))}")
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)

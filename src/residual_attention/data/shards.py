@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..atomic import write_atomically
+from ..errors import UserError
 from .cache import cache_folder
 from .folders import EXTENSIONS, SPLIT_NAMES
 from .images import read_image
@@ -90,7 +91,7 @@ def _scan(shard: Path) -> list[tuple[str, int, int, str]]:
                     assert content is not None
                     labels[key] = content.read().decode().strip()
     except (tarfile.TarError, UnicodeDecodeError) as error:
-        raise ValueError(f"{shard} is no plain tar file of images and .cls labels: {error}") from None
+        raise UserError(f"{shard} is no plain tar file of images and .cls labels: {error}") from None
     return [(*image, labels[key]) for key, image in images.items() if key in labels]
 
 
@@ -118,24 +119,24 @@ def _class_names(root: Path, labels: set[str]) -> dict[str, str]:
     lines = [line.strip() for line in names.read_text().splitlines() if line.strip()]
     beyond = sorted(label for label in labels if int(label) >= len(lines))
     if beyond:
-        raise ValueError(f"{names} names {len(lines)} classes, but the shards hold class {beyond[0]}")
+        raise UserError(f"{names} names {len(lines)} classes, but the shards hold class {beyond[0]}")
     return {label: lines[int(label)] for label in labels}
 
 
 def read_shards(root: Path, notices: list[str]) -> tuple[list[str], dict[str, ShardSamples]]:
     """Class names and the splits of a folder of shards; what is left out goes to ``notices``.
 
-    Raises ValueError: no training shards, a file that is no tar, or a single class.
+    Raises UserError: no training shards, a file that is no tar, or a single class.
     """
     shards = find_shards(root)
     if "train" not in shards:
-        raise ValueError(f"{root} has shards of {', '.join(shards)} but no train-*.tar")
+        raise UserError(f"{root} has shards of {', '.join(shards)} but no train-*.tar")
     rows = {split: [(path, *row) for path in paths for row in index_shard(path)] for split, paths in shards.items()}
     names = _class_names(root, {row[4] for row in rows["train"]})
     numbered = all(label.isdigit() for label in names)
     order = sorted(names, key=lambda label: (int(label), label) if numbered else (0, label))
     if len(order) < 2:
-        raise ValueError(f"{root}: the training shards hold {len(order)} classes; a classifier needs two or more")
+        raise UserError(f"{root}: the training shards hold {len(order)} classes; a classifier needs two or more")
     position = {label: i for i, label in enumerate(order)}
     splits = {}
     for split, found in rows.items():

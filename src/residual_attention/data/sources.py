@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ..errors import DataNotFoundError, UserError
 from .cache import cache_folder
 from .datasets import IMAGENET_MEAN, IMAGENET_STD, Dataset, from_listing, in_channels, split_as_configured
 from .folders import SPLIT_NAMES, scan_folder
@@ -70,16 +71,14 @@ def _cifar_splits(name: str, data_dir: Path | None) -> tuple[list[str], dict[str
     archive, folder = kind.filename, kind.base_folder
     if data_dir is not None:
         if not ((data_dir / folder).is_dir() or (data_dir / archive).is_file()):
-            raise ValueError(
-                f"{data_dir} holds neither {folder}/ nor {archive} nor train/ and test/ with class folders"
-            )
+            raise UserError(f"{data_dir} holds neither {folder}/ nor {archive} nor train/ and test/ with class folders")
         root = data_dir
         if not (data_dir / folder).is_dir():
             root = _unpacked(data_dir / archive, kind.tgz_md5)
         try:
             return _torchvision_cifar(name, root, download=False)
         except (RuntimeError, OSError) as error:
-            raise ValueError(f"{data_dir / folder} is incomplete or damaged: {error}") from None
+            raise UserError(f"{data_dir / folder} is incomplete or damaged: {error}") from None
     root = cache_folder()
     if not (root / folder).is_dir():
         print(f"downloading {name} to {root}", file=sys.stderr, flush=True)
@@ -88,7 +87,7 @@ def _cifar_splits(name: str, data_dir: Path | None) -> tuple[list[str], dict[str
             return _torchvision_cifar(name, root, download=True)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(
+        raise DataNotFoundError(
             f"{name} cannot be downloaded ({reason}): put {archive} into {root}, or give its folder with --data-dir"
         ) from None
 
@@ -98,7 +97,7 @@ def _unpacked(archive: Path, md5: str) -> Path:
     from torchvision.datasets.utils import check_integrity, extract_archive
 
     if not check_integrity(str(archive), md5):
-        raise ValueError(f"{archive} is incomplete or damaged: its MD5 is not {md5}")
+        raise UserError(f"{archive} is incomplete or damaged: its MD5 is not {md5}")
     root = cache_folder() / f"unpacked-{md5}"
     if not root.is_dir():
         root.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +112,7 @@ def _unpacked(archive: Path, md5: str) -> Path:
 def _cifar(name: str, request: DataRequest, preprocess: Preprocess | None) -> Dataset:
     data_dir = request.data_dir
     if data_dir is not None and not data_dir.is_dir():
-        raise ValueError(f"--data-dir {data_dir}: no such folder")
+        raise DataNotFoundError(f"--data-dir {data_dir}: no such folder")
     constants = CIFAR_CONSTANTS[name]
     if data_dir is not None and _has_class_folders(data_dir):
         listing = scan_folder(data_dir)
@@ -131,14 +130,14 @@ def _cifar(name: str, request: DataRequest, preprocess: Preprocess | None) -> Da
 def _as_read(samples: TensorSamples, preprocess: Preprocess) -> Samples:
     """Arrays as the preprocessing would have read them from files.
 
-    Raises ValueError when they would not fit in memory.
+    Raises UserError when they would not fit in memory.
     """
     side, chans = preprocess.image_size, preprocess.in_chans
     if side == 32 and chans == 3:
         return samples
     if len(samples) * chans * side * side > IN_MEMORY_BYTES:
         gibibytes = len(samples) * chans * side * side / 2**30
-        raise ValueError(
+        raise UserError(
             f"--image-size {side}: {len(samples)} images would take {gibibytes:.0f} GiB of memory; give the data "
             "as class folders (--data-dir), which are read from disk"
         )
@@ -164,7 +163,9 @@ def imagenet(request: DataRequest, preprocess: Preprocess | None = None) -> Data
     Its published validation images serve as the *test*; our validation split comes from training.
     """
     if request.data_dir is None:
-        raise ValueError("imagenet cannot be downloaded: give the folder that holds train/ and val/ with --data-dir")
+        raise DataNotFoundError(
+            "imagenet cannot be downloaded: give the folder that holds train/ and val/ with --data-dir"
+        )
     listing = scan_folder(request.data_dir)
     if "test" not in listing.splits and "val" in listing.splits:
         listing.splits["test"] = listing.splits.pop("val")

@@ -3,7 +3,15 @@
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from .randomness import torch_generator
+
+
+def evenly_spaced(total: int, count: int) -> Tensor:
+    """``count`` sorted indices, evenly spaced over ``total``; all of them when there are no more: int64."""
+    if total <= count:
+        return torch.arange(total)
+    return torch.linspace(0, total - 1, count).round().long()
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -36,7 +44,7 @@ def class_balanced_subset(labels: Tensor, count: int, seed: int) -> Tensor:
 def add_label_noise(labels: Tensor, rate: float, num_classes: int, seed: int) -> Tensor:
     """Labels of which ``round(rate * n)`` are replaced by another class, each drawn uniformly (symmetric noise)."""
     if num_classes < 2:
-        raise ValueError("label noise needs at least two classes")
+        raise UserError("label noise needs at least two classes")
     generator = torch_generator(seed, "label noise")
     chosen = torch.randperm(len(labels), generator=generator)[: round(rate * len(labels))]
     noisy = labels.clone()

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..errors import UserError
 from .annotations import Box, Picture, Pictures, Problems
 
 
@@ -40,12 +41,12 @@ def _load(file: Path, problems: Problems) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is no readable JSON: {error}") from None
+        raise UserError(f"{file} is no readable JSON: {error}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{file} is not in COCO's form: it holds no object")
+        raise UserError(f"{file} is not in COCO's form: it holds no object")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
-            raise ValueError(f"{file} is not in COCO's form: it has no list {key!r}")
+            raise UserError(f"{file} is not in COCO's form: it has no list {key!r}")
         entries = [entry for entry in content[key] if isinstance(entry, dict)]
         if len(entries) < len(content[key]):
             text = f"{len(content[key]) - len(entries)} entries of {key!r} are no objects; left out"
@@ -73,7 +74,7 @@ def _box(entry: dict[str, Any], name: str) -> Box:
 def read_coco(file: Path, problems: Problems) -> list[Picture]:
     """The pictures of an annotation file, unchecked; entries that refer to nothing are lines of ``problems``.
 
-    Raises ValueError when the file is not in COCO's form at all.
+    Raises UserError when the file is not in COCO's form at all.
     """
     content = _load(file, problems)
     names = {str(entry.get("id")): str(entry.get("name", "")).strip() for entry in content["categories"]}

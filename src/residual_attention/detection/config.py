@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ..errors import UserError
 from ..training.config import RunConfig, check_between, check_least
 
 DetectorName = Literal["faster_rcnn", "retinanet", "fcos"]
@@ -67,11 +68,11 @@ class DetectConfig(RunConfig):
         check_between(self, {"color_jitter": (0, 1), "iou_crop": (0, 1)})
         check_least(self, {"image_size": 32, "limit_train": 1, "fpn_channels": 8, "head_channels": 8, "max_boxes": 1})
         if self.max_size is not None and self.max_size < self.image_size:
-            raise ValueError(f"max_size must be at least image_size ({self.image_size}), not {self.max_size}")
+            raise UserError(f"max_size must be at least image_size ({self.image_size}), not {self.max_size}")
         if self.detector == "fcos" and (self.fpn_channels % 32 or self.fpn_channels < 64):  # it normalises 32 groups
-            raise ValueError(f"fpn_channels must be 64, 96, 128, ... for fcos, not {self.fpn_channels}")
+            raise UserError(f"fpn_channels must be 64, 96, 128, ... for fcos, not {self.fpn_channels}")
         if self.compile == "on":
-            raise ValueError("a detector's steps have boxes of changing number and are not compiled; leave compile out")
+            raise UserError("a detector's steps have boxes of changing number and are not compiled; leave compile out")
 
 
 def detect_defaults() -> DetectConfig:

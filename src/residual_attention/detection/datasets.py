@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ..data.randomness import torch_generator
-from ..family import nearest
+from ..errors import UserError
+from ..hints import did_you_mean
 from .annotations import Picture, Pictures, Problems, checked, class_names
 from .coco import find_coco, read_coco
 from .config import DetectConfig
@@ -39,19 +40,19 @@ class Layout:
 
 
 def find_layout(root: Path) -> Layout:
-    """Raises ValueError when the folder is in neither form."""
+    """Raises UserError when the folder is in neither form."""
     if root.is_file():
         if root.suffix != ".json":
-            raise ValueError(f"{root} is neither a folder nor a COCO annotation file")
+            raise UserError(f"{root} is neither a folder nor a COCO annotation file")
         return Layout("coco", {"all": lambda problems: read_coco(root, problems)})
     if not root.is_dir():
-        close = nearest(root.name, [path.name for path in root.parent.iterdir()]) if root.parent.is_dir() else ""
-        raise ValueError(f"no folder at {root}{close}")
+        close = did_you_mean(root.name, (path.name for path in root.parent.iterdir())) if root.parent.is_dir() else ""
+        raise UserError(f"no folder at {root}{close}")
     if voc := find_voc(root):
         return _voc_layout(voc)
     files = find_coco(root)
     if not files:
-        raise ValueError(
+        raise UserError(
             f"{root} holds neither PASCAL VOC's Annotations folder nor COCO's annotation files "
             "(annotations/instances_train*.json, train/_annotations.coco.json or train.json)"
         )
@@ -95,7 +96,7 @@ def _unseen(training: list[Picture], splits: dict[str, list[Picture]], problems:
 def _stop_at(problems: Problems) -> None:
     shown = "; ".join(problems.lines[:5])
     more = f"; and {len(problems.lines) - 5} more" if len(problems.lines) > 5 else ""
-    raise ValueError(f"{problems.summary()}: {shown}{more}. Mend them, or leave them out with --problems skip")
+    raise UserError(f"{problems.summary()}: {shown}{more}. Mend them, or leave them out with --problems skip")
 
 
 def load_detection(config: DetectConfig) -> DetectionDataset:
@@ -104,7 +105,7 @@ def load_detection(config: DetectConfig) -> DetectionDataset:
     Classes are those of the training annotations. A missing validation split is held out of training, from the seed.
 
     Raises:
-        ValueError: no such folder, neither form, no training image or box, or, with ``problems`` stop, anything that
+        UserError: no such folder, neither form, no training image or box, or, with ``problems`` stop, anything that
             the sanity pass found.
     """
     root = Path(config.data)
@@ -114,7 +115,7 @@ def load_detection(config: DetectConfig) -> DetectionDataset:
     training = raw.pop("all", None) or raw.get("train")
     if not training:
         found = " ".join(problems.lines[:3]) or f"its splits are {', '.join(raw) or 'none'}"
-        raise ValueError(f"{root}: no training images. {found}")
+        raise UserError(f"{root}: no training images. {found}")
     raw["train"] = training = _unseen(training, raw, problems)
     classes = class_names(training)
     splits = {split: checked(pictures, classes, problems) for split, pictures in raw.items()}
@@ -122,7 +123,7 @@ def load_detection(config: DetectConfig) -> DetectionDataset:
         _stop_at(problems)
     train = splits["train"]
     if not train.counts():
-        raise ValueError(f"{root}: not one good box in {len(training)} training images. {' '.join(problems.lines[:3])}")
+        raise UserError(f"{root}: not one good box in {len(training)} training images. {' '.join(problems.lines[:3])}")
     if config.limit_train is not None and config.limit_train < len(train):
         order = torch.randperm(len(train), generator=torch_generator(config.seed, "subset")).tolist()
         train = train.subset(sorted(order[: config.limit_train]))
@@ -145,10 +146,10 @@ def load_detection(config: DetectConfig) -> DetectionDataset:
 
 
 def check_same_data(dataset: DetectionDataset, config: DetectConfig, saved: dict[str, Any]) -> None:
-    """Raise ValueError when classes or training images are not those of the checkpoint whose metadata is ``saved``."""
+    """Raise UserError when classes or training images are not those of the checkpoint whose metadata is ``saved``."""
     count = len(dataset.train or ())
     if list(dataset.classes) != saved["classes"] or count != saved["train_images"]:
-        raise ValueError(
+        raise UserError(
             f"{config.data} has changed since the run began: {count} training images of {len(dataset.classes)} "
             f"classes now, {saved['train_images']} of {len(saved['classes'])} then"
         )
@@ -157,18 +158,18 @@ def check_same_data(dataset: DetectionDataset, config: DetectConfig, saved: dict
 def load_detection_split(data: str, split: str, classes: tuple[str, ...], config: DetectConfig) -> DetectionDataset:
     """One split of a folder for evaluation, in a detector's own classes; a single annotation file is taken whole.
 
-    Raises ValueError when there is no such split, or a class that the detector does not know.
+    Raises UserError when there is no such split, or a class that the detector does not know.
     """
     layout, problems = find_layout(Path(data)), Problems()
     if "all" in layout.readers:
         pictures = layout.readers["all"](problems)
     elif split not in layout.readers:
-        raise ValueError(f"{data} has no {split} split; it has {', '.join(sorted(layout.readers))}")
+        raise UserError(f"{data} has no {split} split; it has {', '.join(sorted(layout.readers))}")
     else:
         pictures = layout.readers[split](problems)
     unknown = sorted(set(class_names(pictures)) - set(classes))
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"{data} has classes that the detector does not know: {', '.join(unknown[:5])}; "
             f"it knows {', '.join(classes)}"
         )
@@ -176,6 +177,6 @@ def load_detection_split(data: str, split: str, classes: tuple[str, ...], config
     if problems.lines and config.problems == "stop":
         _stop_at(problems)
     if not found.counts():
-        raise ValueError(f"{data}: the {split} split holds no box to measure against. {' '.join(problems.lines[:3])}")
+        raise UserError(f"{data}: the {split} split holds no box to measure against. {' '.join(problems.lines[:3])}")
     parts = {"train": None, "val": None, "test": None, split: found}
     return DetectionDataset(Path(data).resolve().name, layout.form, classes, **parts, problems=problems)

@@ -11,6 +11,7 @@ from ..attention.geometry import upsample
 from ..attention.overlay import heat
 from ..data.images import read_image
 from ..devices import device_of
+from ..errors import UserError
 from .detectors import BaseDetector, Detector
 from .figures import draw_boxes
 from .loading import as_float, at_network_size
@@ -30,12 +31,12 @@ def _free(folder: Path, stem: str, taken: set[Path]) -> Path:
 def draw_found(model: BaseDetector, found: Sequence[Found], folder: Path, *, masks: bool = False) -> list[Path]:
     """``<name>.png`` with its boxes for each image; with ``masks`` also ``<name>-<module>.png``. Returns the files.
 
-    Raises ValueError when the folder cannot be written.
+    Raises UserError when the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"cannot write the folder {folder}: {error.strerror}") from None
+        raise UserError(f"cannot write the folder {folder}: {error.strerror}") from None
     number = {name: i for i, name in enumerate(model.classes)}
     written: list[Path] = []
     taken = {path for path in folder.iterdir() if path.resolve() in {Path(one.path).resolve() for one in found}}

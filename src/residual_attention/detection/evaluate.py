@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..devices import resolve_device
+from ..errors import UserError
 from .annotations import Pictures
 from .config import DetectConfig
 from .datasets import check_same_data, load_detection, load_detection_split
@@ -29,7 +30,7 @@ def _split(model: BaseDetector, data: str | None, split: str, problems: str) -> 
     samples = getattr(found, split)
     if samples is None:
         others = [name for name in ("train", "val", "test") if getattr(found, name) is not None]
-        raise ValueError(f"{data or trained.data} has no {split} split with boxes; --split takes {', '.join(others)}")
+        raise UserError(f"{data or trained.data} has no {split} split with boxes; --split takes {', '.join(others)}")
     return data or trained.data, samples, found.problems.lines
 
 
@@ -45,7 +46,7 @@ def evaluate_detector(
 ) -> dict[str, Any]:
     """Measure the detector MODEL on DATA's split in fp32; JSON values.
 
-    Raises ValueError (ImageError among them) in one line: a class that the detector does not know, no such split, an
+    Raises UserError (ImageError among them) in one line: a class that the detector does not know, no such split, an
     unreadable image.
     """
     require_evaluator()

@@ -20,7 +20,7 @@ from ..checkpoints.exported import METADATA_KEY, NEEDED, read_metadata
 from ..checkpoints.format import FORMAT, CheckpointError
 from ..data.find import find_images
 from ..data.images import read_image
-from ..export.onnx import ExportError
+from ..errors import ExportError, UserError
 from .detectors import BaseDetector, Detector
 from .loading import as_float, at_network_size
 
@@ -45,7 +45,7 @@ def _traced(model: Detector, image: Tensor, out: Path) -> None:
     try:
         import onnx  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ValueError(f"ran detect export needs the package {error.name}: {NEEDED}") from None
+        raise UserError(f"ran detect export needs the package {error.name}: {NEEDED}") from None
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -118,7 +118,7 @@ def export_detector(model: Detector, out: Path, images: list[Tensor]) -> float:
 
     Raises:
         ExportError: other boxes; nothing is written.
-        ValueError: the extra ``export`` is not installed.
+        UserError: the extra ``export`` is not installed.
     """
     model.eval()
     card = {key: value for key, value in model.card.items() if key != "training"}
@@ -144,7 +144,7 @@ class ExportedDetector(BaseDetector):
         try:
             import onnxruntime
         except ModuleNotFoundError:
-            raise ValueError(f"a detector's .onnx needs ONNX Runtime: {NEEDED}") from None
+            raise UserError(f"a detector's .onnx needs ONNX Runtime: {NEEDED}") from None
         card = read_metadata(path)
         if card.get("task") != "detection":
             raise CheckpointError(f"{path} is a classifier, not a detector; use `ran predict`")

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..checkpoints.format import CheckpointError
 from ..checkpoints.load import read_model
+from ..errors import UserError
 from ..training.options import NetworkOptions
 from .config import DetectConfig
 from .detectors import Detector
@@ -48,7 +49,7 @@ class Start:
 def read_start(config: DetectConfig, notices: list[str]) -> Start | None:
     """The checkpoint of ``--init``, or None for a fresh start.
 
-    Raises ValueError when there is no such MODEL, or when it reads grayscale images.
+    Raises UserError when there is no such MODEL, or when it reads grayscale images.
     """
     if config.init in (None, "none"):
         return None
@@ -59,12 +60,12 @@ def read_start(config: DetectConfig, notices: list[str]) -> Start | None:
             return None
         name = SHIPPED
     if name.endswith(".onnx"):
-        raise ValueError(f"--init {name}: an exported model cannot be trained; give its checkpoint")
+        raise UserError(f"--init {name}: an exported model cannot be trained; give its checkpoint")
     start = Start(name, *read_model(name))
     if len(start.constants[0]) != 3:
-        raise ValueError(f"--init {name}: it was trained on grayscale images; a detector reads colour")
+        raise UserError(f"--init {name}: it was trained on grayscale images; a detector reads colour")
     if config.model not in (None, start.model):
-        raise ValueError(f"--init {name} holds {start.model}, not {config.model}; leave --model out, or --init none")
+        raise UserError(f"--init {name} holds {start.model}, not {config.model}; leave --model out, or --init none")
     return start
 
 

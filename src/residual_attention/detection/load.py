@@ -13,7 +13,7 @@ from .detectors import BaseDetector, Detector, build_body, build_detector
 
 
 def read_detector(model: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a detector's checkpoint. Raises ValueError when MODEL is something else."""
+    """Tensors and metadata of a detector's checkpoint. Raises UserError when MODEL is something else."""
     tensors, metadata = read_checkpoint(resolve_model(model))
     if metadata.get("task") != "detection":
         raise CheckpointError(
@@ -26,7 +26,7 @@ def load_detector(model: str | Path, device: str | torch.device = "cpu") -> Dete
     """The trained detector of a run folder or a ``.safetensors`` of ours, in eval mode.
 
     Raises:
-        ValueError: no such file, a damaged one, or a classifier.
+        UserError: no such file, a damaged one, or a classifier.
     """
     tensors, metadata = read_detector(model)
     config = DetectConfig.from_dict(metadata["config"])

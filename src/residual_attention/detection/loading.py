@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import functional as transform
 from ..data.images import ImageError
 from ..data.loading import Shard, batch_indices, epoch_order, prepare_worker, seeded, steps_per_epoch
 from ..data.randomness import derive_seed
+from ..errors import UserError
 from .annotations import Pictures
 
 Target = dict[str, Tensor]
@@ -180,7 +181,7 @@ class DetectionData:
             self.skipped.update(index for image, _, index in items if isinstance(image, str))
             good = [(image, target) for image, target, _ in items if isinstance(image, Tensor)]
             if not good:
-                raise ValueError(f"not one image of a batch of {len(items)} could be read; check the data folder")
+                raise UserError(f"not one image of a batch of {len(items)} could be read; check the data folder")
             yield DetectionBatch(
                 [as_float(image, self.device) for image, _ in good],
                 [{name: value.to(self.device) for name, value in target.items()} for _, target in good],

@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from ..errors import UserError
 from .annotations import Pictures
 from .coco import as_coco
 
@@ -154,7 +155,7 @@ def _nothing_found(samples: Pictures) -> dict[str, float | None]:
 
 
 def require_evaluator() -> None:
-    """Raise ValueError at once, not after an epoch, when the extra ``detect`` is not installed."""
+    """Raise UserError at once, not after an epoch, when the extra ``detect`` is not installed."""
     _evaluator()
 
 
@@ -162,9 +163,7 @@ def _evaluator() -> tuple[Any, Any]:
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ModuleNotFoundError:
-        raise ValueError(
-            "detection is measured by faster-coco-eval: pip install 'residual-attention[detect]'"
-        ) from None
+        raise UserError("detection is measured by faster-coco-eval: pip install 'residual-attention[detect]'") from None
     return COCO, COCOeval_faster
 
 

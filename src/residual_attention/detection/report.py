@@ -54,7 +54,7 @@ def _classes(summary: dict[str, Any]) -> dict[str, Any] | None:
 def write_detection_report(run: Path) -> Path:
     """Write ``run/report.html`` from config.yaml, summary.json and the PNG files beside them.
 
-    Raises ValueError when the folder holds no finished run.
+    Raises UserError when the folder holds no finished run.
     """
     summary = read_summary(run)
     config, problems = run / "config.yaml", run / "problems.txt"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..attention.masks import record_masks
+from ..data.splits import evenly_spaced
 from ..devices import device_of
 from ..training.results import load_best, run_facts, say_where
 from .annotations import Pictures
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
     from .task import DetectionTask
 
 EXAMPLES = 6
-
-
-def evenly(count: int, of: int) -> list[int]:
-    """``count`` indices evenly spaced over ``of``."""
-    return list(range(of)) if of <= count else torch.linspace(0, of - 1, count).round().long().tolist()
 
 
 def finish_detection(task: "DetectionTask", job: "Job", state: "TrainState", writer: "RunWriter") -> dict[str, Any]:
@@ -102,7 +98,7 @@ def _draw(
     part = summary["test"] or summary["val"]
     curves = {name: precision_recall(samples, found, i) for i, name in enumerate(samples.classes)}
     draw_precision_recall(curves, folder / "precision_recall.png")
-    indices = evenly(EXAMPLES, len(samples))
+    indices = evenly_spaced(len(samples), EXAMPLES).tolist()
     thresholds = [row["score"] if row["score"] is not None else 0.5 for row in part["per_class"]]
     pictures = [samples.read(i) for i in indices]
     draw_examples(model, pictures, [samples.truth(i) for i in indices], [found[i] for i in indices], thresholds, folder)

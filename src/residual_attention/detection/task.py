@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..data.datasets import IMAGENET_MEAN, IMAGENET_STD
 from ..data.loading import Shard, steps_per_epoch
 from ..data.randomness import derive_seed
+from ..errors import UserError
 from ..training.config import RunConfig
 from ..training.distributed import Processes
 from ..training.machine import Machine
@@ -178,11 +179,11 @@ class DetectionTask:
 def _complete(
     config: DetectConfig, dataset: DetectionDataset, machine: Machine, start: Start | None, *, resumed: bool
 ) -> Plan[DetectConfig]:
-    """The configuration with every None and auto resolved. Raises ValueError for what does not go together."""
+    """The configuration with every None and auto resolved. Raises UserError for what does not go together."""
     assert dataset.train is not None
     check_validation(config, dataset.val is not None)
     if config.norm == "frozen" and start is None and not resumed:
-        raise ValueError("norm frozen needs the statistics of trained weights; give --init, or leave norm live")
+        raise UserError("norm frozen needs the statistics of trained weights; give --init, or leave norm live")
     check_optimizer(config.optimizer)
     repeats = repeats_of(config, len(dataset.train))
     per_epoch = steps_per_epoch(repeats * len(dataset.train), config.batch_size)
@@ -216,7 +217,7 @@ def prepare_detection(
     machine = replace(machine, compile=False)  # boxes of changing number
     if machine.precision == "fp16":
         if config.precision != "auto":
-            raise ValueError("detectors are trained in bf16 or fp32; leave --precision fp16 out")
+            raise UserError("detectors are trained in bf16 or fp32; leave --precision fp16 out")
         machine = replace(machine, precision="fp32")
     if config.workers is None and machine.device.type == "cpu":  # decoding is a few percent of a step there, and
         machine = replace(machine, workers=0)  # a worker that takes a core holds up every thread of the other

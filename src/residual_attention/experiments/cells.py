@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ..atomic import write_atomically
 from ..checkpoints.format import read_metadata
 from ..classification.config import TrainConfig
+from ..errors import UserError
 from ..family.ledger import ledger_row
 from ..family.variants import default_image_size
 from ..training.options import MachineOptions
@@ -103,7 +104,7 @@ def share_left(places: Places, protocol: str, cell: Cell) -> float:
 
 
 def read_record(places: Places, protocol: str, cell: Cell) -> dict[str, Any] | None:
-    """The cell's record, or None. Raises ValueError for a damaged one, and for one of another declaration."""
+    """The cell's record, or None. Raises UserError for a damaged one, and for one of another declaration."""
     path = places.record_of(protocol, cell)
     if not path.is_file():
         return None
@@ -111,7 +112,7 @@ def read_record(places: Places, protocol: str, cell: Cell) -> dict[str, Any] | N
         record = json.loads(path.read_text())
         settings = record["settings"]
     except (json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(f"{path} is damaged; delete it, and the cell is recorded or run again") from None
+        raise UserError(f"{path} is damaged; delete it, and the cell is recorded or run again") from None
     ran = TrainConfig.from_dict({k: v for k, v in settings.items() if k not in OF_THE_MACHINE})
     _check_same(cell, ran, path)
     return record
@@ -122,7 +123,7 @@ RESOLVED = {"image_size", "in_chans", "flip", "crop_padding", "repeats"}  # from
 
 
 def check_run(places: Places, protocol: str, cell: Cell) -> None:
-    """Raise ValueError when the run that lies in the cell's folder is not of this declaration."""
+    """Raise UserError when the run that lies in the cell's folder is not of this declaration."""
     metadata = read_metadata(places.checkpoint_of(protocol, cell))
     _check_same(cell, TrainConfig.from_dict(metadata["config"]), places.run_of(protocol, cell))
 
@@ -134,7 +135,7 @@ def _check_same(cell: Cell, ran: TrainConfig, place: Path) -> None:
     for key, value in declared.items():
         chosen = value is None and key in RESOLVED
         if key not in OF_THE_MACHINE and not chosen and found[key] != value:
-            raise ValueError(
+            raise UserError(
                 f"{place} was made with {key} {found[key]}, where the table now says {value}; delete it and what else "
                 f"there is of {cell.key}, and the cell is run again"
             )
@@ -194,7 +195,7 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
 def _macs(model: str, overrides: tuple[tuple[str, Any], ...], image_size: int) -> float:
     try:
         return float(ledger_row(model, image_size=image_size, **dict(overrides)).macs)
-    except ValueError:
+    except UserError:
         return float(ledger_row(model, image_size=image_size).macs)
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..errors import UserError
 from ..training.interrupt import Interrupted, SignalWatch
 from ..training.page import read_summary
 from ..training.run import resume, train
@@ -88,7 +89,7 @@ def run_cells(cells: list[Todo], protocol: str, places: Places, say: Say, change
 
     Raises:
         Interrupted: a signal; the cell was saved, and the next call goes on with it.
-        ValueError: a cell that cannot run, with its name.
+        UserError: a cell that cannot run, with its name.
     """
     in_use: list[Todo] = []
     with SignalWatch() as signals:
@@ -121,8 +122,8 @@ def _finish(
         raise
     except RunInUse:
         raise
-    except ValueError as error:
-        raise ValueError(f"cell {one.cell.key}: {error}") from error
+    except UserError as error:
+        raise UserError(f"cell {one.cell.key}: {error}") from error
     record = read_record(places, protocol, one.cell)
     assert record is not None
     say(f"  test error {record['test']['error_pct']:.2f} %, {record['time_s']:.0f} s of training")

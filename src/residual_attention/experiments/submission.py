@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import UserError
+
 NEEDED = "submission needs submitit: pip install 'residual-attention[cluster]'"
 SIGNAL_S = 120  # before its time is over, a job is told so, and saves
 SAVED = 143  # exit status of a run that SIGTERM ended
@@ -69,12 +71,12 @@ class Shard:
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, str | int]:
-    """``partition=gpu`` and the like; whole numbers become ones. Raises ValueError for what is no pair."""
+    """``partition=gpu`` and the like; whole numbers become ones. Raises UserError for what is no pair."""
     found: dict[str, str | int] = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not (sign and key.isidentifier()):
-            raise ValueError(f"--slurm takes KEY=VALUE, such as partition=gpu, not {pair!r}")
+            raise UserError(f"--slurm takes KEY=VALUE, such as partition=gpu, not {pair!r}")
         found[key] = int(value) if str(value).isdecimal() and str(int(value)) == value else value
     return found
 
@@ -100,18 +102,18 @@ def submit(
         slurm: further options of ``sbatch``, KEY=VALUE.
 
     Raises:
-        ValueError: submitit is not installed, or what was asked for is not to be had; in one line.
+        UserError: submitit is not installed, or what was asked for is not to be had; in one line.
     """
     if gpus < 0:
-        raise ValueError(f"a job cannot have {gpus} GPUs")
+        raise UserError(f"a job cannot have {gpus} GPUs")
     if hours * 3600 < 2 * SIGNAL_S:
-        raise ValueError(f"a job of {hours} hours is too short: it is told to save {SIGNAL_S} s before its end")
+        raise UserError(f"a job of {hours} hours is too short: it is told to save {SIGNAL_S} s before its end")
     further = {f"slurm_{key}": value for key, value in options_of(slurm).items()}
     try:
         import submitit
         from submitit.core.utils import FailedJobError
     except ModuleNotFoundError:
-        raise ValueError(NEEDED) from None
+        raise UserError(NEEDED) from None
     try:
         executor = submitit.AutoExecutor(folder=folder / "%j", cluster=cluster, slurm_max_num_timeout=MOST_TIMES)
         further = {"slurm_signal_delay_s": SIGNAL_S, **further}
@@ -119,5 +121,5 @@ def submit(
         with executor.batch():
             handles = [executor.submit(Shard([*arguments, "--shard", shard])) for shard in shards]
     except (RuntimeError, NameError, FailedJobError) as error:
-        raise ValueError(f"{cluster} did not take the jobs: {error}") from error
+        raise UserError(f"{cluster} did not take the jobs: {error}") from error
     return [Job(str(h.job_id), shard, h.paths.stdout, h) for h, shard in zip(handles, shards, strict=True)]

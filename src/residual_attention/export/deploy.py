@@ -14,9 +14,11 @@ from ..checkpoints import Classifier, load
 from ..checkpoints.exported import ExportedClassifier, present_engines
 from ..checkpoints.own_data import split_for
 from ..data.loading import evaluation_batches
+from ..data.splits import evenly_spaced
 from ..devices import hardware, versions
+from ..errors import DataNotFoundError, ExportError, UserError
 from .int8 import CALIBRATION_IMAGES, quantize
-from .onnx import ExportError, export_onnx
+from .onnx import export_onnx
 
 CHECKED_IMAGES = 1000
 BATCH = 50
@@ -32,17 +34,17 @@ class Images:
 
 
 def real_images(model: Classifier, data: str | None, data_dir: Path | None, split: str, limit: int) -> Images | None:
-    """Evenly spaced images of a split; None when the model's own data is not at hand.
+    """Evenly spaced images of a split; None when no data was named and the model's own is not on this machine.
 
-    Raises ValueError when ``data`` was named and cannot be read.
+    Raises UserError for data that were named and cannot be read, and for a split that the data lack.
     """
     try:
         _, samples, _ = split_for(model, data, split=split, data_dir=data_dir)
-    except (ValueError, OSError):
+    except DataNotFoundError:
         if data is not None or data_dir is not None:
             raise
         return None
-    index = torch.linspace(0, len(samples) - 1, min(limit, len(samples))).round().long()
+    index = evenly_spaced(len(samples), limit)
     batches = list(
         evaluation_batches(samples.subset(index), model.preprocess, batch_size=BATCH, device=torch.device("cpu"))
     )
@@ -79,17 +81,17 @@ def deploy(
 
     Raises:
         ExportError: the exported network computes something else; nothing is written.
-        ValueError: no such model or data, missing packages, or int8 without images.
+        UserError: no such model or data, missing packages, or int8 without images.
     """
     started = time.perf_counter()
     network = load(model)
     if isinstance(network, ExportedClassifier):
-        raise ValueError(f"{model} is exported already")
+        raise UserError(f"{model} is exported already")
     size, chans = network.preprocess.image_size, network.preprocess.in_chans
     checked = real_images(network, data, data_dir, "test", CHECKED_IMAGES)
     calibration = real_images(network, data, data_dir, "train", CALIBRATION_IMAGES) if int8 else None
     if int8 and calibration is None:
-        raise ValueError("--int8 needs images to calibrate on: name them by --data or --data-dir")
+        raise UserError("--int8 needs images to calibrate on: name them by --data or --data-dir")
     card = {key: network.card[key] for key in ("model", "overrides", "classes", "preprocess") if key in network.card}
     card["config"] = {**network.card.get("config", {}), "out": None, "data_dir": None}
     result: dict[str, Any] = {"model": model, "file": str(out), "masks": masks, "precision": "int8" if int8 else "fp32"}

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ..atomic import write_atomically
+from ..errors import UserError
 
 CALIBRATION_IMAGES = 512
 CALIBRATION_BATCH = 32
@@ -34,7 +35,7 @@ def quantize(source: Path, out: Path, images: Tensor) -> None:
     Only convolutions and the linear layer are quantized. The masks' sigmoids, resizing and sums stay in fp32.
     """
     if len(images) == 0:
-        raise ValueError("int8 needs calibration images")
+        raise UserError("int8 needs calibration images")
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

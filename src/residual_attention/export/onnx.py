@@ -18,13 +18,10 @@ from ..atomic import write_atomically
 from ..attention.masks import attention_modules, record_masks
 from ..checkpoints.exported import MASK_PREFIX, METADATA_KEY, NEEDED, ExportedClassifier
 from ..checkpoints.format import FORMAT
+from ..errors import ExportError, UserError
 
 OPSET = 20
 TOLERANCE = 1e-4  # of max(1, largest |logit|): what rounding in another order of summation leaves
-
-
-class ExportError(ValueError):
-    """The exported network does not compute what the PyTorch one does; nothing was written."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +69,15 @@ def onnx_bytes(model: nn.Module, card: dict[str, Any], *, image_size: int, in_ch
         card: metadata as a checkpoint has it, stored in the file.
         masks: also output each module's mask, as ``mask:<module name>``.
 
-    Raises ValueError when the packages of the extra ``export`` are missing.
+    Raises UserError when the packages of the extra ``export`` are missing.
     """
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ValueError(f"ran export needs the package {error.name}: {NEEDED}") from None
+        raise UserError(f"ran export needs the package {error.name}: {NEEDED}") from None
     if masks and not attention_modules(model):
-        raise ValueError("this network has no masks: it was made with learning=plain; leave --masks out")
+        raise UserError("this network has no masks: it was made with learning=plain; leave --masks out")
     training = model.training
     example = torch.randn(2, in_chans, image_size, image_size + 8)  # not square, so that no size is taken for another
     dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
@@ -138,7 +135,7 @@ def export_onnx(
 
     Raises:
         ExportError: it did not; nothing is written.
-        ValueError: the extra ``export`` is not installed.
+        UserError: the extra ``export`` is not installed.
     """
     content = onnx_bytes(model, card, image_size=image_size, in_chans=in_chans, masks=masks)
     with tempfile.TemporaryDirectory() as folder:

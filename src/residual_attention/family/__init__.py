@@ -5,7 +5,7 @@ Nothing here imports timm, which takes longer to import than torch does, so that
 
 from .attention import AttentionModule
 from .network import ResidualAttentionNetwork
-from .variants import VARIANTS, create_model, default_image_size, list_models, nearest
+from .variants import VARIANTS, create_model, default_image_size, list_models
 
 __all__ = [
     "VARIANTS",
@@ -14,5 +14,4 @@ __all__ = [
     "create_model",
     "default_image_size",
     "list_models",
-    "nearest",
 ]

@@ -1,16 +1,18 @@
-"""Checks of the constructor's arguments; each raises a ValueError that says what is allowed."""
+"""Checks of the constructor's arguments; each raises a UserError that says what is allowed."""
 
 from collections.abc import Sequence
+
+from ..errors import UserError
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str] | dict) -> None:
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+        raise UserError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
 
 
 def check_at_least(name: str, value: int, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
 def per_stage(name: str, values: int | Sequence[int], num_stages: int, least: int) -> tuple[int, ...]:
@@ -18,10 +20,10 @@ def per_stage(name: str, values: int | Sequence[int], num_stages: int, least: in
     if isinstance(values, int):
         values = (values,)
     if isinstance(values, str) or not isinstance(values, Sequence):
-        raise ValueError(f"{name} must be a whole number, or one for each stage, not {values!r}")
+        raise UserError(f"{name} must be a whole number, or one for each stage, not {values!r}")
     values = tuple(values) * num_stages if len(values) == 1 else tuple(values)
     if len(values) != num_stages:
-        raise ValueError(f"{name} needs one value for each of {num_stages} stages, got {len(values)}: {values}")
+        raise UserError(f"{name} needs one value for each of {num_stages} stages, got {len(values)}: {values}")
     for value in values:
         check_at_least(name, value, least)
     return values
@@ -31,12 +33,12 @@ def levels_taken(indices: int | Sequence[int] | None, count: int) -> tuple[list[
     """Feature levels asked for in timm's way, and the last: all (None), the last n, or a list, from the end too.
 
     Raises:
-        ValueError: a level that is not there.
+        UserError: a level that is not there.
     """
     if indices is None:
         return list(range(count)), count - 1
     given = list(range(count - indices, count)) if isinstance(indices, int) else list(indices)
     taken = given if isinstance(indices, int) else [count + i if i < 0 else i for i in given]
     if not taken or not all(0 <= i < count for i in taken):
-        raise ValueError(f"indices {indices} are not among the {count} feature levels")
+        raise UserError(f"indices {indices} are not among the {count} feature levels")
     return taken, max(taken)

@@ -28,7 +28,7 @@ def ledger_row(
     """Build ``name`` on the meta device and count it at ``image_size`` px (the variant's own when None).
 
     Raises:
-        ValueError: as `create_model`, or a size too small for the network.
+        UserError: as `create_model`, or a size too small for the network.
     """
     size = image_size or default_image_size(name)
     with torch.device("meta"):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..errors import UserError
 from .arguments import check_at_least, check_choice, levels_taken, per_stage
 from .attention import LEARNINGS, MASK_ACTIVATIONS, MASK_STRUCTURES, AttentionModule
 from .head import Head
@@ -59,7 +60,7 @@ class ResidualAttentionNetwork(nn.Module):
     Shapes: (B, in_chans, H, W) to (B, num_classes); H and W of at least ``min_size``, any ratio.
 
     Raises:
-        ValueError: a value or a combination that the family does not have, or too small an image.
+        UserError: a value or a combination that the family does not have, or too small an image.
     """
 
     def __init__(
@@ -94,19 +95,19 @@ class ResidualAttentionNetwork(nn.Module):
         check_at_least("in_chans", in_chans, 1)
         check_at_least("final_stride", final_stride, 1)
         if not isinstance(skip, bool):
-            raise ValueError(f"skip must be True or False, not {skip!r}")
+            raise UserError(f"skip must be True or False, not {skip!r}")
         if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout must lie in [0, 1), not {dropout!r}")
+            raise UserError(f"dropout must lie in [0, 1), not {dropout!r}")
         style = UNIT_STYLES[unit]
         if isinstance(widths, str) or not isinstance(widths, Sequence) or not widths:
-            raise ValueError(f"widths needs a width for each stage, at least one, not {widths!r}")
+            raise UserError(f"widths needs a width for each stage, at least one, not {widths!r}")
         self.widths = per_stage("widths", tuple(widths), len(tuple(widths)), 1)
         self.modules_per_stage = per_stage("modules", modules, len(self.widths), 1)
         self.mask_depths = per_stage("mask_depths", mask_depths, len(self.widths), 1)
         for width in (*self.widths, final_width):
             check_at_least("final_width" if width is final_width else "widths", width, 1)
             if width % style.divisor:
-                raise ValueError(f"widths must be multiples of {style.divisor} for unit={unit}, not {width}")
+                raise UserError(f"widths must be multiples of {style.divisor} for unit={unit}, not {width}")
 
         self.num_classes, self.in_chans, self.num_features = num_classes, in_chans, final_width
         self.head_hidden_size = final_width
@@ -189,7 +190,7 @@ class ResidualAttentionNetwork(nn.Module):
     def _check_size(self, x: Tensor) -> None:
         if min(x.shape[-2:]) < self.min_size:
             height, width = x.shape[-2:]
-            raise ValueError(
+            raise UserError(
                 f"images of {height}x{width} px are too small: this network needs at least "
                 f"{self.min_size}x{self.min_size} px"
             )
@@ -237,7 +238,7 @@ class ResidualAttentionNetwork(nn.Module):
         Returns ``(last feature map, [maps])``, or the list alone with ``intermediates_only``.
         """
         if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt must be NCHW, not {output_fmt!r}")
+            raise UserError(f"output_fmt must be NCHW, not {output_fmt!r}")
         if not torch.compiler.is_compiling():
             self._check_size(x)
         levels = [self.stem, *self.stages, self.final]

@@ -1,9 +1,10 @@
 """The named variants: one table, one row a name."""
 
-import difflib
 import inspect
 from typing import Any
 
+from ..errors import UserError
+from ..hints import did_you_mean
 from .network import ResidualAttentionNetwork
 
 _IMAGENET = {"stem": "imagenet", "widths": (256, 512, 1024), "mask_depths": (3, 2, 1), "final_width": 2048}
@@ -49,15 +50,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 OVERRIDES = tuple(inspect.signature(ResidualAttentionNetwork).parameters)
 
 
-def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """`` (did you mean X?)`` for an error message, or nothing when no known word is close."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
 def _variant(name: str) -> dict[str, Any]:
     if name not in VARIANTS:
-        raise ValueError(f"no model named {name!r}{nearest(name, tuple(VARIANTS))}; `ran models` lists them")
+        raise UserError(f"no model named {name!r}{did_you_mean(name, tuple(VARIANTS))}; `ran models` lists them")
     return VARIANTS[name]
 
 
@@ -82,12 +77,14 @@ def create_model(
         overrides: any argument of `ResidualAttentionNetwork`, by the paper's term.
 
     Raises:
-        ValueError: an unknown name, override, or a value that the family does not have.
+        UserError: an unknown name, override, or a value that the family does not have.
     """
     variant = _variant(name)
     for key in overrides:
         if key not in OVERRIDES:
-            raise ValueError(f"{name} has no option {key!r}{nearest(key, OVERRIDES)}; it has {', '.join(OVERRIDES)}")
+            raise UserError(
+                f"{name} has no option {key!r}{did_you_mean(key, OVERRIDES)}; it has {', '.join(OVERRIDES)}"
+            )
     arguments = {**variant, "in_chans": in_chans, **overrides}
     if num_classes is not None:
         arguments["num_classes"] = num_classes

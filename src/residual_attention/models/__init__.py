@@ -7,7 +7,6 @@ from ..family import (
     create_model,
     default_image_size,
     list_models,
-    nearest,
 )
 from ..family.ledger import LedgerRow, ledger_row
 from . import registry
@@ -21,6 +20,5 @@ __all__ = [
     "default_image_size",
     "ledger_row",
     "list_models",
-    "nearest",
     "registry",
 ]

@@ -1,13 +1,14 @@
 """The complete configuration of a run: one frozen dataclass for CLI flags, ``config.yaml`` and checkpoints."""
 
 import dataclasses
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, get_type_hints
 
 import yaml
 
+from ..errors import UserError
+from ..hints import did_you_mean
 from .options import CommonOptions, LoopOptions, MachineOptions, NetworkOptions
 
 
@@ -24,13 +25,11 @@ class RunConfig(MachineOptions, NetworkOptions, LoopOptions, CommonOptions):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Inverse of `to_dict`. Raises ValueError for an unknown key, with the nearest known one."""
+        """Inverse of `to_dict`. Raises UserError for an unknown key, with the nearest known one."""
         types = get_type_hints(cls)
         for key in values:
             if key not in types:
-                close = difflib.get_close_matches(key, list(types), n=1)
-                hint = f" (did you mean {close[0]}?)" if close else ""
-                raise ValueError(f"unknown configuration key {key!r}{hint}")
+                raise UserError(f"unknown configuration key {key!r}{did_you_mean(key, types)}")
         return cls(**{k: _typed(k, v) for k, v in values.items()})
 
     def to_yaml(self) -> str:
@@ -56,23 +55,23 @@ def _typed(key: str, value: Any) -> Any:
 
 
 def check_between(config: RunConfig, ranges: dict[str, tuple[float, float]]) -> None:
-    """Raise ValueError for a field outside its closed range."""
+    """Raise UserError for a field outside its closed range."""
     for name, (low, high) in ranges.items():
         value = getattr(config, name)
         if not low <= value <= high:
-            raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {value}")
+            raise UserError(f"{name} must lie between {low:g} and {high:g}, not {value}")
 
 
 def check_least(config: RunConfig, least: dict[str, float]) -> None:
-    """Raise ValueError for a field below its smallest value; None passes."""
+    """Raise UserError for a field below its smallest value; None passes."""
     for name, low in least.items():
         value = getattr(config, name)
         if value is not None and not value >= low:
-            raise ValueError(f"{name} must be at least {low:g}, not {value}")
+            raise UserError(f"{name} must be at least {low:g}, not {value}")
 
 
 def validate_run(config: RunConfig) -> None:
-    """Raise ValueError for what no run can have."""
+    """Raise UserError for what no run can have."""
     check_between(config, {"lr_decay": (0, 1), "momentum": (0, 1), "ema": (0, 1)})
     check_least(
         config,
@@ -94,16 +93,16 @@ def validate_run(config: RunConfig) -> None:
         },
     )
     if not config.lr > 0:
-        raise ValueError(f"lr must be above 0, not {config.lr}")
+        raise UserError(f"lr must be above 0, not {config.lr}")
     if config.clip_grad is not None and not config.clip_grad > 0:
-        raise ValueError(f"clip_grad must be above 0, not {config.clip_grad}")
+        raise UserError(f"clip_grad must be above 0, not {config.clip_grad}")
     if config.epochs is None and config.steps is None:
-        raise ValueError("give epochs or steps")
+        raise UserError("give epochs or steps")
     if config.batch_size % config.accumulate:
-        raise ValueError(f"batch_size {config.batch_size} does not divide by accumulate {config.accumulate}")
+        raise UserError(f"batch_size {config.batch_size} does not divide by accumulate {config.accumulate}")
     if config.schedule == "multistep" and not config.milestones:
-        raise ValueError("schedule multistep needs milestones, in steps")
+        raise UserError("schedule multistep needs milestones, in steps")
     if config.compile == "on" and config.grad_checkpointing:
-        raise ValueError("compile on and grad_checkpointing do not go together; leave one out")
+        raise UserError("compile on and grad_checkpointing do not go together; leave one out")
     if config.ema == 1.0:
-        raise ValueError("ema must be below 1")
+        raise UserError("ema must be below 1")

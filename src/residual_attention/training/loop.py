@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.randomness import derive_seed
+from ..errors import UserError
 from .config import RunConfig
 from .distributed import Processes
 from .interrupt import SignalWatch
@@ -25,7 +26,7 @@ from .task import Batch, Task, Validation
 MAX_SKIPPED_IN_A_ROW = 20  # fp16 steps whose gradients overflowed
 
 
-class NonFiniteError(ValueError):
+class NonFiniteError(UserError):
     """A loss or gradient that is not a number; the update was not made."""
 
 

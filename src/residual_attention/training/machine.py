@@ -30,7 +30,7 @@ class Machine:
 
 
 def resolve_machine(config: RunConfig, local_rank: int = 0) -> Machine:
-    """Turn every ``auto`` of the configuration into a choice. Raises ValueError for what is not there."""
+    """Turn every ``auto`` of the configuration into a choice. Raises UserError for what is not there."""
     device = resolve_device(config.device, local_rank)
     compiled = config.compile == "on" or (
         config.compile == "auto" and device.type == "cuda" and not config.grad_checkpointing

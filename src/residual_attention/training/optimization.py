@@ -1,6 +1,5 @@
 """Optimizer, learning-rate schedule and averaged weights, from timm and PyTorch."""
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,16 +10,17 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
+from ..errors import UserError
+from ..hints import did_you_mean
 from .config import RunConfig
 
 
 def check_optimizer(name: str) -> None:
-    """Raise ValueError, with the nearest name, for an optimizer that timm does not have."""
-    known = list_optimizers()
+    """Raise UserError, with the nearest name, for an optimizer that timm does not have."""
+    known = [str(known) for known in list_optimizers()]
     if name.lower() not in known:
-        close = difflib.get_close_matches(name.lower(), known, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(f"no optimizer named {name!r}{hint}; timm's names hold, such as sgd, adam, adamw, rmsprop")
+        hint = did_you_mean(name.lower(), known)
+        raise UserError(f"no optimizer named {name!r}{hint}; any timm optimizer works: sgd, adam, adamw, rmsprop, ...")
 
 
 def build_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:

@@ -7,6 +7,8 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, select_autoescape
 
+from ..errors import UserError
+
 
 def data_url(path: Path) -> str | None:
     """A PNG as a data URL, so that the page asks for nothing."""
@@ -60,13 +62,13 @@ def environment(package: str) -> Environment:
 
 
 def read_summary(run: Path) -> dict[str, Any]:
-    """A finished run's ``summary.json``. Raises ValueError when the folder holds none, or a damaged one."""
+    """A finished run's ``summary.json``. Raises UserError when the folder holds none, or a damaged one."""
     if not run.is_dir():
-        raise ValueError(f"no run folder at {run}")
+        raise UserError(f"no run folder at {run}")
     path = run / "summary.json"
     if not path.is_file():
-        raise ValueError(f"{run} holds no finished run: there is no summary.json in it")
+        raise UserError(f"{run} holds no finished run: there is no summary.json in it")
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError:
-        raise ValueError(f"{path} is damaged; `ran resume {run}` writes it anew") from None
+        raise UserError(f"{path} is damaged; `ran resume {run}` writes it anew") from None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from ..data.loading import steps_per_epoch
+from ..errors import UserError
 from .config import RunConfig
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
@@ -58,7 +59,7 @@ def absolute(name: str) -> str:
 
 
 def check_validation(config: RunConfig, validates: bool) -> None:
-    """Raise ValueError for settings that need a validation split where there is none."""
+    """Raise UserError for settings that need a validation split where there is none."""
     for name in ("early_stop",) if config.schedule != "plateau" else ("early_stop", "schedule"):
         if getattr(config, name) and not validates:
-            raise ValueError(f"{name.replace('_', '-')} needs a validation split; set --val-fraction above 0")
+            raise UserError(f"{name.replace('_', '-')} needs a validation split; set --val-fraction above 0")

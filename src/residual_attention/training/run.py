@@ -14,6 +14,7 @@ from ..checkpoints.format import read_checkpoint
 from ..classification.config import TrainConfig
 from ..classification.task import prepare_classification
 from ..devices import resolve_device
+from ..errors import UserError
 from .config import RunConfig
 from .distributed import Processes, process_group
 from .interrupt import Interrupted, SignalWatch
@@ -32,7 +33,7 @@ def train(config: RunConfig, prepare: Prepare = prepare_classification) -> dict[
     """Train, evaluate and report as configured; returns the run's summary.
 
     Raises:
-        ValueError: anything the user can mend, in one line.
+        UserError: anything the user can mend, in one line.
         Interrupted: a signal stopped the run; it was saved before.
     """
     with _processes(config) as processes:
@@ -82,15 +83,15 @@ def resume(
 
 
 def _extended(config: RunConfig, metadata: dict, epochs: int | None, steps: int | None) -> RunConfig:
-    """The configuration with a later end. Raises ValueError for an end before what is done."""
+    """The configuration with a later end. Raises UserError for an end before what is done."""
     progress = metadata["training"]["progress"]
     if epochs is not None:
         if epochs < progress["epoch"]:
-            raise ValueError(f"{progress['epoch']} epochs are done already; --epochs must be more, not {epochs}")
+            raise UserError(f"{progress['epoch']} epochs are done already; --epochs must be more, not {epochs}")
         return replace(config, epochs=epochs, steps=None, min_steps=0)
     if steps is not None:
         if steps < progress["step"]:
-            raise ValueError(f"{progress['step']} steps are done already; --steps must be more, not {steps}")
+            raise UserError(f"{progress['step']} steps are done already; --steps must be more, not {steps}")
         return replace(config, steps=steps)
     return config
 
@@ -103,7 +104,7 @@ def _processes(config: RunConfig) -> Iterator[Processes]:
 
 def _check_batch(config: RunConfig, processes: Processes) -> None:
     if config.batch_size < processes.world * config.accumulate:
-        raise ValueError(f"batch_size {config.batch_size} is too small for {processes.world} processes")
+        raise UserError(f"batch_size {config.batch_size} is too small for {processes.world} processes")
 
 
 def prepared_forward(model: nn.Module, machine: Machine, processes: Processes) -> nn.Module:
@@ -197,7 +198,7 @@ def _explained_memory(config: RunConfig) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        raise ValueError(
+        raise UserError(
             f"out of memory at batch size {config.batch_size}: lower --batch-size or --image-size, or set "
             f"--accumulate {2 * config.accumulate} or --grad-checkpointing"
         ) from error

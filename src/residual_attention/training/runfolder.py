@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..atomic import remove_leftovers, write_atomically
 from ..checkpoints.format import save_checkpoint
+from ..errors import UserError, WriteError
 
 if TYPE_CHECKING:
     from .config import RunConfig
@@ -32,18 +33,18 @@ def default_run_path(data: str, model: str) -> Path:
 
 
 def keep_out_of_data(run: Path, config: "RunConfig") -> None:
-    """Raise ValueError for a run folder inside the data folder, which is never written to."""
+    """Raise UserError for a run folder inside the data folder, which is never written to."""
     for data in (Path(config.data), getattr(config, "data_dir", None)):
         if data is not None and data.is_file():
             data = data.parent
         if data is not None and data.is_dir() and run.resolve().is_relative_to(data.resolve()):
-            raise ValueError(
+            raise UserError(
                 f"the run folder {run} would lie inside the data folder {data}, which is never written to; "
                 "choose another --out"
             )
 
 
-class RunInUse(ValueError):
+class RunInUse(UserError):
     """Another process trains in the folder."""
 
 
@@ -65,15 +66,15 @@ class RunFolder:
         self.best = self.checkpoints / "best.safetensors"
 
     def create(self) -> None:
-        """Make the folder. Raises ValueError when it holds a run or cannot be written."""
+        """Make the folder. Raises UserError when it holds a run or cannot be written."""
         if self.last.exists():
-            raise ValueError(
+            raise UserError(
                 f"{self.path} already holds a run; go on with `ran resume {self.path}` or choose another --out"
             )
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(
+            raise UserError(
                 f"cannot write the run folder {self.path}: {error.strerror}; choose another --out"
             ) from None
 
@@ -83,7 +84,7 @@ class RunFolder:
         try:
             file = open(self.path / ".lock", "a+")  # noqa: SIM115 (held until the end of the run)
         except OSError as error:
-            raise ValueError(
+            raise UserError(
                 f"cannot write the run folder {self.path}: {error.strerror}; choose another --out"
             ) from None
         with file:
@@ -103,11 +104,11 @@ class RunFolder:
                     fcntl.flock(file, fcntl.LOCK_UN)
 
     def check_space(self, checkpoint_bytes: int) -> None:
-        """Raise ValueError unless ``last`` and ``best`` fit beside one being written, and some 50 MB of figures."""
+        """Raise UserError unless ``last`` and ``best`` fit beside one being written, and some 50 MB of figures."""
         needed = 3 * checkpoint_bytes + 50 * 2**20
         free = shutil.disk_usage(self.path).free
         if free < needed:
-            raise ValueError(
+            raise UserError(
                 f"{self.path}: {free / 2**20:.0f} MiB are free and the run needs {needed / 2**20:.0f}; "
                 "make room or choose another --out"
             )
@@ -117,7 +118,7 @@ class RunFolder:
             write_atomically(path, text.encode())
         except OSError as error:
             reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-            raise OSError(f"cannot write {path}: {reason}") from error
+            raise WriteError(f"cannot write {path}: {reason}") from error
 
     def write_metrics(self, history: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
         """``columns``: those of the task, between what every run has."""
@@ -137,12 +138,12 @@ class RunFolder:
 
 
 def open_run(path: Path) -> RunFolder:
-    """The folder of an existing run. Raises ValueError when there is none to go on with."""
+    """The folder of an existing run. Raises UserError when there is none to go on with."""
     folder = RunFolder(path)
     if not path.is_dir():
-        raise ValueError(f"no run folder at {path}")
+        raise UserError(f"no run folder at {path}")
     if not folder.last.is_file():
-        raise ValueError(f"{path} holds no checkpoints/last.safetensors; there is nothing to resume")
+        raise UserError(f"{path} holds no checkpoints/last.safetensors; there is nothing to resume")
     if not os.access(path, os.W_OK):
-        raise ValueError(f"cannot write the run folder {path}: no permission")
+        raise UserError(f"cannot write the run folder {path}: no permission")
     return folder

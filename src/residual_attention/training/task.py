@@ -93,5 +93,5 @@ class Prepared:
 Prepare = Callable[[RunConfig, "Machine", "Processes", dict[str, Any] | None], Prepared]
 """(configuration, machine, processes, metadata of the checkpoint that is resumed or None) -> Prepared.
 
-Raises ValueError for what the user can mend; on a resume also when the data are no longer the same.
+Raises UserError for what the user can mend; on a resume also when the data are no longer the same.
 """
