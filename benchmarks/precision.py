@@ -20,7 +20,7 @@ from pathlib import Path
 from residual_attention.allocator import keep_freed_memory
 from residual_attention.classification.recipes import quick
 from residual_attention.devices import hardware, resolve_device, versions
-from residual_attention.training.run import train
+from residual_attention.tasks import train
 
 
 def curve(precision: str, seed: int, epochs: int, folder: Path) -> tuple[list[float], float]:

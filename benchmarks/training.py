@@ -14,24 +14,23 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 from residual_attention.allocator import keep_freed_memory, release_freed_memory
-from residual_attention.classification.plan import build_model, make_plan
 from residual_attention.classification.recipes import quick
-from residual_attention.classification.task import ClassificationTask
+from residual_attention.classification.task import ENTRY, prepare_on
 from residual_attention.data.datasets import Dataset
 from residual_attention.data.preprocess import Preprocess
 from residual_attention.data.samples import TensorSamples
 from residual_attention.devices import hardware, versions
-from residual_attention.training.distributed import Processes
-from residual_attention.training.interrupt import SignalWatch
-from residual_attention.training.loop import Job, train_step
-from residual_attention.training.machine import Machine, resolve_machine
-from residual_attention.training.run import initial_state, prepared_forward
+from residual_attention.training.loop import train_step
+from residual_attention.training.run import Started, begin
 
 CIFAR_PREPROCESS = Preprocess(32, "crop", (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))
 
@@ -47,17 +46,9 @@ def made_dataset(count: int) -> Dataset:
 class Contestant:
     """One way to train, ready to make steps."""
 
-    def __init__(self, machine: Machine, dataset: Dataset, settle: Callable[[], object]) -> None:
-        self.settle = settle
-        config = replace(quick("cifar10"), model="attention56_cifar", early_stop=0, min_steps=0)
-        plan = make_plan(config, dataset, machine)
-        model, _, _ = build_model(plan, 10)
-        self.state = initial_state(model, plan, machine)
-        self.task = ClassificationTask(plan, machine, Processes(), dataset, min_size=16)
-        forward = prepared_forward(self.state.model, machine, Processes()).train()
-        self.job = Job(
-            plan.config, machine, Processes(), self.task, forward, plan.epochs, plan.total_steps, SignalWatch()
-        )
+    def __init__(self, run: Started, settle: Callable[[], object]) -> None:
+        self.job, self.state, self.task, self.settle = run.job, run.state, run.job.task, settle
+        self.job.forward.train()
         self.epoch = 0
 
     def round(self) -> tuple[float, float]:
@@ -80,13 +71,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="steps of 128 images a round")
     parser.add_argument("--out", type=Path, default=Path("results/benchmark_training.json"))
     arguments = parser.parse_args()
-    default = resolve_machine(quick("cifar10"))
-    plain = replace(default, precision="fp32", channels_last=False, compile=False)
     dataset = made_dataset(128 * arguments.steps)
-    contestants = {
-        "eager_nchw_fp32": Contestant(plain, dataset, release_freed_memory),  # torch as it comes
-        "defaults": Contestant(default, dataset, keep_freed_memory),  # as every command of ours
-    }
+    entry = replace(ENTRY, prepare=partial(prepare_on, dataset))
+    config = replace(quick("cifar10"), model="attention56_cifar", min_steps=0, json=True)
+    plain = replace(config, precision="fp32", channels_last="off", compile="off")
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        runs = {
+            name: stack.enter_context(begin(replace(way, out=Path(folder) / name), entry))
+            for name, way in (("eager_nchw_fp32", plain), ("defaults", config))
+        }
+        contestants = {
+            "eager_nchw_fp32": Contestant(runs["eager_nchw_fp32"], release_freed_memory),  # torch, unmodified
+            "defaults": Contestant(runs["defaults"], keep_freed_memory),  # as every command of ours
+        }
+        measure(contestants, arguments)
+
+
+def measure(contestants: dict[str, Contestant], arguments: argparse.Namespace) -> None:
+    """The rounds, and the record of them."""
+    default = contestants["defaults"].job.machine
     for contestant in contestants.values():
         contestant.round()
     speeds: dict[str, list[float]] = {name: [] for name in contestants}

@@ -76,7 +76,7 @@ def write_image_folder() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
     """A complete run on real digits with a thin network: the main path, once."""
-    from residual_attention.training.run import train
+    from residual_attention.tasks import train
 
     out = tmp_path_factory.mktemp("runs") / "digits"
     config = TrainConfig(

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from residual_attention.checkpoints import list_weights
-from residual_attention.checkpoints.format import read_metadata
+from residual_attention.checkpoints.card import read_card
 from residual_attention.checkpoints.load import WEIGHTS
 from residual_attention.classification.evaluate import evaluate_model
 from residual_attention.cli.arguments import parse
@@ -40,7 +40,7 @@ def test_the_figures_of_the_weights_are_of_the_files_that_ship():
     for name, told in record.items():
         path = WEIGHTS / f"{name}.safetensors"
         assert hashlib.sha256(path.read_bytes()).hexdigest() == told["sha256"], name
-        run, metrics = json.loads((ROOT / f"results/{told['run']}.json").read_text()), read_metadata(path)["metrics"]
+        run, metrics = json.loads((ROOT / f"results/{told['run']}.json").read_text()), read_card(path).metrics
         assert metrics["epoch"] == run["best_epoch"]
         assert metrics["time_s"] <= run["time_s"] + 0.01
         assert metrics["val_error_pct"] == pytest.approx(run["val"]["error_pct"], abs=0.5)  # bf16 against fp32

@@ -4,11 +4,12 @@ python tools/ship_weights.py RUN attention56_cifar.cifar10
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from residual_attention.checkpoints import read_checkpoint, resolve_model, save_checkpoint
+from residual_attention.checkpoints import Card, read_checkpoint, resolve_model, save_checkpoint
 from residual_attention.checkpoints.load import WEIGHTS
 
 
@@ -24,11 +25,12 @@ def main() -> None:
     parser.add_argument("run", help="run folder or checkpoint")
     parser.add_argument("name", help="NETWORK.DATA")
     arguments = parser.parse_args()
-    tensors, metadata = read_checkpoint(resolve_model(arguments.run))
-    metadata["config"] |= {"data_dir": None, "out": None}
+    tensors, header = read_checkpoint(path := resolve_model(arguments.run))
+    card = Card.from_header(header, path)
+    card = replace(card, config={**card.config, "data_dir": None})
     out: Path = WEIGHTS / f"{arguments.name}.safetensors"
     out.parent.mkdir(exist_ok=True)
-    save_checkpoint(out, {name: half(name, t) for name, t in tensors.items()}, metadata)
+    save_checkpoint(out, {name: half(name, t) for name, t in tensors.items()}, card.to_header())
     print(f"{out}: {out.stat().st_size / 2**20:.2f} MiB")
 
 

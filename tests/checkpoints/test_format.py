@@ -27,7 +27,7 @@ def test_tensors_and_metadata_come_back_exactly(tmp_path):
     for name, tensor in TENSORS.items():
         assert tensors[name].dtype == tensor.dtype
         assert torch.equal(tensors[name], tensor)
-    assert metadata == {"format": 1, "classes": ["a", "ü"], "lr": 0.1}
+    assert metadata == {"format": 2, "classes": ["a", "ü"], "lr": 0.1}
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import huggingface_hub
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 import residual_attention.models  # noqa: F401 (registers the names)
 from residual_attention import create_model, load
-from residual_attention.checkpoints import read_model
+from residual_attention.checkpoints import Card, read_model
 from residual_attention.checkpoints.format import save_checkpoint
 from residual_attention.checkpoints.hub import push, readme, write_folder
 from residual_attention.cli.main import main
@@ -64,7 +65,7 @@ def test_ours_comes_back_with_everything(folder):
     assert back.classes == ours.classes
     assert back.preprocess == ours.preprocess
     assert all(torch.equal(back.state_dict()[name], tensor) for name, tensor in ours.state_dict().items())
-    assert back.card["config"]["recipe"] == "quick"
+    assert back.card.config["recipe"] == "quick"
 
 
 def test_options_channels_and_preprocessing_survive(tmp_path):
@@ -142,13 +143,13 @@ def test_the_card_for_readers_tells_what_was_trained_and_what_it_reached(folder)
 
 def test_the_card_of_a_run_in_steps_on_a_folder_names_neither_epochs_nor_the_folder():
     config = {"data": "someone's photos", "recipe": "paper", "epochs": None, "steps": 160_000, "seed": 3}
-    preprocess = {"image_size": 32, "resize": "crop"}
-    card = {"model": "attention56_cifar", "classes": ["a", "b"], "preprocess": preprocess, "config": config}
+    preprocess = Preprocess(32)
+    card = Card(model="attention56_cifar", classes=("a", "b"), preprocess=preprocess, config=config)
     text = readme(card, "local-dir:somewhere")
     assert "recipe `paper` on a folder of images, 160,000 steps, seed 3." in text
     assert "photos" not in text
     assert "None" not in text
-    assert "recipe" not in readme({**card, "config": {}}, "local-dir:somewhere")
+    assert "recipe" not in readme(replace(card, config={}), "local-dir:somewhere")
 
 
 class Repository(str):
@@ -229,7 +230,7 @@ def damaged(folder, tmp_path, name, content):
         ("model.safetensors", None, "there is no model.safetensors in it"),
         ("config.json", b"{", "is damaged"),
         ("config.json", b"[]", "names no architecture"),
-        ("config.json", b'{"architecture": "resnet50"}', "resnet50, which is no network of this family"),
+        ("config.json", b'{"architecture": "resnet50"}', "resnet50, which is not a network of this family"),
         ("config.json", b'{"architecture": "attention56_cifar"}', "is not in timm's layout"),
         (
             "config.json",
@@ -238,7 +239,11 @@ def damaged(folder, tmp_path, name, content):
         ),
         ("config.json", b'{"architecture": "attention56_cifar", "residual_attention": [1]}', "record .* is damaged"),
         ("config.json", b'{"architecture": "attention56_cifar", "residual_attention": {"format": "x"}}', "is damaged"),
-        ("config.json", b'{"architecture": "attention56_cifar", "residual_attention": {"format": 1}}', "lacks model"),
+        (
+            "config.json",
+            b'{"architecture": "attention56_cifar", "residual_attention": {"format": 1}}',
+            "'model' is missing",
+        ),
         ("model.safetensors", b"nonsense", "is damaged"),
     ],
 )
@@ -250,14 +255,14 @@ def test_damaged_folders_are_answered_in_a_line(folder, tmp_path, name, content,
 def test_weights_of_another_network_are_not_written(tmp_path):
     weights, card = read_model(SHIPPED)
     with pytest.raises(ValueError, match="not of the network that is described"):
-        write_folder(weights, {**card, "model": "attention92_cifar"}, tmp_path / "hub")
+        write_folder(weights, replace(card, model="attention92_cifar"), tmp_path / "hub")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_models_folder_is_left_alone(tmp_path, capsys):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     assert main(["export", SHIPPED, f"local-dir:{tmp_path}"]) == 2
-    assert "no hub folder of this family" in capsys.readouterr().err
+    assert "not a hub folder of this family" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
@@ -267,7 +272,7 @@ def test_another_models_folder_is_left_alone(tmp_path, capsys):
         ("local-dir:", [], "names no folder"),
         ("hf-hub:", [], "names no repository"),
         ("local-dir:x", ["--int8"], "are for an .onnx"),
-        ("local-dir:tests", [], "not empty, and no hub folder of this family"),
+        ("local-dir:tests", [], "not empty, and not a hub folder of this family"),
         ("model.pt", [], "OUT must end in .onnx or be local-dir:FOLDER"),
     ],
 )

@@ -387,13 +387,14 @@ def test_workers_that_stay_end_with_the_process_even_in_the_middle_of_an_epoch(w
     folder = write_image_folder(tmp_path / "images")
     code = (
         "import sys, torch\nfrom pathlib import Path\n"
-        "from residual_attention.data.augment import Augment\n"
+        "from residual_attention.data.strengths import Augment\n"
         "from residual_attention.data.datasets import FileSamples\n"
         "from residual_attention.data.loading import TrainingData\n"
         "from residual_attention.data.preprocess import Preprocess\n"
         "paths = tuple(sorted(Path(sys.argv[1]).rglob('*.png')))\n"
         "samples = FileSamples(paths, torch.zeros(len(paths), dtype=torch.int64))\n"
-        "data = TrainingData(samples, Preprocess(32), Augment(), 2, 4, 0, torch.device('cpu'), workers=2)\n"
+        "data = TrainingData(samples=samples, preprocess=Preprocess(32), augment=Augment(), num_classes=2, "
+        "batch_size=4, seed=0, device=torch.device('cpu'), workers=2)\n"
         "sys.kept = data, data.epoch(0)\nprint(len(next(sys.kept[1])))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=60)

@@ -25,9 +25,9 @@ from residual_attention.detection.config import DetectConfig, detect_defaults
 from residual_attention.detection.datasets import load_detection
 from residual_attention.detection.detectors import build_body, build_detector
 from residual_attention.detection.evaluate import evaluate_detector
-from residual_attention.detection.task import DetectionTask, prepare_detection
+from residual_attention.detection.task import DetectionTask
+from residual_attention.tasks import resume, train
 from residual_attention.training.interrupt import Interrupted
-from residual_attention.training.run import resume, train
 
 
 @pytest.fixture
@@ -59,11 +59,11 @@ def config_for(tmp_path, made_voc) -> Callable[..., DetectConfig]:
 
 
 def go(config: DetectConfig) -> dict:
-    return train(config, prepare_detection)
+    return train(config)
 
 
 def go_on(run: Path, **changes) -> dict:
-    return resume(run, prepare=prepare_detection, kind=DetectConfig, json=True, **changes)
+    return resume(run, json=True, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def assert_same(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("detector", ["faster_rcnn", "retinanet", "fcos"])
 @pytest.mark.parametrize("step, workers", [(1, 0), (5, 2)])
 def test_a_stopped_run_goes_on_bit_for_bit(config_for, tmp_path, monkeypatch, detector, step, workers):
-    monkeypatch.setattr(DetectionTask, "finish", lambda *_: {})
+    monkeypatch.setattr("residual_attention.training.run.finish", lambda *_: {})
     config = config_for(detector=detector, fpn_channels=64)
     go(replace(config, out=tmp_path / "whole"))
     train_step = loop.train_step
@@ -204,7 +204,7 @@ def test_accumulated_parts_are_about_equal(config_for, monkeypatch):
 
     forward = DetectionTask.forward
     monkeypatch.setattr(DetectionTask, "forward", spy)
-    monkeypatch.setattr(DetectionTask, "finish", lambda *_: {})
+    monkeypatch.setattr("residual_attention.training.run.finish", lambda *_: {})
     go(config_for(batch_size=4, accumulate=2, epochs=1))
     assert seen == [2, 2, 2, 2]
 
@@ -306,7 +306,7 @@ def test_a_machine_that_compiles_does_not_compile_a_detector(config_for, monkeyp
     resolve, prepare, seen = run.resolve_machine, run.prepared_forward, []
     monkeypatch.setattr(run, "resolve_machine", lambda *a: replace(resolve(*a), compile=True, precision="fp16"))
     monkeypatch.setattr(run, "prepared_forward", lambda m, machine, p: seen.append(machine) or prepare(m, machine, p))
-    monkeypatch.setattr(DetectionTask, "finish", lambda *_: {})
+    monkeypatch.setattr(run, "finish", lambda *_: {})
     go(config_for(steps=1, precision="auto"))
     assert [(machine.compile, machine.precision) for machine in seen] == [(False, "fp32")]
 

@@ -106,13 +106,13 @@ def test_an_interrupted_cell_is_gone_on_with(short, tmp_path, monkeypatch, capsy
 
 
 def test_a_signal_in_a_cells_last_evaluation_stops_before_the_next(short, tmp_path, monkeypatch, capsys):
-    finish = ClassificationTask.finish
+    evaluate = ClassificationTask.evaluate
 
-    def stopping(task, job, state, writer):
+    def stopping(task, model):
         os.kill(os.getpid(), signal.SIGTERM)
-        return finish(task, job, state, writer)
+        return evaluate(task, model)
 
-    monkeypatch.setattr(ClassificationTask, "finish", stopping)
+    monkeypatch.setattr(ClassificationTask, "evaluate", stopping)
     assert main(["reproduce", "mask_structure", *short]) == 143
     assert "stopped after cell digits_attention56_cifar_seed0, which is done" in capsys.readouterr().err
     assert len(list((tmp_path / "records/smoke/cells").iterdir())) == 1

@@ -1,6 +1,7 @@
 """Every variant computes the same through ONNX; what is exported can be used in the place of the model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from PIL import Image
 
 from residual_attention import attention_masks, create_model, list_models, load
 from residual_attention.attention.readings import look, read
+from residual_attention.checkpoints.card import Card
 from residual_attention.checkpoints.exported import choose_engine
 from residual_attention.cli.main import main
+from residual_attention.data.preprocess import Preprocess
 from residual_attention.export.onnx import ExportError, calibrate_batch_norm, check_parity, export_onnx
 
 pytest.importorskip("onnxscript", reason="the extra export is not installed")
@@ -19,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's and the engi
 
 QUICK = {"attention56", "attentionnext56", "attention56_cifar_wide"}
 SMALL = {"widths": (16, 32, 32), "mask_depths": (2, 1, 1), "t": 1}
-CARD = {"classes": [str(i) for i in range(10)], "overrides": {}, "model": "test"}
+CARD = Card(model="test", classes=tuple(map(str, range(10))))
 
 
 def exported(tmp_path: Path, name: str, *, masks: bool = False, size: int | None = None, **overrides):
@@ -29,7 +32,7 @@ def exported(tmp_path: Path, name: str, *, masks: bool = False, size: int | None
     side = size or (32 if "cifar" in name else 64)
     chans = overrides.get("in_chans", 3)
     calibrate_batch_norm(model, [torch.randn(8, chans, side, side) for _ in range(4)])
-    card = {**CARD, "preprocess": {"image_size": side, "mean": [0.5] * chans, "std": [0.5] * chans}}
+    card = replace(CARD, preprocess=Preprocess(side, mean=(0.5,) * chans, std=(0.5,) * chans))
     parity = export_onnx(model, card, tmp_path / "m.onnx", image_size=side, in_chans=chans, masks=masks)
     assert parity.difference <= parity.allowed
     return model, tmp_path / "m.onnx"
@@ -93,11 +96,11 @@ def test_files_of_another_kind_are_told(tmp_path):
     import onnx
 
     (tmp_path / "text.onnx").write_text("no model")
-    with pytest.raises(ValueError, match="damaged or no ONNX file"):
+    with pytest.raises(ValueError, match="damaged or not an ONNX file"):
         load(tmp_path / "text.onnx")
     graph = onnx.helper.make_graph([], "empty", [], [])
     onnx.save(onnx.helper.make_model(graph), tmp_path / "other.onnx")
-    with pytest.raises(ValueError, match="none that `ran export` wrote"):
+    with pytest.raises(ValueError, match="not one that `ran export` wrote"):
         load(tmp_path / "other.onnx")
     with pytest.raises(ValueError, match="engine must be"):
         choose_engine("tensorrt")

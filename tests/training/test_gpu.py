@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from residual_attention.training.run import resume, train
+from residual_attention.tasks import resume, train
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
 

@@ -1,5 +1,7 @@
 """Schedules, optimizers, sampling and precision do what their names say."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -53,12 +55,19 @@ def test_every_schedule_warms_up(schedule):
 def test_repeated_readings_of_an_epoch_differ_and_each_is_whole():
     samples = TensorSamples(torch.arange(7, dtype=torch.uint8).view(7, 1, 1, 1), torch.arange(7))
     data = TrainingData(
-        samples, Preprocess(1, mean=(0.0,), std=(1.0,)), Augment(), 7, 7, 0, torch.device("cpu"), repeats=2
+        samples=samples,
+        preprocess=Preprocess(1, mean=(0.0,), std=(1.0,)),
+        augment=Augment(),
+        num_classes=7,
+        batch_size=7,
+        seed=0,
+        device=torch.device("cpu"),
+        repeats=2,
     )
     first, second = (batch.targets.tolist() for batch in data.epoch(0))
     assert sorted(first) == sorted(second) == list(range(7))
     assert first != second
-    plain = TrainingData(samples, data.preprocess, Augment(), 7, 7, 0, torch.device("cpu"))
+    plain = replace(data, repeats=1)
     assert [batch.targets.tolist() for epoch in (0, 1) for batch in plain.epoch(epoch)] == [first, second]
 
 
@@ -118,7 +127,15 @@ def test_processes_share_each_batch_without_overlap():
 def test_an_epoch_can_start_at_any_step():
     samples = TensorSamples(torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8), torch.arange(40) % 4)
     augment = Augment(flip=True, crop_padding=1, cutout=2, mixup=0.3)
-    data = TrainingData(samples, Preprocess(8), augment, 4, 8, seed=3, device=torch.device("cpu"))
+    data = TrainingData(
+        samples=samples,
+        preprocess=Preprocess(8),
+        augment=augment,
+        num_classes=4,
+        batch_size=8,
+        seed=3,
+        device=torch.device("cpu"),
+    )
     whole = list(data.epoch(1))
     assert len(whole) == data.steps_per_epoch == 5
     for expected, found in zip(whole[3:], data.epoch(1, first_step=3), strict=True):

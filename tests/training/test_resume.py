@@ -13,9 +13,8 @@ import torch
 import residual_attention.training.loop as loop
 from residual_attention.checkpoints import read_checkpoint
 from residual_attention.classification.config import TrainConfig
-from residual_attention.classification.task import ClassificationTask
+from residual_attention.tasks import resume, train
 from residual_attention.training.interrupt import Interrupted
-from residual_attention.training.run import resume, train
 
 STEPS = 12
 
@@ -37,7 +36,7 @@ def assert_same(one: Path, other: Path) -> None:
 @pytest.fixture
 def without_report(monkeypatch):
     """Leave out evaluation and figures after the last step, which are tested elsewhere."""
-    monkeypatch.setattr(ClassificationTask, "finish", lambda *_: {})
+    monkeypatch.setattr("residual_attention.training.run.finish", lambda *_: {})
 
 
 def stop_at(monkeypatch, step: int, signum: signal.Signals) -> None:
@@ -116,11 +115,13 @@ import os, signal, sys
 from pathlib import Path
 import residual_attention.atomic as atomic
 import residual_attention.training.loop as loop
-from residual_attention.training.config import TrainConfig
-from residual_attention.training.run import resume, train
+from dataclasses import replace
+from residual_attention.classification.config import TrainConfig
+from residual_attention.tasks import train
 import torch, yaml
 
 config, where, count = TrainConfig.from_dict(yaml.safe_load(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+config = replace(config, out=Path(sys.argv[5]), json=True)
 torch.set_num_threads(int(sys.argv[4]))
 calls = 0
 
@@ -155,7 +156,9 @@ def test_kill_9_between_steps_and_during_a_save(tiny_config, uninterrupted, with
     expected = reference(uninterrupted, "digits-saving", config)
     threads = str(torch.get_num_threads())
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, config.to_yaml(), where, str(count), threads], capture_output=True, text=True
+        [sys.executable, "-c", KILLED, config.to_yaml(), where, str(count), threads, str(config.out)],
+        capture_output=True,
+        text=True,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     resume(config.out, json=True)
@@ -195,9 +198,8 @@ def test_nothing_to_resume_is_one_line(tmp_path):
 GROUP = """
 import sys, yaml
 from residual_attention.cli.main import main
-from residual_attention.training.config import TrainConfig
-from residual_attention.training.classification import ClassificationTask
-ClassificationTask.finish = lambda *_: {}
+import residual_attention.training.run as run
+run.finish = lambda *_: {}
 sys.argv[0] = "ran"
 sys.exit(main(sys.argv[1:]))
 """

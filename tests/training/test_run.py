@@ -25,8 +25,8 @@ from residual_attention.classification.evaluate import evaluate_model
 from residual_attention.classification.report import write_report
 from residual_attention.data.images import ImageError
 from residual_attention.data.load import load_dataset
+from residual_attention.tasks import resume, train
 from residual_attention.training.machine import resolve_machine
-from residual_attention.training.run import resume, train
 
 
 def test_the_folder_holds_what_the_contract_names(finished):
@@ -309,7 +309,7 @@ def test_a_validation_loss_that_is_not_finite_names_the_step_and_keeps_the_state
 
 
 def test_few_images_are_read_several_times_an_epoch(tiny_config, monkeypatch):
-    monkeypatch.setattr("residual_attention.classification.task.ClassificationTask.finish", lambda *_: {})
+    monkeypatch.setattr("residual_attention.training.run.finish", lambda *_: {})
     config = tiny_config(epochs=2, min_steps=30)
     train(config)
     resolved = TrainConfig.from_dict(yaml.safe_load((config.out / "config.yaml").read_text()))

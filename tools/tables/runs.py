@@ -1,8 +1,9 @@
 """The family's ledger, and what training runs reached."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from residual_attention.checkpoints.format import read_metadata
+from residual_attention.checkpoints.card import read_card
 from residual_attention.checkpoints.load import WEIGHTS, list_weights
 from residual_attention.models import ledger_row, list_models
 
@@ -64,14 +65,14 @@ def weights() -> str:
 
 def card(name: str) -> str:
     """A model card's table, from the file's header, the run that made it, and its evaluation as it ships."""
-    header = read_metadata(WEIGHTS / f"{name}.safetensors")
+    header = read_card(WEIGHTS / f"{name}.safetensors")
     run, shipped = read(SHIPPED[name]), (read("weights") or {})[name]
     assert run is not None
-    config, classes = header["config"], len(header["classes"])
+    config, classes = header.config, len(header.classes)
     channels = ", one input channel" if config["in_chans"] == 1 else ""
-    network = f"`{header['model']}`: {run['parameters']:,} parameters, {classes} classes{channels}"
+    network = f"`{header.model}`: {run['parameters']:,} parameters, {classes} classes{channels}"
     images = (
-        f"{DATA[run['data']]}: {header['train_images']:,} training images, {run['val']['images']:,} to choose the "
+        f"{DATA[run['data']]}: {header.train_images:,} training images, {run['val']['images']:,} to choose the "
         f"epoch, {shipped['images']:,} for the test"
     )
     top5 = f" (top 5: {shipped['top5_error_pct']:.2f} %)" if classes > 10 else ""
@@ -89,7 +90,7 @@ def card(name: str) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def _recipe(config: dict[str, Any], run: dict[str, Any]) -> str:
+def _recipe(config: Mapping[str, Any], run: dict[str, Any]) -> str:
     """As the header has it: what the recipe's name alone does not tell stands beside it."""
     parts = [f"`{config['recipe']}`, {config['epochs']} epochs at {config['image_size']} px"]
     if config["progressive"] < 1:

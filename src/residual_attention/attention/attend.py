@@ -116,7 +116,7 @@ def maps_on(model: Classifier, image: Image.Image, found: Look, reading: str | i
 
 def signed_masks(model: Classifier) -> bool:
     """Whether masks may be negative: those of the channel activation are (paper, eq. 5)."""
-    return model.card.get("overrides", {}).get("mask_activation", "mixed") == "channel"
+    return model.card.overrides.get("mask_activation", "mixed") == "channel"
 
 
 def attend_one(model: Classifier, path: Path, name: str, out: Path, options: AttendOptions) -> tuple[Attended, Look]:

@@ -128,7 +128,7 @@ def measure_model(
     generator = torch.Generator().manual_seed(seed)
     device = device_of(model)
     precision = resolve_precision("auto", device)
-    signed = model.card.get("overrides", {}).get("mask_activation") == "channel"
+    signed = model.card.overrides.get("mask_activation") == "channel"
 
     def probabilities(images: Tensor) -> Tensor:
         with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
@@ -170,7 +170,7 @@ def measure_model(
         "accuracy_pct": 100 * right / count,
         "seed": seed,
         "image_size_px": model.preprocess.image_size,
-        "network": model.card.get("model"),
+        "network": model.card.model,
         "methods": values.summary(seed),
         "masks": _weighted(statistics),
         "protocol": {

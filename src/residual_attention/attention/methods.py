@@ -52,10 +52,9 @@ def _ours(found: Look, size: int) -> OrderedDict[str, Tensor]:
     return maps
 
 
-def method_maps(
-    model: ResidualAttentionNetwork, images: Tensor, generator: torch.Generator
-) -> tuple[OrderedDict[str, Tensor], Look]:
+def method_maps(model: nn.Module, images: Tensor, generator: torch.Generator) -> tuple[OrderedDict[str, Tensor], Look]:
     """All maps of preprocessed ``images`` (B, C, S, S) about their predicted class, name -> (B, S, S) on the CPU."""
+    assert isinstance(model, ResidualAttentionNetwork)
     size = images.shape[-1]
     found = look(model, images)
     maps = _ours(found, size)

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UserError
 from ..family import ResidualAttentionNetwork
@@ -12,13 +12,14 @@ from ..family.modes import evaluating
 
 
 @torch.no_grad()
-def stage_responses(model: ResidualAttentionNetwork, batches: Iterable[Tensor]) -> OrderedDict[str, float]:
+def stage_responses(model: nn.Module, batches: Iterable[Tensor]) -> OrderedDict[str, float]:
     """Mean of |output| over images, channels and positions, of each stage and of the final units.
 
     Args:
         model: in eval mode afterwards as before.
         batches: preprocessed images (B, C, H, W).
     """
+    assert isinstance(model, ResidualAttentionNetwork)
     names = [f"stage {i + 1}" for i in range(len(model.stages))] + ["final"]
     totals, count = dict.fromkeys(names, 0.0), 0
     with evaluating(model):

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..allocator import keep_freed_memory, release_freed_memory
+from ..checkpoints.card import Card
 from ..checkpoints.exported import ExportedClassifier, present_engines
+from ..data.preprocess import Preprocess
 from ..devices import DTYPES, cpu_computes_bf16
 from ..family import create_model
 
@@ -139,8 +141,8 @@ def _onnx(network: str, size: int, num_classes: int, int8: bool) -> bytes:
             return path.read_bytes()
         model = build(network, num_classes)
         calibrate_batch_norm(model, list(images.split(8)))
-        preprocess = {"image_size": size, "mean": [0.5] * 3, "std": [0.5] * 3}
-        card = {"model": network, "classes": [str(i) for i in range(num_classes)], "preprocess": preprocess}
+        preprocess = Preprocess(size, mean=(0.5,) * 3, std=(0.5,) * 3)
+        card = Card(model=network, classes=tuple(map(str, range(num_classes))), preprocess=preprocess)
         export_onnx(model.eval(), card, path, image_size=size, in_chans=3)
         return path.read_bytes()
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..data.augment import Augment
-from ..data.loading import FileAugment, TrainingData
+from ..data.loading import TrainingData, file_transform
 from ..data.preprocess import Preprocess
 from ..data.samples import FileSamples, TensorSamples
+from ..data.strengths import Augment
 from .timing import Timing, interleaved
 
 CIFAR_BATCH, CIFAR_IMAGES = 128, 1280
@@ -29,7 +29,15 @@ def cifar_batches(device: torch.device) -> TrainingData:
     images = torch.randint(0, 256, (CIFAR_IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator)
     samples = TensorSamples(images, torch.randint(0, 10, (CIFAR_IMAGES,), generator=generator))
     preprocess = Preprocess(32, "crop", MEAN, STD)
-    return TrainingData(samples, preprocess, Augment(flip=True, crop_padding=4, cutout=8), 10, CIFAR_BATCH, 0, device)
+    return TrainingData(
+        samples=samples,
+        preprocess=preprocess,
+        augment=Augment(flip=True, crop_padding=4, cutout=8),
+        num_classes=10,
+        batch_size=CIFAR_BATCH,
+        seed=0,
+        device=device,
+    )
 
 
 def batch_against_step(step: Callable[[], object], device: torch.device, rounds: int) -> dict[str, Timing]:
@@ -66,7 +74,7 @@ def _decode_alone(paths: list[Path]) -> int:
     from ..data.images import read_image
 
     torch.set_num_threads(1)
-    transform = FileAugment().transform(Preprocess(224, "crop", MEAN, STD))
+    transform = file_transform(Augment(), Preprocess(224, "crop", MEAN, STD))
     for path in paths:
         transform(read_image(path, 3))
     return len(paths)
@@ -85,7 +93,14 @@ def jpeg_speeds(device: torch.device, rounds: int) -> dict[str, Timing]:
         labels = torch.zeros(len(paths), dtype=torch.int64)
         preprocess = Preprocess(224, "crop", MEAN, STD)
         data = TrainingData(
-            FileSamples(tuple(paths), labels), preprocess, Augment(flip=True), 10, JPEG_BATCH, 0, device, workers=cores
+            samples=FileSamples(tuple(paths), labels),
+            preprocess=preprocess,
+            augment=Augment(flip=True),
+            num_classes=10,
+            batch_size=JPEG_BATCH,
+            seed=0,
+            device=device,
+            workers=cores,
         )
         found: dict[str, list[float]] = {"decoders": [], "loader": []}
         for number in range(rounds + 1):

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..data.preprocess import Preprocess
 from ..errors import UserError
-from .format import FORMAT, CheckpointError
+from .card import Card
+from .classifier import Classifier
+from .format import FORMAT, CheckpointError, parse_header
 
 ENGINES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}  # the faster one first
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -76,7 +77,7 @@ def _openvino(path: Path, precision: str) -> tuple[Run, list[str]]:
 _STARTS = {"onnxruntime": _onnxruntime, "openvino": _openvino}
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
+def read_onnx_card(path: Path) -> Card:
     """The card that `residual_attention.export` wrote into the file.
 
     Raises CheckpointError for a file of another kind, or ValueError when the package ``onnx`` is missing.
@@ -88,16 +89,18 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         properties = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
     except Exception as error:  # protobuf raises its own kinds
-        raise CheckpointError(f"{path} is damaged or no ONNX file: {type(error).__name__}") from None
+        raise CheckpointError(f"{path} is damaged or not an ONNX file: {type(error).__name__}") from None
     if METADATA_KEY not in properties:
-        raise CheckpointError(f"{path} is an ONNX file, but none that `ran export` wrote")
-    metadata = json.loads(properties[METADATA_KEY])
-    if metadata.get("format", 0) > FORMAT:
-        raise CheckpointError(f"{path} was written by a newer version (format {metadata['format']}); update this one")
-    return metadata
+        raise CheckpointError(f"{path} is an ONNX file, but not one that `ran export` wrote")
+    return Card.from_header(parse_header(properties[METADATA_KEY], path), path)
 
 
-class ExportedClassifier(nn.Module):
+def onnx_header(card: Card) -> str:
+    """What `read_onnx_card` reads."""
+    return json.dumps({"format": FORMAT, **card.for_inference().to_header()}, allow_nan=False)
+
+
+class ExportedClassifier(Classifier):
     """What `load` returns for an ``.onnx``: ``classes``, ``preprocess``, ``card``, and a forward on the CPU.
 
     Shapes: (B, in_chans, H, W) float32, on any device, to (B, num_classes) on the same. There are no gradients.
@@ -107,9 +110,7 @@ class ExportedClassifier(nn.Module):
         super().__init__()
         if precision not in PRECISIONS:
             raise UserError(f"precision must be {', '.join(PRECISIONS)}, not {precision!r}")
-        self.card = read_metadata(path)
-        self.classes: list[str] = list(self.card["classes"])
-        self.preprocess = Preprocess.from_dict(self.card["preprocess"])
+        self.describe(read_onnx_card(path))
         self.engine = choose_engine(engine)
         try:
             self._run, self._names = _STARTS[self.engine](path, precision)

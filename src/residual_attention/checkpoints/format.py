@@ -1,7 +1,8 @@
-"""One file a checkpoint: safetensors, with everything that is no tensor as JSON in its header. No pickle.
+"""One file a checkpoint: safetensors, with everything that is not a tensor as JSON in its header. No pickle.
 
-Written beside its place, flushed to disk and renamed, so that a kill leaves the old file or the new one;
-the SHA-256 of the tensors in the header tells a damaged file.
+Written beside its place, flushed to disk and renamed, so that a kill leaves the old file or the new one. Format 2 keeps
+two SHA-256 digests: of the header alone, and of the tensors with the header. Format 1, whose digest covered the tensors
+alone, still loads.
 """
 
 import hashlib
@@ -18,76 +19,93 @@ from torch import Tensor
 from ..atomic import write_atomically
 from ..errors import UserError, WriteError
 
-FORMAT = 1
+FORMAT = 2
+HEADER_KEY, DIGEST_KEY, HEADER_DIGEST_KEY = "residual_attention", "sha256", "header_sha256"
 
 
 class CheckpointError(UserError):
-    """A file that is no checkpoint of ours, or a damaged one."""
+    """A file that is not a checkpoint of ours, or a damaged one."""
 
 
-def _sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """Over names, types, shapes and bytes, in the order of the names."""
+def _sha256(tensors: Iterable[tuple[str, Tensor]], header: str) -> str:
+    """Over names, types, shapes and bytes in the order of the names, then over ``header``."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors):
         digest.update(f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1e".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    digest.update(header.encode())
     return digest.hexdigest()
 
 
-def encode_checkpoint(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
-    """The bytes of a checkpoint file. ``metadata`` must be JSON; infinities are not."""
+def encode_checkpoint(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
+    """The bytes of a checkpoint file. ``header`` must be JSON; infinities are not."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {
-        "residual_attention": json.dumps({"format": FORMAT, **metadata}, allow_nan=False),
-        "sha256": _sha256(plain.items()),
-    }
-    return save(plain, header)
+    text = json.dumps({"format": FORMAT, **header}, allow_nan=False)
+    return save(
+        plain, {HEADER_KEY: text, DIGEST_KEY: _sha256(plain.items(), text), HEADER_DIGEST_KEY: _sha256((), text)}
+    )
 
 
-def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write one checkpoint file atomically.
 
     Raises:
         WriteError: nothing was written; what stood at ``path`` still stands. The message says so.
     """
     try:
-        write_atomically(path, encode_checkpoint(tensors, metadata))
+        write_atomically(path, encode_checkpoint(tensors, header))
     except OSError as error:
         kept = "; the previous one is kept" if path.exists() else ""
         raise WriteError(f"cannot save {path}: {error.strerror or error}{kept}") from error
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
-    """What the header of a checkpoint tells, without its tensors. Raises CheckpointError when it is none of ours."""
+def parse_header(text: str, path: Path) -> dict[str, Any]:
+    """A header's JSON. Raises CheckpointError, naming ``path``, when it is damaged or of a newer format."""
+    try:
+        header = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: its header is not JSON") from error
+    if not isinstance(header, dict) or not isinstance(header.get("format", 0), int):
+        raise CheckpointError(f"{path} is damaged: its header is not a checkpoint's")
+    if header.get("format", 0) > FORMAT:
+        raise CheckpointError(f"{path} was written by a newer version (format {header['format']}); update this one")
+    return header
+
+
+def _header_of(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """Our header among a safetensors file's metadata, checked against its own digest from format 2 on."""
+    if HEADER_KEY not in metadata:
+        raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of residual_attention")
+    header = parse_header(metadata[HEADER_KEY], path)
+    if header.get("format", 0) >= 2 and metadata.get(HEADER_DIGEST_KEY) != _sha256((), metadata[HEADER_KEY]):
+        raise CheckpointError(f"{path} is damaged: its header does not match its SHA-256")
+    return header
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a checkpoint, without its tensors. Raises CheckpointError for any other file."""
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
-    if "residual_attention" not in header:
-        raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of residual_attention")
-    return json.loads(header["residual_attention"])
+            return _header_of(file.metadata() or {}, path)
+    except (SafetensorError, FileNotFoundError) as error:
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors (on the CPU) and metadata of a file that `save_checkpoint` wrote.
+    """Tensors (on the CPU) and header of a file that `save_checkpoint` wrote.
 
-    Raises:
-        CheckpointError: no file, another kind of file, or its content does not match its SHA-256.
+    Raises CheckpointError: no file, another kind of file, or its content does not match its SHA-256.
     """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if "residual_attention" not in header:
-                raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of residual_attention")
+            metadata = file.metadata() or {}
+            header = _header_of(metadata, path)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator there)
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
-    if _sha256(tensors.items()) != header.get("sha256"):
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
+    hashed = metadata[HEADER_KEY] if header.get("format", 0) >= 2 else ""
+    if _sha256(tensors.items(), hashed) != metadata.get(DIGEST_KEY):
         raise CheckpointError(f"{path} is damaged: its content does not match its SHA-256")
-    metadata = json.loads(header["residual_attention"])
-    if metadata.get("format", 0) > FORMAT:
-        raise CheckpointError(f"{path} was written by a newer version (format {metadata['format']}); update this one")
-    return tensors, metadata
+    return tensors, header

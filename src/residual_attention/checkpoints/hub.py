@@ -6,6 +6,7 @@ preprocessing pads a letterbox with a colour of its own and scales in its own wa
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,12 +21,12 @@ from ..data.request import Resize
 from ..errors import UserError
 from ..family import VARIANTS
 from ..version import __version__
+from .card import Card
 from .format import FORMAT, CheckpointError
 
 LOCAL, REMOTE = "local-dir:", "hf-hub:"
 OWN = "residual_attention"
 CONFIG, WEIGHTS_FILE = "config.json", "model.safetensors"
-KEPT = ("model", "overrides", "classes", "preprocess", "config", "train_images", "metrics")
 CROP_MODES: dict[Resize, str] = {"crop": "center", "squash": "squash", "letterbox": "border"}  # ours, timm's
 
 
@@ -34,7 +35,7 @@ def is_hub(model: str | Path) -> bool:
     return str(model).startswith((LOCAL, REMOTE))
 
 
-def read_hub(model: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_hub(model: str | Path) -> tuple[dict[str, Tensor], Card]:
     """Weights and card of ``local-dir:FOLDER`` or ``hf-hub:OWNER/NAME[@REVISION]``; ours, or timm's of our family.
 
     Raises:
@@ -70,12 +71,12 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _card(config: Any, model: str) -> dict[str, Any]:
+def _card(config: Any, model: str) -> Card:
     """What a checkpoint's header would tell: our own record, or else what timm's fields say."""
     if not isinstance(config, dict) or "architecture" not in config:
         raise CheckpointError(f"{model}: its {CONFIG} names no architecture")
     if config["architecture"] not in VARIANTS:
-        raise UserError(f"{model} holds {config['architecture']}, which is no network of this family")
+        raise UserError(f"{model} holds {config['architecture']}, which is not a network of this family")
     if OWN in config:
         return _own_card(config[OWN], model)
     try:
@@ -86,17 +87,15 @@ def _card(config: Any, model: str) -> dict[str, Any]:
         raise CheckpointError(f"{model}: its {CONFIG} is not in timm's layout ({error})") from error
 
 
-def _own_card(own: Any, model: str) -> dict[str, Any]:
+def _own_card(own: Any, model: str) -> Card:
     if not isinstance(own, dict) or not isinstance(version := own.get("format"), int):
         raise CheckpointError(f"{model}: its record {OWN} is damaged")
     if version > FORMAT:
         raise CheckpointError(f"{model} was written by a newer version (format {version}); update this one")
-    if lacking := [key for key in ("model", "overrides", "classes", "preprocess") if key not in own]:
-        raise CheckpointError(f"{model}: its record {OWN} lacks {', '.join(lacking)}")
-    return own
+    return Card.from_header(own, f"{model}, its record {OWN},")
 
 
-def _card_of_timm(config: dict[str, Any]) -> dict[str, Any]:
+def _card_of_timm(config: dict[str, Any]) -> Card:
     plain = config["pretrained_cfg"]
     modes: dict[str, Resize] = {theirs: ours for ours, theirs in CROP_MODES.items()}
     preprocess = Preprocess(
@@ -114,17 +113,17 @@ def _card_of_timm(config: dict[str, Any]) -> dict[str, Any]:
         raise CheckpointError(f"its global pool is {pool}; this package takes avg, timm takes any")
     if (dropout := overrides.pop("drop_rate", None)) is not None:
         overrides["dropout"] = dropout
-    card = {"model": config["architecture"], "overrides": overrides, "classes": classes}
-    return {"format": FORMAT, **card, "preprocess": preprocess.to_dict()}
+    return Card(model=config["architecture"], overrides=overrides, classes=tuple(classes), preprocess=preprocess)
 
 
-def _network(weights: dict[str, Tensor], card: dict[str, Any]) -> nn.Module:
+def _network(weights: dict[str, Tensor], card: Card) -> nn.Module:
     """The network as timm builds it, so that timm can write it down."""
     import timm
 
     from .. import models  # noqa: F401 (registers the names)
 
-    preprocess = Preprocess.from_dict(card["preprocess"])
+    preprocess = card.preprocess
+    assert preprocess is not None
     size = preprocess.image_size
     overlay = {
         "input_size": (preprocess.in_chans, size, size),
@@ -135,28 +134,31 @@ def _network(weights: dict[str, Tensor], card: dict[str, Any]) -> nn.Module:
         "interpolation": "bilinear",
     }
     try:
-        network = timm.create_model(card["model"], pretrained_cfg_overlay=overlay, **card["overrides"])
+        network = timm.create_model(card.model, pretrained_cfg_overlay=overlay, **card.overrides)
         network.load_state_dict(weights)
     except (RuntimeError, TypeError) as error:
         raise CheckpointError(f"the weights are not of the network that is described: {_first_line(error)}") from error
     return network
 
 
-def _layout(card: dict[str, Any]) -> dict[str, Any]:
+def _layout(card: Card) -> dict[str, Any]:
     """timm's arguments for writing a model down."""
-    own = {"format": FORMAT, "version": __version__, **{key: card[key] for key in KEPT if key in card}}
-    own["config"] = {k: v for k, v in own.get("config", {}).items() if k not in ("data_dir", "out", "init")}
-    if "data" in own["config"]:
-        own["config"]["data"] = Path(own["config"]["data"]).name  # a folder's place is the machine's own
-    arguments = {k: v for k, v in card["overrides"].items() if k not in ("num_classes", "in_chans")}
+    config = {k: v for k, v in card.config.items() if k not in ("data_dir", "out", "init")}
+    if "data" in config:
+        config["data"] = Path(config["data"]).name  # a folder's place is the machine's own
+    kept = replace(card, config=config, training=None).to_header()
+    arguments = {k: v for k, v in card.overrides.items() if k not in ("num_classes", "in_chans")}
     return {
-        "model_config": {"label_names": list(card["classes"]), OWN: own},
-        "model_args": {**arguments, "in_chans": card["overrides"].get("in_chans", 3)},
+        "model_config": {
+            "label_names": list(card.classes),
+            OWN: {"format": FORMAT, "version": __version__, **kept},
+        },
+        "model_args": {**arguments, "in_chans": card.overrides.get("in_chans", 3)},
         "safe_serialization": True,
     }
 
 
-def write_folder(weights: dict[str, Tensor], card: dict[str, Any], folder: Path, source: str | None = None) -> None:
+def write_folder(weights: dict[str, Tensor], card: Card, folder: Path, source: str | None = None) -> None:
     """Write ``config.json``, ``model.safetensors`` and ``README.md``, each whole or not at all.
 
     Args:
@@ -168,7 +170,7 @@ def write_folder(weights: dict[str, Tensor], card: dict[str, Any], folder: Path,
     from timm.models import save_for_hf
 
     if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
-        raise UserError(f"{folder} is not empty, and no hub folder of this family")
+        raise UserError(f"{folder} is not empty, and not a hub folder of this family")
     network = _network(weights, card)
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as temporary:
@@ -185,7 +187,7 @@ def _is_ours(folder: Path) -> bool:
         return False
 
 
-def push(weights: dict[str, Tensor], card: dict[str, Any], name: str) -> str:
+def push(weights: dict[str, Tensor], card: Card, name: str) -> str:
     """Upload to the repository ``OWNER/NAME``, with the token of ``hf auth login`` or ``HF_TOKEN``. Returns its URL.
 
     Raises UserError when the hub cannot be reached or refuses.
@@ -198,28 +200,29 @@ def push(weights: dict[str, Tensor], card: dict[str, Any], name: str) -> str:
         try:
             api = HfApi(library_name="residual-attention", library_version=__version__)
             repository = api.create_repo(name, exist_ok=True)
-            api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message=f"{card['model']}")
+            api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message=card.model)
         except Exception as error:  # its HTTP client raises kinds of its own
             raise UserError(f"{REMOTE}{name} cannot be written: {_first_line(error)}") from error
     return str(repository)
 
 
-def readme(card: dict[str, Any], source: str) -> str:
+def readme(card: Card, source: str) -> str:
     """The card for readers: network, classes, data, how it was trained, what it reached, how it is used, its limits."""
-    classes = card["classes"]
+    classes = card.classes
     trained = "".join(f"{sentence}\n\n" for sentence in (_trained(card), _reached(card)) if sentence)
     shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
-    preprocess = card["preprocess"]
+    preprocess = card.preprocess
+    assert preprocess is not None
     return f"""---
 library_name: timm
 pipeline_tag: image-classification
 tags: [image-classification, timm, attention]
 ---
-# {card["model"]}
+# {card.model}
 
 Residual Attention Network (Wang et al., CVPR 2017, arXiv 1704.06904): H = (1 + M) * T.
 
-{trained}Images of {preprocess["image_size"]} px ({preprocess["resize"]}). {len(classes)} classes: {shown}.
+{trained}Images of {preprocess.image_size} px ({preprocess.resize}). {len(classes)} classes: {shown}.
 
 **Limits.** Every picture is taken for one of these classes, whatever it shows. Pictures unlike those of the training
 data are read worse than the figures here tell.
@@ -238,22 +241,22 @@ model = timm.create_model("{source}", pretrained=True)
 """
 
 
-def _trained(card: dict[str, Any]) -> str:
+def _trained(card: Card) -> str:
     """How, on what and for how long; empty for a network without a run's configuration."""
-    if not (config := card.get("config")):
+    if not (config := card.config):
         return ""
     from ..data.sources import SOURCES
 
     data = config["data"] if config["data"] in SOURCES else "a folder of images"
-    count = f" ({card['train_images']:,} images)" if "train_images" in card else ""
+    count = "" if card.train_images is None else f" ({card.train_images:,} images)"
     epochs, steps = config.get("epochs"), config.get("steps")
     length = f", {steps:,} steps" if steps else f", {epochs} epochs" if epochs else ""
     seed = f", seed {config['seed']}" if "seed" in config else ""
     return f"Trained with the recipe `{config['recipe']}` on {data}{count}{length}{seed}."
 
 
-def _reached(card: dict[str, Any]) -> str:
-    metrics = card.get("metrics") or {}
+def _reached(card: Card) -> str:
+    metrics = card.metrics
     if metrics.get("val_error_pct") is None:
         return ""
     error = f"{metrics['val_error_pct']:.2f} %"

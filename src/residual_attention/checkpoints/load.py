@@ -1,28 +1,20 @@
 """From MODEL, as every command takes it, to a network ready to use."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ..data.preprocess import Preprocess
 from ..errors import UserError
-from ..family import ResidualAttentionNetwork, create_model
+from ..family.variants import network_arguments
 from ..hints import did_you_mean
+from .card import CLASSIFICATION, Card
+from .classifier import Classifier, TrainedNetwork
 from .exported import ExportedClassifier
 from .format import CheckpointError, read_checkpoint
 from .hub import is_hub, read_hub
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 WEIGHTS_PREFIX = "model."
-
-
-class Classifier(ResidualAttentionNetwork):
-    """What `load` returns: the network with ``classes``, ``preprocess`` and ``card`` (its metadata)."""
-
-    classes: list[str]
-    preprocess: Preprocess
-    card: dict[str, Any]
 
 
 def list_weights() -> list[str]:
@@ -64,16 +56,16 @@ def _in_fp32(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for name, t in weights.items()}
 
 
-def read_model(model: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The network's weights (fp32, on the CPU) and the metadata of MODEL, which may lie in a hub too.
+def read_model(model: str | Path) -> tuple[dict[str, torch.Tensor], Card]:
+    """The network's weights (fp32, on the CPU) and the card of MODEL, which may lie in a hub too.
 
     Raises UserError for an unknown MODEL or a damaged file, in one line.
     """
     if is_hub(model):
-        weights, metadata = read_hub(model)
-        return _in_fp32(weights), metadata
-    tensors, metadata = read_checkpoint(resolve_model(model))
-    return model_weights(tensors), metadata
+        weights, card = read_hub(model)
+        return _in_fp32(weights), card
+    tensors, header = read_checkpoint(path := resolve_model(model))
+    return model_weights(tensors), Card.from_header(header, path)
 
 
 def load(
@@ -89,18 +81,16 @@ def load(
         UserError: an unknown MODEL or a damaged file, in one line.
     """
     if not is_hub(model) and (path := resolve_model(model)).suffix == ".onnx":
-        return ExportedClassifier(path, engine, precision)  # type: ignore[return-value]
-    given, metadata = read_model(model)
-    if metadata.get("task") == "detection":
+        return ExportedClassifier(path, engine, precision)
+    given, card = read_model(model)
+    if card.task != CLASSIFICATION:
         raise CheckpointError(f"{model} is a detector; use `ran detect eval` or `ran detect predict`")
     try:
         with torch.device("meta"):  # no initialisation, which would only be overwritten
-            network = create_model(metadata["model"], **metadata["overrides"])
+            network = TrainedNetwork(**network_arguments(card.model, **card.overrides))
         weights = {name: tensor.clone() for name, tensor in given.items()}  # the file may change
         network.load_state_dict(weights, assign=True)
-        network.classes = list(metadata["classes"])  # type: ignore[assignment]
-        network.preprocess = Preprocess.from_dict(metadata["preprocess"])  # type: ignore[assignment]
-    except (KeyError, RuntimeError) as error:
+    except RuntimeError as error:
         raise CheckpointError(f"{model} does not hold the network that it describes: {error}") from error
-    network.card = metadata  # type: ignore[assignment]
-    return network.eval().to(device)  # type: ignore[return-value]
+    network.describe(card)
+    return network.eval().to(device)

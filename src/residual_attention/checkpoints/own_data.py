@@ -5,7 +5,7 @@ from pathlib import Path
 from ..data.load import load_split
 from ..data.samples import Samples
 from ..errors import DataNotFoundError
-from .load import Classifier
+from .classifier import Classifier
 
 
 def _same(data: str, trained: str | None) -> bool:
@@ -27,7 +27,7 @@ def split_for(
         UserError: unknown data or split, or classes that the model does not know.
         ImageError: an unreadable image.
     """
-    trained = model.card.get("config", {})
+    trained = model.card.config
     own = data is None or _same(data, trained.get("data"))
     if data is None:
         data = trained.get("data")
@@ -46,6 +46,6 @@ def split_for(
         test_fraction=trained.get("test_fraction", 0.1),
         limit_train=trained.get("limit_train") if own else None,
         whole=not own,
-        train_images=model.card.get("train_images") if own else None,
+        train_images=model.card.train_images if own else None,
     )
     return data, samples, notices

@@ -1,10 +1,11 @@
 """The complete configuration of a classifier's run."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..data.request import DataRequest, Resize
+from ..data.request import Resize
+from ..data.strengths import Augment
 from ..errors import UserError
 from ..training.config import RunConfig, check_between, check_least
 
@@ -12,7 +13,7 @@ RecipeName = Literal["quick", "paper", "modern", "classic"]
 
 
 @dataclass(frozen=True)
-class TrainConfig(RunConfig):
+class TrainConfig(RunConfig, Augment):
     """Everything that decides the training of a classifier."""
 
     data: str = "digits"
@@ -47,40 +48,17 @@ class TrainConfig(RunConfig):
     """Extra L2 penalty on the classifier's weight."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes."""
-    mixup: float = 0.0
-    """Beta parameter of mixup; 0: off."""
-    cutmix: float = 0.0
-    """Beta parameter of cutmix; 0: off. With mixup, each batch takes one of the two."""
     class_weights: bool = False
-    """Weigh the loss by inverse class frequency."""
+    """Weight the loss by inverse class frequency."""
     balanced_sampling: bool = False
     """Draw every class equally often."""
 
-    # Augmentation
-    crop_padding: int | None = None
-    """Small images: pad by this many pixels and crop at random (an eighth of the side by default)."""
-    flip: bool | None = None
-    """Mirror half of the images; the data set's own default (digits: no)."""
-    shift: float = 0.0
-    """Largest random shift, as a share of the side."""
-    rotation: float = 0.0
-    """Largest random rotation in degrees."""
-    cutout: int = 0
-    """Side of a random square set to the mean, in pixels; 0: off."""
-    color_jitter: float = 0.0
-    """Large images: strength of brightness, contrast and saturation jitter."""
-    min_scale: float = 0.08
-    """Large images: smallest share of the area that a random crop takes."""
     progressive: float = 1.0
     """Share of the side at which training starts, growing to full over the first 60 % of epochs; 1: off."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _validate_classification(self)
-
-    def data_request(self) -> DataRequest:
-        """What the data layer needs to know of this configuration."""
-        return DataRequest(**{field.name: getattr(self, field.name) for field in fields(DataRequest)})
 
 
 def _validate_classification(config: TrainConfig) -> None:

@@ -1,20 +1,20 @@
 """From a classifier's configuration and its data to a complete plan: every ``None`` and ``auto`` becomes a value."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..checkpoints import load
 from ..checkpoints.format import CheckpointError
-from ..data.augment import Augment
 from ..data.datasets import Dataset
-from ..data.loading import FileAugment, steps_per_epoch
+from ..data.loading import steps_per_epoch
 from ..data.randomness import derive_seed
 from ..data.samples import TensorSamples
 from ..data.sources import SOURCES
 from ..errors import UserError
-from ..family import create_model, default_image_size
+from ..family import ResidualAttentionNetwork, create_model, default_image_size
 from ..training.machine import Machine
 from ..training.optimization import check_optimizer
 from ..training.plan import Plan, absolute, check_validation, length_of, repeats_of
@@ -62,26 +62,9 @@ def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[T
     return Plan(resolved, resolved.model, epochs, total, per_epoch)
 
 
-def augment_of(config: TrainConfig) -> Augment:
-    """The batch augmentation of a complete configuration."""
-    return Augment(
-        flip=bool(config.flip),
-        crop_padding=config.crop_padding or 0,
-        shift=config.shift,
-        rotation=config.rotation,
-        cutout=config.cutout,
-        mixup=config.mixup,
-        cutmix=config.cutmix,
-    )
-
-
-def file_augment_of(config: TrainConfig) -> FileAugment:
-    return FileAugment(config.min_scale, config.color_jitter, config.skip_bad_images)
-
-
 def build_model(
     plan: Plan[TrainConfig], num_classes: int, init: str | None = None
-) -> tuple[nn.Module, dict, list[str]]:
+) -> tuple[ResidualAttentionNetwork, dict[str, Any], list[str]]:
     """The network, initialised from the seed or from MODEL ``init``; its `create_model` arguments; notices."""
     config = plan.config
     overrides = {"num_classes": num_classes, "in_chans": config.in_chans, **config.network_overrides()}

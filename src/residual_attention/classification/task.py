@@ -4,32 +4,32 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checkpoints.card import Card
 from ..data.augment import progressive_size
 from ..data.datasets import Dataset
 from ..data.load import load_dataset
 from ..data.loading import Shard, TrainBatch, TrainingData, evaluation_batches
+from ..data.request import DataRequest
+from ..data.splits import evenly_spaced
+from ..data.strengths import Augment
 from ..errors import UserError
-from ..training.config import RunConfig
+from ..family import ResidualAttentionNetwork
 from ..training.distributed import Processes
 from ..training.machine import Machine
 from ..training.plan import Plan, evaluation_batch_size
-from ..training.task import Prepared, StepLoss, Validation
+from ..training.task import Prepared, StepLoss, TaskEntry, Validation
 from .board import ClassifierBoard
 from .config import TrainConfig
 from .evaluate import evaluate
-from .plan import augment_of, build_model, file_augment_of, make_plan
-from .results import finish_classification
-
-if TYPE_CHECKING:
-    from ..training.loop import Job
-    from ..training.state import TrainState
-    from ..training.writer import RunWriter
+from .plan import build_model, make_plan
+from .report import rebuild_report
+from .results import ClassificationOutcome
 
 
 def _training_data(plan: Plan[TrainConfig], machine: Machine, processes: Processes, dataset: Dataset) -> TrainingData:
@@ -38,14 +38,14 @@ def _training_data(plan: Plan[TrainConfig], machine: Machine, processes: Process
     return TrainingData(
         samples=dataset.train,
         preprocess=dataset.preprocess,
-        augment=augment_of(config),
+        augment=config.section(Augment),
         num_classes=len(dataset.classes),
         batch_size=config.batch_size,
         seed=config.seed,
         device=machine.device,
-        files=file_augment_of(config),
         balanced=config.balanced_sampling,
         repeats=config.repeats or 1,
+        skip_bad=config.skip_bad_images,
         workers=machine.workers,
         shard=Shard(processes.rank, processes.world),
     )
@@ -59,19 +59,35 @@ def _class_weights(config: TrainConfig, dataset: Dataset, device: torch.device) 
     return (len(dataset.train) / (len(dataset.classes) * counts.clamp(min=1))).to(device)
 
 
+TRAIN_IMAGES_EVALUATED = 10_000  # at most, at the end of a run
+
+
 class ClassificationTask:
     """A `Task`: cross-entropy with label smoothing and class weights; the error of the validation split."""
 
     columns = ("train_loss", "train_error_pct", "val_loss", "val_error_pct")
 
     def __init__(
-        self, plan: Plan[TrainConfig], machine: Machine, processes: Processes, dataset: Dataset, min_size: int
+        self,
+        plan: Plan[TrainConfig],
+        machine: Machine,
+        processes: Processes,
+        dataset: Dataset,
+        model: ResidualAttentionNetwork,
+        overrides: dict[str, Any],
     ) -> None:
         self.plan, self.config, self.machine, self.processes = plan, plan.config, machine, processes
-        self.dataset, self.min_size = dataset, min_size
+        self.dataset, self.min_size = dataset, model.min_size
         self.data = _training_data(plan, machine, processes, dataset)
         self.class_weights = _class_weights(plan.config, dataset, machine.device)
-        self.describe: dict[str, Any] = {}
+        self.card = Card(
+            model=plan.model,
+            overrides=overrides,
+            classes=tuple(dataset.classes),
+            preprocess=dataset.preprocess,
+            config=plan.config.to_dict(),
+            train_images=len(self.data.samples),
+        )
         assert dataset.val is None or len(dataset.val) > 0
         self._validation = None if dataset.val is None else partial(self.evaluation, dataset.val)
 
@@ -141,11 +157,11 @@ class ClassificationTask:
     def files(self) -> dict[str, str]:
         return {}
 
-    def introduction(self, state: "TrainState") -> list[str]:
+    def introduction(self, model: nn.Module) -> list[str]:
         dataset, plan = self.dataset, self.plan
         sizes = {name: len(split) for name in ("train", "val", "test") if (split := getattr(dataset, name)) is not None}
         images = ", ".join(f"{count} {name}" for name, count in sizes.items())
-        millions = sum(p.numel() for p in state.model.parameters()) / 1e6
+        millions = sum(p.numel() for p in model.parameters()) / 1e6
         return [
             *(f"note: {notice}" for notice in dataset.notices),
             f"{dataset.name}: {images} images of {len(dataset.classes)} classes, {dataset.preprocess.image_size} px",
@@ -164,8 +180,22 @@ class ClassificationTask:
         signed = self.config.mask_activation == "channel"
         return ClassifierBoard(folder, self.dataset.preprocess, watched, purge_step=purge_step, signed=signed)
 
-    def finish(self, job: "Job", state: "TrainState", writer: "RunWriter") -> dict[str, Any]:
-        return finish_classification(self, job, state, writer)
+    def evaluate(self, model: nn.Module) -> ClassificationOutcome:
+        """Every split once, in fp32 throughout: what is reported must not depend on the machine."""
+        samples = self.data.samples
+        train = samples.subset(evenly_spaced(len(samples), TRAIN_IMAGES_EVALUATED))
+        return ClassificationOutcome(
+            model=model,
+            config=self.config,
+            dataset=self.dataset,
+            train=evaluate(model, self.evaluation(train, skip_bad=self.config.skip_bad_images)),
+            held_out={
+                name: evaluate(model, self.evaluation(split))
+                for name, split in (("val", self.dataset.val), ("test", self.dataset.test))
+                if split is not None and len(split)
+            },
+            skipped_images=len(self.processes.union(self.skipped)) + self.dataset.skipped,
+        )
 
 
 def _load_dataset(config: TrainConfig, processes: Processes) -> Dataset:
@@ -173,41 +203,40 @@ def _load_dataset(config: TrainConfig, processes: Processes) -> Dataset:
     downloads = config.data_dir is None and config.data in ("cifar10", "cifar100")
     if downloads and not processes.is_main:
         processes.barrier()
-    dataset = load_dataset(config.data_request())
+    dataset = load_dataset(config.section(DataRequest))
     if downloads and processes.is_main:
         processes.barrier()
     return dataset
 
 
-def _same_data(config: TrainConfig, dataset: Dataset, saved: dict[str, Any]) -> None:
-    if dataset.classes != saved["classes"] or len(dataset.train or ()) != saved["train_images"]:
+def _same_data(config: TrainConfig, dataset: Dataset, card: Card) -> None:
+    if tuple(dataset.classes) != card.classes or len(dataset.train or ()) != card.train_images:
         raise UserError(
             f"{config.data} has changed since the run began: {len(dataset.train or ())} training images of "
-            f"{len(dataset.classes)} classes now, {saved['train_images']} of {len(saved['classes'])} then"
+            f"{len(dataset.classes)} classes now, {card.train_images} of {len(card.classes)} then"
         )
 
 
-def prepare_classification(
-    config: RunConfig, machine: Machine, processes: Processes, saved: dict[str, Any] | None
+def prepare_classification(config: TrainConfig, machine: Machine, processes: Processes, card: Card | None) -> Prepared:
+    """Data, complete configuration and network of a classifier's run; see `training.task.Prepare`."""
+    return prepare_on(_load_dataset(config, processes), config, machine, processes, card)
+
+
+def prepare_on(
+    dataset: Dataset, config: TrainConfig, machine: Machine, processes: Processes, card: Card | None
 ) -> Prepared:
-    """Data, complete configuration and network of a classifier's run; see `task.Prepare`."""
-    assert isinstance(config, TrainConfig)
-    dataset = _load_dataset(config, processes)
+    """`prepare_classification` on data that are loaded already."""
     if dataset.val is not None and len(dataset.val) == 0:
         dataset = replace(dataset, val=None)
-    if saved is not None:
-        _same_data(config, dataset, saved)
+    if card is not None:
+        _same_data(config, dataset, card)
     plan = make_plan(config, dataset, machine)
-    init = plan.config.init if saved is None else None  # on a resume the weights come from the checkpoint
+    init = plan.config.init if card is None else None  # on a resume the weights come from the checkpoint
     model, overrides, notices = build_model(plan, len(dataset.classes), init)
     dataset.notices.extend(notices)
-    task = ClassificationTask(plan, machine, processes, dataset, model.min_size)  # type: ignore[arg-type]
-    task.describe = {
-        "model": plan.model,
-        "overrides": overrides,
-        "classes": dataset.classes,
-        "preprocess": dataset.preprocess.to_dict(),
-        "config": plan.config.to_dict(),
-        "train_images": len(task.data.samples),
-    }
-    return Prepared(plan, machine, model, task)
+    return Prepared(plan, machine, model, ClassificationTask(plan, machine, processes, dataset, model, overrides))
+
+
+ENTRY = TaskEntry(
+    config=TrainConfig, prepare=prepare_classification, report=rebuild_report, predict_command="ran predict"
+)

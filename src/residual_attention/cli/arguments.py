@@ -1,6 +1,7 @@
 """Arguments from dataclasses, by tyro; its errors as one line with the nearest match."""
 
 import contextlib
+import dataclasses
 import io
 import re
 import sys
@@ -13,8 +14,10 @@ import tyro
 
 from ..errors import UserError
 from ..hints import did_you_mean
+from ..training.config import RunConfig
 
 T = TypeVar("T")
+ConfigT = TypeVar("ConfigT", bound=RunConfig)
 _RULE = re.compile(r"[╭╰╮╯│|─\-\s]*")  # tyro draws its boxes in ASCII where the output is not UTF-8
 
 
@@ -102,6 +105,25 @@ def parse(cls: type[T], argv: list[str], *, prog: str, description: str, default
             raise
         message = _one_line(complaint.getvalue(), cls, argv)
         raise UserError(f"{message}; see `{prog} --help`") from None
+
+
+def given_value(argv: list[str], flag: str) -> str | None:
+    """The value of a flag among unparsed arguments; None when it is not there."""
+    for i, argument in enumerate(argv):
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2]
+        if argument == flag and i + 1 < len(argv):
+            return argv[i + 1]
+    return None
+
+
+def as_asked(config: ConfigT, argv: list[str]) -> ConfigT:
+    """The configuration as long as ``--epochs`` says, where a recipe counts in steps or has a least number of them."""
+    if given_value(argv, "--epochs") is None:
+        return config
+    steps = config.steps if given_value(argv, "--steps") is not None else None
+    min_steps = config.min_steps if given_value(argv, "--min-steps") is not None else 0
+    return dataclasses.replace(config.lasting(epochs=config.epochs), steps=steps, min_steps=min_steps)
 
 
 def print_error(message: str) -> None:

@@ -189,7 +189,7 @@ def _respond(given: AttendArguments, model: "Classifier") -> int:
         models[given.beside] = load(given.beside, resolve_device(given.device))
     responses = {}
     for name, network in models.items():
-        learning = network.card["overrides"].get("learning", "residual")
+        learning = network.card.overrides.get("learning", "residual")
         values = model_responses(
             network, given.images[0], data_dir=given.data_dir, split=given.split, limit=given.limit or MEASURED
         )

@@ -10,7 +10,7 @@ import tyro
 
 from ..detection.config import DetectConfig, detect_defaults
 from ..errors import UserError
-from .arguments import parse, print_error
+from .arguments import as_asked, parse, print_error
 
 USAGE = """usage: ran detect train DATA | eval MODEL [DATA] | predict MODEL IMAGE... | export MODEL OUT.onnx [--help]
 
@@ -108,13 +108,10 @@ def _train(argv: list[str]) -> int:
     values = {field.name: getattr(given, field.name) for field in dataclasses.fields(DetectConfig)}
     if not given.data:
         raise UserError("DATA is missing; see `ran detect train --help`")
-    if any(argument.partition("=")[0] == "--epochs" for argument in argv):
-        asked = {argument.partition("=")[0] for argument in argv}
-        values |= {} if "--min-steps" in asked else {"min_steps": 0}  # an explicit number of epochs is meant
-    from ..detection.task import prepare_detection
-    from ..training.run import train
+    config = as_asked(DetectConfig(**values), argv)
+    from ..tasks import train
 
-    summary = train(DetectConfig(**values), prepare_detection)
+    summary = train(config)
     if given.json:
         print(json.dumps(summary))
     return 0

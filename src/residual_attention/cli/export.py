@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tyro
 
+from ..checkpoints.card import DETECTION
 from ..errors import UserError
 from .arguments import parse
 
@@ -70,7 +71,7 @@ def _to_hub(given: ExportArguments) -> int:
     from ..checkpoints.hub import LOCAL, REMOTE, push, write_folder
 
     weights, card = read_model(given.model)
-    if card.get("task") == "detection":
+    if card.task == DETECTION:
         raise UserError(f"{given.model} is a detector; timm's layout is for classifiers")
     place = given.out.partition(":")[2]
     if not place:

@@ -33,12 +33,13 @@ def main(argv: list[str]) -> int:
         raise UserError("--out goes with several runs; one run's report lies in its folder")
     if given.out is not None and given.out.is_dir():
         raise UserError(f"{given.out} is a folder; --out names a file")
-    from ..classification.report import rebuild_report, write_comparison
-    from ..detection.report import is_detection, write_detection_report
+    from ..checkpoints.card import CLASSIFICATION
+    from ..classification.report import write_comparison
+    from ..tasks import report, task_of_run
 
     if len(given.runs) == 1:
-        page = (write_detection_report if is_detection(given.runs[0]) else rebuild_report)(given.runs[0])
-    elif any(map(is_detection, given.runs)):
+        page = report(given.runs[0])
+    elif any(task_of_run(run) != CLASSIFICATION for run in given.runs):
         raise UserError("runs of detectors are not compared on one page; give one run, or classifiers alone")
     else:
         page = write_comparison(given.runs, given.out or Path("comparison.html"))

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tyro
 
@@ -45,30 +45,16 @@ class ResumeArguments:
     """Show tracebacks."""
 
 
-def _task_of(run: Path) -> dict[str, Any]:
-    """What the run learns, as `training.run.resume` takes it."""
-    from ..checkpoints.format import read_metadata
-
-    last = run / "checkpoints" / "last.safetensors"
-    if not last.is_file() or read_metadata(last).get("task") != "detection":
-        return {}
-    from ..detection.config import DetectConfig
-    from ..detection.task import prepare_detection
-
-    return {"prepare": prepare_detection, "kind": DetectConfig}
-
-
 def main(argv: list[str]) -> int:
     given = parse(ResumeArguments, argv, prog="ran resume", description=DESCRIPTION)
     for name in ("epochs", "steps"):
         value = getattr(given, name)
         if value is not None and value < 1:
             raise UserError(f"{name} must be at least 1, not {value}")
-    from ..training.run import resume
+    from ..tasks import resume
 
     summary = resume(
         given.run,
-        **_task_of(given.run),
         epochs=given.epochs,
         steps=given.steps,
         data=given.data,

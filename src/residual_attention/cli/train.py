@@ -9,7 +9,7 @@ import tyro
 from ..classification.config import TrainConfig
 from ..classification.recipes import RECIPES, recipe
 from ..errors import UserError
-from .arguments import parse
+from .arguments import as_asked, given_value, parse
 
 DESCRIPTION = """Train, evaluate and report: one command from images to a model.
 
@@ -21,16 +21,6 @@ test. The run's folder holds the report, the curves, the masks and the checkpoin
 class TrainArguments(TrainConfig):
     data: tyro.conf.Positional[str] = "digits"
     """digits | cifar10 | cifar100 | imagenet | a folder of class folders, with or without train/val/test."""
-
-
-def _given(argv: list[str], flag: str) -> str | None:
-    """The value of a flag that must be known before the others are parsed."""
-    for i, argument in enumerate(argv):
-        if argument.startswith(f"{flag}="):
-            return argument.partition("=")[2]
-        if argument == flag and i + 1 < len(argv):
-            return argv[i + 1]
-    return None
 
 
 def _values(config: TrainConfig) -> dict:
@@ -55,21 +45,15 @@ def _parsed(argv: list[str], name: str, data: str) -> TrainArguments:
 
 def configuration(argv: list[str]) -> TrainConfig:
     """The recipe's configuration for the data that are named, with what the arguments override."""
-    given = _given(argv, "--recipe")
+    given = given_value(argv, "--recipe")
     name = given if given in RECIPES else "quick"  # an unknown one is answered by the parser
     arguments = _parsed(argv, name, _data(argv, name))
-    values = _values(arguments)
-    if _given(argv, "--epochs") is not None:
-        if _given(argv, "--steps") is None:
-            values["steps"] = None
-        if _given(argv, "--min-steps") is None:
-            values["min_steps"] = 0  # an explicit number of epochs is meant
-    return TrainConfig(**values)
+    return as_asked(TrainConfig(**_values(arguments)), argv)
 
 
 def main(argv: list[str]) -> int:
     config = configuration(argv)
-    from ..training.run import train
+    from ..tasks import train
 
     summary = train(config)
     if config.json:

@@ -1,38 +1,17 @@
-"""Vectorised augmentation of a batch on its device, with an own draw for each sample.
+"""Vectorised augmentation of a batch on its device, drawn independently for each sample.
 
 Draws are made on the CPU from one generator a step, so that they do not depend on the device; they are
 then applied to the whole batch at once. Images are normalised, (B, C, H, W); "empty" is the mean, 0.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Augment:
-    """Strengths; the defaults leave images as they are.
-
-    ``crop_padding`` and ``cutout`` are in pixels, ``shift`` a share of the side, ``rotation`` in degrees;
-    ``mixup`` and ``cutmix`` are the parameters of their Beta distributions.
-    """
-
-    flip: bool = False
-    crop_padding: int = 0
-    shift: float = 0.0
-    rotation: float = 0.0
-    cutout: int = 0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-
-    @property
-    def mixes(self) -> bool:
-        """Whether targets become distributions over classes."""
-        return self.mixup > 0 or self.cutmix > 0
+from .strengths import Augment
 
 
 def flip_and_crop(images: Tensor, augment: Augment, rng: np.random.Generator) -> Tensor:
@@ -41,7 +20,7 @@ def flip_and_crop(images: Tensor, augment: Augment, rng: np.random.Generator) ->
     (B, C, H, W) to the same.
     """
     count, _, height, width = images.shape
-    pad = augment.crop_padding
+    pad = augment.crop_padding or 0
     if pad:
         offsets = torch.from_numpy(rng.integers(0, 2 * pad + 1, size=(2, count))).to(images.device)
         windows = F.pad(images, (pad, pad, pad, pad)).unfold(2, height, 1).unfold(3, width, 1)  # (B, C, y, x, H, W)

@@ -21,11 +21,12 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
 
 from ..errors import UserError
-from .augment import Augment, augment_batch, flip_and_crop
+from .augment import augment_batch, flip_and_crop
 from .images import ImageError
 from .preprocess import Preprocess
 from .randomness import derive_seed, numpy_generator, torch_generator
 from .samples import Samples, StoredSamples, TensorSamples
+from .strengths import Augment
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,9 @@ def _leaving_the_cores(busy: bool) -> Iterator[None]:
 class _TrainingFiles(TorchDataset):
     """Decoded, cropped uint8 images; the key is (epoch, sample). An unreadable file gives its error instead."""
 
-    def __init__(self, samples: StoredSamples, preprocess: Preprocess, seed: int, config: "FileAugment") -> None:
-        self.samples, self.preprocess, self.seed, self.config = samples, preprocess, seed, config
-        self.transform = config.transform(preprocess)
+    def __init__(self, samples: StoredSamples, preprocess: Preprocess, seed: int, augment: Augment) -> None:
+        self.samples, self.preprocess, self.seed = samples, preprocess, seed
+        self.transform = file_transform(augment, preprocess)
 
     def __getitem__(self, key: tuple[int, int]) -> "_Item":
         epoch, index = key
@@ -127,25 +128,20 @@ class _TrainingFiles(TorchDataset):
             return self.transform(image), label, index
 
 
-@dataclass(frozen=True)
-class FileAugment:
-    """What is done to one large image while it is decoded; the rest is done to the batch."""
+def file_transform(augment: Augment, preprocess: Preprocess) -> v2.Compose:
+    """What is done to one large image while it is decoded; the rest is done to the batch.
 
-    min_scale: float = 0.08
-    color_jitter: float = 0.0
-    skip_bad_images: bool = True
-
-    def transform(self, preprocess: Preprocess) -> v2.Compose:
-        """``crop`` takes a random area and aspect ratio (Szegedy et al., 2015); the others the whole image."""
-        size = preprocess.image_size
-        geometry = (
-            [v2.PILToTensor(), v2.RandomResizedCrop(size, scale=(self.min_scale, 1.0), antialias=True)]
-            if preprocess.resize == "crop"
-            else [preprocess.to_uint8]
-        )
-        strength = self.color_jitter
-        colour = [v2.ColorJitter(strength, strength, strength)] if strength else []
-        return v2.Compose([*geometry, *colour])
+    ``crop`` takes a random area and aspect ratio (Szegedy et al., 2015); the others the whole image.
+    """
+    size = preprocess.image_size
+    geometry = (
+        [v2.PILToTensor(), v2.RandomResizedCrop(size, scale=(augment.min_scale, 1.0), antialias=True)]
+        if preprocess.resize == "crop"
+        else [preprocess.to_uint8]
+    )
+    strength = augment.color_jitter
+    colour = [v2.ColorJitter(strength, strength, strength)] if strength else []
+    return v2.Compose([*geometry, *colour])
 
 
 class _EvaluationFiles(TorchDataset):
@@ -220,12 +216,13 @@ def _end_workers_at_exit(loader: DataLoader) -> None:
     atexit.register(end)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrainingData:
     """The training split as batches.
 
     ``repeats``: how often an epoch reads all of it, in another order each time; ``skipped`` collects the indices of
-    unreadable images as they are met. Of files, one epoch is read at a time: the workers start with the first and stay.
+    unreadable images as they are met, which are an error unless ``skip_bad``.
+    Of files, one epoch is read at a time: the workers start with the first and stay.
     """
 
     samples: Samples
@@ -235,9 +232,9 @@ class TrainingData:
     batch_size: int
     seed: int
     device: torch.device
-    files: FileAugment = field(default_factory=FileAugment)
     balanced: bool = False
     repeats: int = 1
+    skip_bad: bool = True
     workers: int = 0
     shard: Shard = field(default_factory=Shard)
     skipped: set[int] = field(default_factory=set)
@@ -247,7 +244,7 @@ class TrainingData:
             self.images = self.samples.images.to(self.device)
             self.labels = self.samples.labels.to(self.device)
         else:
-            files = _TrainingFiles(self.samples, self.preprocess, self.seed, self.files)
+            files = _TrainingFiles(self.samples, self.preprocess, self.seed, self.augment)
             self.keys = _Keys()
             self.loader = _file_loader(files, self.keys, self.workers, self.device, workers_stay=True)
 
@@ -297,7 +294,7 @@ class TrainingData:
         if first and self.workers:
             _end_workers_at_exit(self.loader)
         for images, labels, _, bad in batches:
-            if bad and not self.files.skip_bad_images:
+            if bad and not self.skip_bad:
                 raise ImageError(bad[0][1])
             self.skipped.update(index for index, _ in bad)
             if not len(labels):

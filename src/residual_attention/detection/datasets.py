@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from ..checkpoints.card import Card
 from ..data.randomness import torch_generator
 from ..errors import UserError
 from ..hints import did_you_mean
@@ -145,13 +145,13 @@ def load_detection(config: DetectConfig) -> DetectionDataset:
     return DetectionDataset(root.resolve().name, layout.form, classes, train, val, test, notices, problems)
 
 
-def check_same_data(dataset: DetectionDataset, config: DetectConfig, saved: dict[str, Any]) -> None:
-    """Raise UserError when classes or training images are not those of the checkpoint whose metadata is ``saved``."""
+def check_same_data(dataset: DetectionDataset, config: DetectConfig, card: Card) -> None:
+    """Raise UserError when classes or training images are not those of the checkpoint whose card is given."""
     count = len(dataset.train or ())
-    if list(dataset.classes) != saved["classes"] or count != saved["train_images"]:
+    if dataset.classes != card.classes or count != card.train_images:
         raise UserError(
             f"{config.data} has changed since the run began: {count} training images of {len(dataset.classes)} "
-            f"classes now, {saved['train_images']} of {len(saved['classes'])} then"
+            f"classes now, {card.train_images} of {len(card.classes)} then"
         )
 
 

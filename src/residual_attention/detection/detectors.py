@@ -10,6 +10,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
+from ..checkpoints.card import Card
 from ..family import create_model
 from .backbone import LEVELS, PyramidBackbone, TorchvisionResNet50
 from .config import DetectConfig
@@ -24,19 +25,28 @@ class BaseDetector(nn.Module):
 
     ``forward(images)`` in eval mode takes a list of (3, h, w) float32 in [0, 1] and gives for each ``boxes`` (N, 4) in
     its pixels, ``labels`` (N,) from 1 and ``scores`` (N,). Images come with a short side of ``image_size`` px, or a
-    long one of ``max_size`` px where that is smaller. ``card`` is the checkpoint's metadata.
+    long one of ``max_size`` px where that is smaller. ``card`` is the checkpoint's.
     """
 
-    def __init__(self, classes: tuple[str, ...], image_size: int, max_size: int, card: dict[str, Any]) -> None:
+    def __init__(self, classes: tuple[str, ...], image_size: int, max_size: int, card: Card | None) -> None:
         super().__init__()
-        self.classes, self.image_size, self.max_size, self.card = classes, image_size, max_size, card
+        self.classes, self.image_size, self.max_size, self._card = classes, image_size, max_size, card
+
+    @property
+    def card(self) -> Card:
+        assert self._card is not None, "an untrained detector has no card"
+        return self._card
+
+    @card.setter
+    def card(self, card: Card) -> None:
+        self._card = card
 
 
 class Detector(BaseDetector):
     """A torchvision detector; in training mode ``forward(images, targets)`` gives its dictionary of losses."""
 
     def __init__(self, network: nn.Module, classes: tuple[str, ...], image_size: int, max_size: int) -> None:
-        super().__init__(classes, image_size, max_size, {})
+        super().__init__(classes, image_size, max_size, None)
         self.network = network
 
     @property

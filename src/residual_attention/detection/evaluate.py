@@ -21,7 +21,7 @@ def _same(data: str, trained: str) -> bool:
 
 def _split(model: BaseDetector, data: str | None, split: str, problems: str) -> tuple[str, Pictures, list[str]]:
     """Of the training data the split as training made it, so that no training image is taken for an unseen one."""
-    trained = DetectConfig.from_dict({**model.card["config"], "problems": problems})
+    trained = DetectConfig.from_dict({**model.card.config, "problems": problems})
     if data is not None and not _same(data, trained.data):
         found = load_detection_split(data, split, model.classes, trained)
     else:

@@ -4,24 +4,24 @@ torchvision's detectors decide by data how many boxes they keep. `torch.export` 
 older exporter, which traces, does; torchvision carries the code for it.
 """
 
-import json
 import logging
 import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..atomic import write_atomically
-from ..checkpoints.exported import METADATA_KEY, NEEDED, read_metadata
-from ..checkpoints.format import FORMAT, CheckpointError
+from ..checkpoints.card import DETECTION, Card
+from ..checkpoints.exported import METADATA_KEY, NEEDED, onnx_header, read_onnx_card
+from ..checkpoints.format import CheckpointError
 from ..data.find import find_images
 from ..data.images import read_image
 from ..errors import ExportError, UserError
-from .detectors import BaseDetector, Detector
+from .config import DetectConfig
+from .detectors import BaseDetector, Detector, longest_side
 from .loading import as_float, at_network_size
 
 OPSET = 18
@@ -65,12 +65,12 @@ def _traced(model: Detector, image: Tensor, out: Path) -> None:
         logging.disable(level)
 
 
-def _with_card(path: Path, card: dict[str, Any]) -> bytes:
+def _with_card(path: Path, card: Card) -> bytes:
     import onnx
 
     proto = onnx.load(path)
     entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, json.dumps({"format": FORMAT, **card}, allow_nan=False)
+    entry.key, entry.value = METADATA_KEY, onnx_header(card)
     return proto.SerializeToString()
 
 
@@ -121,14 +121,13 @@ def export_detector(model: Detector, out: Path, images: list[Tensor]) -> float:
         UserError: the extra ``export`` is not installed.
     """
     model.eval()
-    card = {key: value for key, value in model.card.items() if key != "training"}
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "trial.onnx"
         _traced(model, images[0], trial)
-        content = _with_card(trial, card)
+        content = _with_card(trial, model.card)
         trial.write_bytes(content)
         exported = ExportedDetector(trial)
-        threshold = float(model.card["config"]["score_threshold"])
+        threshold = DetectConfig.from_dict(model.card.config).score_threshold
         worst = max(largest_difference(model([image])[0], exported([image])[0], threshold) for image in images)
     if worst > TOLERANCE:
         raise ExportError(f"the exported detector's boxes differ from PyTorch's by {worst:.2e}; nothing was written")
@@ -145,11 +144,11 @@ class ExportedDetector(BaseDetector):
             import onnxruntime
         except ModuleNotFoundError:
             raise UserError(f"a detector's .onnx needs ONNX Runtime: {NEEDED}") from None
-        card = read_metadata(path)
-        if card.get("task") != "detection":
+        card = read_onnx_card(path)
+        if card.task != DETECTION:
             raise CheckpointError(f"{path} is a classifier, not a detector; use `ran predict`")
-        config = card["config"]
-        super().__init__(tuple(card["classes"]), int(config["image_size"]), int(config["max_size"]), card)
+        config = DetectConfig.from_dict(card.config)
+        super().__init__(card.classes, config.image_size, longest_side(config), card)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..checkpoints.card import DETECTION, Card
 from ..checkpoints.format import CheckpointError
 from ..checkpoints.load import read_model
 from ..errors import UserError
@@ -18,32 +19,26 @@ CLASS_LAYERS = ("roi_heads.box_predictor.", "head.classification_head.cls_logits
 
 @dataclass(frozen=True)
 class Start:
-    """Weights and metadata of a checkpoint."""
+    """Weights and card of a checkpoint."""
 
     name: str
     weights: dict[str, Tensor]
-    card: dict[str, Any]
+    card: Card
 
     @property
     def is_detector(self) -> bool:
-        return self.card.get("task") == "detection"
+        return self.card.task == DETECTION
 
     @property
     def model(self) -> str:
-        return self.card["model"]
+        return self.card.model
 
     @property
     def network_options(self) -> dict[str, Any]:
         """The network's own options, without the classes and channels."""
         known = {field.name for field in fields(NetworkOptions)}
-        overrides = {key: value for key, value in self.card["overrides"].items() if key in known}
+        overrides = {key: value for key, value in self.card.overrides.items() if key in known}
         return {key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items()}
-
-    @property
-    def constants(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation per channel that the weights were trained with."""
-        own = self.card if self.is_detector else self.card["preprocess"]
-        return own["mean"], own["std"]
 
 
 def read_start(config: DetectConfig, notices: list[str]) -> Start | None:
@@ -62,7 +57,7 @@ def read_start(config: DetectConfig, notices: list[str]) -> Start | None:
     if name.endswith(".onnx"):
         raise UserError(f"--init {name}: an exported model cannot be trained; give its checkpoint")
     start = Start(name, *read_model(name))
-    if len(start.constants[0]) != 3:
+    if len(start.card.constants[0]) != 3:
         raise UserError(f"--init {name}: it was trained on grayscale images; a detector reads colour")
     if config.model not in (None, start.model):
         raise UserError(f"--init {name} holds {start.model}, not {config.model}; leave --model out, or --init none")
@@ -77,7 +72,7 @@ def copy_weights(detector: Detector, start: Start) -> str:
     own = detector.state_dict()
     if start.is_detector:
         given = dict(start.weights)
-        if tuple(start.card["classes"]) != detector.classes:
+        if start.card.classes != detector.classes:
             given = {k: v for k, v in given.items() if not k.removeprefix("network.").startswith(CLASS_LAYERS)}
     else:
         body = "network.backbone.body."

@@ -1,25 +1,26 @@
 """From MODEL to a trained detector ready to use."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..checkpoints.card import DETECTION, Card
 from ..checkpoints.format import CheckpointError, read_checkpoint
 from ..checkpoints.load import model_weights, resolve_model
 from .config import DetectConfig
 from .detectors import BaseDetector, Detector, build_body, build_detector
 
 
-def read_detector(model: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a detector's checkpoint. Raises UserError when MODEL is something else."""
-    tensors, metadata = read_checkpoint(resolve_model(model))
-    if metadata.get("task") != "detection":
+def read_detector(model: str | Path) -> tuple[dict[str, Tensor], Card]:
+    """Tensors and card of a detector's checkpoint. Raises UserError when MODEL is something else."""
+    tensors, header = read_checkpoint(path := resolve_model(model))
+    card = Card.from_header(header, path)
+    if card.task != DETECTION:
         raise CheckpointError(
             f"{model} is a classifier, not a detector; use `ran predict`, or train one on it with --init"
         )
-    return tensors, metadata
+    return tensors, card
 
 
 def load_detector(model: str | Path, device: str | torch.device = "cpu") -> Detector:
@@ -28,15 +29,15 @@ def load_detector(model: str | Path, device: str | torch.device = "cpu") -> Dete
     Raises:
         UserError: no such file, a damaged one, or a classifier.
     """
-    tensors, metadata = read_detector(model)
-    config = DetectConfig.from_dict(metadata["config"])
-    body, _ = build_body(config, metadata["model"])
-    detector = build_detector(config, body, tuple(metadata["classes"]), tuple(metadata["mean"]), tuple(metadata["std"]))
+    tensors, card = read_detector(model)
+    config = DetectConfig.from_dict(card.config)
+    body, _ = build_body(config, card.model)
+    detector = build_detector(config, body, card.classes, *card.constants)
     try:
         detector.load_state_dict(model_weights(tensors))
     except RuntimeError as error:
         raise CheckpointError(f"{model} does not hold the detector that it describes: {error}") from error
-    detector.card = metadata
+    detector.card = card
     return detector.eval().to(device)
 
 

@@ -1,6 +1,5 @@
 """``report.html`` of a detector: one self-contained page, made from the files in the run's folder."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +75,3 @@ def write_detection_report(run: Path) -> Path:
     out = run / "report.html"
     write_atomically(out, page.encode())
     return out
-
-
-def is_detection(run: Path) -> bool:
-    """Whether a finished run is a detector's."""
-    path = run / "summary.json"
-    try:
-        return json.loads(path.read_text()).get("task") == "detection"
-    except (OSError, json.JSONDecodeError, AttributeError):
-        return False

@@ -4,21 +4,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.card import DETECTION, Card
 from ..data.datasets import IMAGENET_MEAN, IMAGENET_STD
 from ..data.loading import Shard, steps_per_epoch
 from ..data.randomness import derive_seed
 from ..errors import UserError
-from ..training.config import RunConfig
 from ..training.distributed import Processes
 from ..training.machine import Machine
 from ..training.optimization import check_optimizer
 from ..training.plan import Plan, absolute, check_validation, evaluation_batch_size, length_of, repeats_of
-from ..training.task import Prepared, StepLoss, Validation
+from ..training.task import Prepared, StepLoss, TaskEntry, Validation
 from .annotations import Pictures
 from .board import DetectionBoard
 from .config import DetectConfig
@@ -28,12 +28,8 @@ from .initial import Start, copy_weights, read_start
 from .loading import DetectionAugment, DetectionBatch, DetectionData, evaluation_images
 from .measures import Detections, coco_average_precision, require_evaluator
 from .predict import detect_split
-from .results import finish_detection
-
-if TYPE_CHECKING:
-    from ..training.loop import Job
-    from ..training.state import TrainState
-    from ..training.writer import RunWriter
+from .report import write_detection_report
+from .results import DetectionOutcome
 
 LOSSES = {
     "faster_rcnn": ("loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"),
@@ -54,15 +50,16 @@ _NAMES = {  # torchvision's names of the parts, as the columns of metrics.csv ha
 class DetectionTask:
     """A `Task`: the sum of torchvision's losses; COCO's mean average precision on the validation split."""
 
-    def __init__(self, plan: Plan[DetectConfig], machine: Machine, processes: Processes, dataset: DetectionDataset):
+    def __init__(
+        self, plan: Plan[DetectConfig], machine: Machine, processes: Processes, dataset: DetectionDataset, card: Card
+    ) -> None:
         self.plan, self.config, self.machine, self.processes = plan, plan.config, machine, processes
-        self.dataset = dataset
-        self.describe: dict[str, Any] = {}
+        self.dataset, self.card = dataset, card
         config = plan.config
         assert dataset.train is not None
         self.data = DetectionData(
-            dataset.train,
-            DetectionAugment(
+            samples=dataset.train,
+            augment=DetectionAugment(
                 config.image_size,
                 longest_side(config),
                 config.flip,
@@ -71,12 +68,12 @@ class DetectionTask:
                 config.color_jitter,
                 config.iou_crop,
             ),
-            config.batch_size,
-            config.seed,
-            machine.device,
-            config.repeats or 1,
-            machine.workers,
-            Shard(processes.rank, processes.world),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            device=machine.device,
+            repeats=config.repeats or 1,
+            workers=machine.workers,
+            shard=Shard(processes.rank, processes.world),
         )
 
     @property
@@ -141,14 +138,14 @@ class DetectionTask:
     def files(self) -> dict[str, str]:
         return {"problems.txt": "".join(f"{line}\n" for line in self.dataset.problems.lines)}
 
-    def introduction(self, state: "TrainState") -> list[str]:
+    def introduction(self, model: nn.Module) -> list[str]:
         dataset, plan, config = self.dataset, self.plan, self.config
         splits = {name: split for name in ("train", "val", "test") if (split := getattr(dataset, name)) is not None}
         images = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
         boxes = ", ".join(f"{count} {name}" for name, count in sorted(splits["train"].counts().items()))
-        millions = sum(p.numel() for p in state.model.parameters()) / 1e6
-        assert isinstance(state.model, Detector)
-        strides = state.model.pyramid.strides
+        millions = sum(p.numel() for p in model.parameters()) / 1e6
+        assert isinstance(model, Detector)
+        strides = model.pyramid.strides
         return [
             *dataset.problems.lines[:20],
             *([f"... and {len(dataset.problems.lines) - 20} more"] if len(dataset.problems.lines) > 20 else []),
@@ -172,8 +169,20 @@ class DetectionTask:
         )
         return detect_split(model, samples, batches, shared=False)
 
-    def finish(self, job: "Job", state: "TrainState", writer: "RunWriter") -> dict[str, Any]:
-        return finish_detection(self, job, state, writer)
+    def evaluate(self, model: nn.Module) -> DetectionOutcome:
+        """Each held-out split once, in fp32."""
+        assert isinstance(model, Detector)
+        return DetectionOutcome(
+            model=model,
+            config=self.config,
+            dataset=self.dataset,
+            held_out={
+                name: self.detections(model, split, torch.float32)
+                for name, split in (("val", self.dataset.val), ("test", self.dataset.test))
+                if split is not None and len(split)
+            },
+            skipped_images=len(self.processes.union(self.skipped)),
+        )
 
 
 def _complete(
@@ -209,11 +218,8 @@ def _complete(
     return Plan(resolved, model, epochs, total, per_epoch)
 
 
-def prepare_detection(
-    config: RunConfig, machine: Machine, processes: Processes, saved: dict[str, Any] | None
-) -> Prepared:
+def prepare_detection(config: DetectConfig, machine: Machine, processes: Processes, card: Card | None) -> Prepared:
     """Data, complete configuration and network of a detector's run; see `training.task.Prepare`."""
-    assert isinstance(config, DetectConfig)
     machine = replace(machine, compile=False)  # boxes of changing number
     if machine.precision == "fp16":
         if config.precision != "auto":
@@ -223,25 +229,33 @@ def prepare_detection(
         machine = replace(machine, workers=0)  # a worker that takes a core holds up every thread of the other
     require_evaluator()
     dataset = load_detection(config)
-    if saved is not None:
-        check_same_data(dataset, config, saved)
-    start = read_start(config, dataset.notices) if saved is None else None
-    plan = _complete(config, dataset, machine, start, resumed=saved is not None)
+    if card is not None:
+        check_same_data(dataset, config, card)
+    start = read_start(config, dataset.notices) if card is None else None
+    plan = _complete(config, dataset, machine, start, resumed=card is not None)
     torch.manual_seed(derive_seed(config.seed, "init"))
     body, overrides = build_body(plan.config, plan.model)
-    mean, std = (saved["mean"], saved["std"]) if saved else start.constants if start else (IMAGENET_MEAN, IMAGENET_STD)
-    detector = build_detector(plan.config, body, dataset.classes, tuple(mean), tuple(std))
+    described = card or (start.card if start else None)
+    mean, std = described.constants if described else (IMAGENET_MEAN, IMAGENET_STD)
+    detector = build_detector(plan.config, body, dataset.classes, mean, std)
     if start is not None:
         dataset.notices.append(copy_weights(detector, start))
-    task = DetectionTask(plan, machine, processes, dataset)
-    task.describe = {
-        "task": "detection",
-        "model": plan.model,
-        "overrides": overrides,
-        "classes": list(dataset.classes),
-        "mean": list(mean),
-        "std": list(std),
-        "config": plan.config.to_dict(),
-        "train_images": len(dataset.train or ()),
-    }
-    return Prepared(plan, machine, detector, task)
+    card = Card(
+        task=DETECTION,
+        model=plan.model,
+        overrides=overrides,
+        classes=dataset.classes,
+        mean=mean,
+        std=std,
+        config=plan.config.to_dict(),
+        train_images=len(dataset.train or ()),
+    )
+    return Prepared(plan, machine, detector, DetectionTask(plan, machine, processes, dataset, card))
+
+
+ENTRY = TaskEntry(
+    config=DetectConfig,
+    prepare=prepare_detection,
+    report=write_detection_report,
+    predict_command="ran detect predict",
+)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..atomic import write_atomically
-from ..checkpoints.format import read_metadata
+from ..checkpoints.card import read_card
 from ..classification.config import TrainConfig
 from ..errors import UserError
 from ..family.ledger import ledger_row
 from ..family.variants import default_image_size
-from ..training.options import MachineOptions
+from ..training.options import MachineOptions, OutputOptions
 from .declarations import Experiment, Row
 from .protocols import applies, configure, own_changes, recipe_of
 
@@ -99,7 +99,9 @@ def share_left(places: Places, protocol: str, cell: Cell) -> float:
     state = state_of(places, protocol, cell)
     if state != "partial":
         return float(state == "not run")
-    progress = read_metadata(places.checkpoint_of(protocol, cell))["training"]["progress"]
+    training = read_card(places.checkpoint_of(protocol, cell)).training
+    assert training is not None
+    progress = training["progress"]
     return 1.0 - progress["step"] / progress["planned_steps"]
 
 
@@ -118,14 +120,18 @@ def read_record(places: Places, protocol: str, cell: Cell) -> dict[str, Any] | N
     return record
 
 
-OF_THE_MACHINE = {"data_dir", "out", "workers", *(option.name for option in fields(MachineOptions))}
+OF_THE_MACHINE = {
+    "data_dir",
+    "workers",
+    *(option.name for kind in (MachineOptions, OutputOptions) for option in fields(kind)),
+}
 RESOLVED = {"image_size", "in_chans", "flip", "crop_padding", "repeats"}  # from the data, where they are None
 
 
 def check_run(places: Places, protocol: str, cell: Cell) -> None:
     """Raise UserError when the run that lies in the cell's folder is not of this declaration."""
-    metadata = read_metadata(places.checkpoint_of(protocol, cell))
-    _check_same(cell, TrainConfig.from_dict(metadata["config"]), places.run_of(protocol, cell))
+    card = read_card(places.checkpoint_of(protocol, cell))
+    _check_same(cell, TrainConfig.from_dict(card.config), places.run_of(protocol, cell))
 
 
 def _check_same(cell: Cell, ran: TrainConfig, place: Path) -> None:

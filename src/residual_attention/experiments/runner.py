@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..tasks import resume, train
 from ..training.interrupt import Interrupted, SignalWatch
 from ..training.page import read_summary
-from ..training.run import resume, train
 from ..training.runfolder import RunInUse
 from .cells import (
     Cell,

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,7 @@ def deploy(
     calibration = real_images(network, data, data_dir, "train", CALIBRATION_IMAGES) if int8 else None
     if int8 and calibration is None:
         raise UserError("--int8 needs images to calibrate on: name them by --data or --data-dir")
-    card = {key: network.card[key] for key in ("model", "overrides", "classes", "preprocess") if key in network.card}
-    card["config"] = {**network.card.get("config", {}), "out": None, "data_dir": None}
+    card = replace(network.card, config={**network.card.config, "data_dir": None}, train_images=None)
     result: dict[str, Any] = {"model": model, "file": str(out), "masks": masks, "precision": "int8" if int8 else "fp32"}
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "fp32.onnx"

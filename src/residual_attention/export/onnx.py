@@ -1,6 +1,5 @@
 """One ONNX file: dynamic batch and size, masks on request, classes and preprocessing inside, checked first."""
 
-import json
 import logging
 import os
 import tempfile
@@ -9,15 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..atomic import write_atomically
 from ..attention.masks import attention_modules, record_masks
-from ..checkpoints.exported import MASK_PREFIX, METADATA_KEY, NEEDED, ExportedClassifier
-from ..checkpoints.format import FORMAT
+from ..checkpoints.card import Card
+from ..checkpoints.exported import MASK_PREFIX, METADATA_KEY, NEEDED, ExportedClassifier, onnx_header
 from ..errors import ExportError, UserError
 
 OPSET = 20
@@ -62,11 +60,11 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def onnx_bytes(model: nn.Module, card: dict[str, Any], *, image_size: int, in_chans: int, masks: bool = False) -> bytes:
+def onnx_bytes(model: nn.Module, card: Card, *, image_size: int, in_chans: int, masks: bool = False) -> bytes:
     """The network in eval mode as a serialised ONNX model of input ``images`` and output ``logits``.
 
     Args:
-        card: metadata as a checkpoint has it, stored in the file.
+        card: stored in the file.
         masks: also output each module's mask, as ``mask:<module name>``.
 
     Raises UserError when the packages of the extra ``export`` are missing.
@@ -101,7 +99,7 @@ def onnx_bytes(model: nn.Module, card: dict[str, Any], *, image_size: int, in_ch
     for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
         proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
     entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, json.dumps({"format": FORMAT, **card}, allow_nan=False)
+    entry.key, entry.value = METADATA_KEY, onnx_header(card)
     return proto.SerializeToString()
 
 
@@ -129,7 +127,7 @@ def check_inputs(image_size: int, in_chans: int, seed: int = 0) -> list[Tensor]:
 
 
 def export_onnx(
-    model: nn.Module, card: dict[str, Any], out: Path, *, image_size: int, in_chans: int, masks: bool = False
+    model: nn.Module, card: Card, out: Path, *, image_size: int, in_chans: int, masks: bool = False
 ) -> Parity:
     """Write ``out`` as one file, after ONNX Runtime has computed the same logits as PyTorch.
 

@@ -79,6 +79,11 @@ def create_model(
     Raises:
         UserError: an unknown name, override, or a value that the family does not have.
     """
+    return ResidualAttentionNetwork(**network_arguments(name, num_classes, in_chans, **overrides))
+
+
+def network_arguments(name: str, num_classes: int | None = None, in_chans: int = 3, **overrides: Any) -> dict[str, Any]:
+    """The constructor's arguments for a variant with overrides. Takes and raises what `create_model` does."""
     variant = _variant(name)
     for key in overrides:
         if key not in OVERRIDES:
@@ -88,4 +93,4 @@ def create_model(
     arguments = {**variant, "in_chans": in_chans, **overrides}
     if num_classes is not None:
         arguments["num_classes"] = num_classes
-    return ResidualAttentionNetwork(**arguments)
+    return arguments

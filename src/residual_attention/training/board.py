@@ -1,8 +1,8 @@
-"""What a run shows in TensorBoard: scalars, graph, batches, confusion matrix, masks as they develop."""
+"""What any run shows in TensorBoard; a task's own board adds to it."""
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from PIL import Image
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ class TensorBoard:
                 self.writer.add_scalar(f"epoch/{name}", value, row["epoch"])
         self.writer.flush()
 
-    def finish(self, config: dict[str, Any], metrics: dict[str, float], step: int) -> None:
+    def hyperparameters(self, config: dict[str, Any], metrics: dict[str, float], step: int) -> None:
         """Hyper-parameters with the ``final/`` metrics, in this same folder rather than in one of their own."""
         from torch.utils.tensorboard.summary import hparams
 
@@ -68,5 +68,9 @@ class TensorBoard:
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, step)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Scalars since the last epoch are written too, after a stop or an error as well."""
         self.writer.close()

@@ -1,42 +1,59 @@
 """The complete configuration of a run: one frozen dataclass for CLI flags, ``config.yaml`` and checkpoints."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, get_type_hints
+from typing import Any, Self, TypeVar, get_type_hints
 
 import yaml
 
 from ..errors import UserError
 from ..hints import did_you_mean
-from .options import CommonOptions, LoopOptions, MachineOptions, NetworkOptions
+from .options import CommonOptions, LoopOptions, MachineOptions, NetworkOptions, OutputOptions
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class RunConfig(MachineOptions, NetworkOptions, LoopOptions, CommonOptions):
+class RunConfig(OutputOptions, MachineOptions, NetworkOptions, LoopOptions, CommonOptions):
     """What decides any run, whatever is learned. ``None`` means: chosen from the data or the machine, and printed."""
 
     def __post_init__(self) -> None:
         validate_run(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for YAML and JSON."""
-        return {k: _plain(v) for k, v in dataclasses.asdict(self).items()}
+        """Plain values for YAML and JSON, without `OutputOptions`."""
+        return {k: _plain(v) for k, v in dataclasses.asdict(self).items() if k not in OUTPUT}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Inverse of `to_dict`. Raises UserError for an unknown key, with the nearest known one."""
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Inverse of `to_dict`. Raises UserError for an unknown key, with the nearest known one.
+
+        The `OutputOptions` that version 0.1 wrote among the values are ignored.
+        """
         types = get_type_hints(cls)
         for key in values:
             if key not in types:
                 raise UserError(f"unknown configuration key {key!r}{did_you_mean(key, types)}")
-        return cls(**{k: _typed(k, v) for k, v in values.items()})
+        return cls(**{k: _typed(k, v) for k, v in values.items() if k not in OUTPUT})
+
+    def section(self, kind: type[T]) -> T:
+        """An instance of the dataclass ``kind``, each of whose fields is one of this configuration's."""
+        return kind(**{field.name: getattr(self, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+
+    def lasting(self, *, epochs: int | None = None, steps: int | None = None) -> Self:
+        """With another length. An explicit number of epochs is meant: ``min_steps`` no longer counts."""
+        if epochs is not None:
+            return dataclasses.replace(self, epochs=epochs, steps=None, min_steps=0)
+        return self if steps is None else dataclasses.replace(self, steps=steps)
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
-_PATHS = ("data_dir", "out")
+OUTPUT = frozenset(field.name for field in dataclasses.fields(OutputOptions))
+_PATHS = ("data_dir",)
 _TUPLES = ("milestones", "modules", "widths", "mask_depths")
 
 

@@ -16,14 +16,12 @@ Switch = Literal["auto", "on", "off"]
 
 @dataclass(frozen=True)
 class CommonOptions:
-    """What every run has: its data and network, where it is written, what it starts from, its seed."""
+    """What every run has: its data and network, what it starts from, its seed."""
 
     data: str = ""
     """Data set."""
     model: str | None = None
     """Network, see `ran models`."""
-    out: Path | None = None
-    """Run folder; runs/<date-time>_<data>_<model> when left out."""
     init: str | None = None
     """Start from the weights of this MODEL; a classifier of other classes starts fresh."""
     seed: int = 0
@@ -120,7 +118,7 @@ class NetworkOptions:
 
 @dataclass(frozen=True)
 class MachineOptions:
-    """What a run computes on, and how it tells."""
+    """What a run computes on."""
 
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
@@ -134,6 +132,14 @@ class MachineOptions:
     """Recompute activations in the backward pass: less memory, more time."""
     checkpoint_steps: int = 0
     """Save within an epoch every this many steps, besides at each epoch's end; 0: only there."""
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where a run is written and how it reports. Not part of what a checkpoint or config.yaml holds."""
+
+    out: Path | None = None
+    """Run folder; runs/<date-time>_<data>_<model> when left out."""
     json: bool = False
     """Print one JSON object at the end and nothing else to standard output."""
     debug: bool = False

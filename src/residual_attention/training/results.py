@@ -1,10 +1,10 @@
-"""The end of any run: what its summary says of it, and its last lines."""
+"""The end of any run: best weights, every split evaluated once, summary, pictures, report, last lines."""
 
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 
 from ..checkpoints.format import read_checkpoint
 from ..checkpoints.load import model_weights
@@ -13,16 +13,18 @@ from .loop import Job
 from .plan import Plan
 from .progress import duration, rate_text
 from .state import TrainState
+from .task import Outcome, TaskEntry
 from .writer import RunWriter
 
 
-def run_facts(job: "Job", state: "TrainState", plan: "Plan", run: Path) -> dict[str, Any]:
-    """What a summary tells of any run: what was trained, for how long, on what."""
+def run_facts(job: Job, state: TrainState, plan: Plan[Any], run: Path) -> dict[str, Any]:
+    """What any run's summary holds: what was trained, for how long, on what."""
     progress, config = state.progress, plan.config
     images_seen = job.processes.total([float(progress.images_seen)])[0]
     return {
         "run": str(run),
         "status": "early_stopped" if progress.step < plan.total_steps else "done",
+        "task": job.task.card.task,
         "model": plan.model,
         "seed": config.seed,
         "epochs": progress.epoch,
@@ -40,19 +42,50 @@ def run_facts(job: "Job", state: "TrainState", plan: "Plan", run: Path) -> dict[
     }
 
 
-def load_best(state: "TrainState", writer: "RunWriter") -> torch.nn.Module:
+def load_best(state: TrainState, best: Path) -> nn.Module:
     """The network in eval mode with the weights of the best epoch."""
-    tensors, _ = read_checkpoint(writer.folder.best)
+    tensors, _ = read_checkpoint(best)
     state.model.load_state_dict(model_weights(tensors))
     return state.model.eval()
 
 
-def say_where(writer: "RunWriter", summary: dict[str, Any], use: str) -> None:
-    """The last lines of any run: how long it took, where everything lies, the command ``use`` for what comes next."""
+def finish(job: Job, state: TrainState, writer: RunWriter, plan: Plan[Any], entry: TaskEntry) -> dict[str, Any]:
+    """Evaluate the best weights, then write everything. Returns the summary, on every process.
+
+    The summary is on disk before the first picture is drawn.
+    """
+    folder = writer.folder
+    outcome = job.task.evaluate(load_best(state, folder.best))
+    summary = run_facts(job, state, plan, folder.path) | dict(outcome.figures)
+    if writer.processes.is_main:
+        folder.write_summary(summary)
+        _draw(writer, outcome, summary["steps"])
+        entry.report(folder.path)
+        _say_end(writer, outcome, summary, entry.predict_command)
+    writer.processes.barrier()
+    return summary
+
+
+def _draw(writer: RunWriter, outcome: Outcome, step: int) -> None:
+    pictures = outcome.draw(writer.folder)
+    if writer.board is None:
+        return
+    for tag, path in pictures.items():
+        writer.board.picture(tag, path, step)
+    metrics = {f"final/{name}": value for name, value in outcome.final_metrics().items()}
+    writer.board.hyperparameters(writer.config.to_dict(), metrics, step)
+
+
+def _say_end(writer: RunWriter, outcome: Outcome, summary: dict[str, Any], predict_command: str) -> None:
     say, folder = writer.display.say, writer.folder
     trained = f"{duration(summary['time_s'])} of training, {rate_text(summary['images_per_s'])} images/s"
-    say(f"best epoch {summary['best_epoch']}, {trained}")
-    say(f"report      {folder.report}")
-    say(f"model       {folder.best}")
-    say(f"use it      {use} {folder.path} IMAGE...")
-    say(f"dashboard   tensorboard --logdir {folder.path.parent}")
+    for line in (
+        "",
+        *outcome.lines(),
+        f"best epoch {summary['best_epoch']}, {trained}",
+        f"report      {folder.report}",
+        f"model       {folder.best}",
+        f"use it      {predict_command} {folder.path} IMAGE...",
+        f"dashboard   tensorboard --logdir {folder.path.parent}",
+    ):
+        say(line)

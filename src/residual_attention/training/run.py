@@ -1,8 +1,8 @@
-"""A run from its configuration to its report: `train` and `resume`, of a classifier or of any other task."""
+"""A run from its configuration to its report: begun or reopened, trained, finished."""
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..checkpoints.card import Card, read_card
 from ..checkpoints.format import read_checkpoint
-from ..classification.config import TrainConfig
-from ..classification.task import prepare_classification
 from ..devices import resolve_device
 from ..errors import UserError
 from .config import RunConfig
@@ -23,88 +22,133 @@ from .machine import Machine, resolve_machine
 from .optimization import Schedule, averaged_model, build_optimizer
 from .plan import Plan
 from .progress import ProgressDisplay
+from .results import finish
 from .runfolder import RunFolder, default_run_path, keep_out_of_data, open_run
 from .state import TrainState, pack, unpack
-from .task import Prepare, Prepared
+from .task import Prepared, TaskEntry
 from .writer import RunWriter
 
 
-def train(config: RunConfig, prepare: Prepare = prepare_classification) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Started:
+    """A run before its next step, with all that it needs open: the folder's lock, the board, the signal handlers."""
+
+    job: Job
+    state: TrainState
+    writer: RunWriter
+    plan: Plan[Any]
+    entry: TaskEntry
+
+
+def train(config: RunConfig, entry: TaskEntry) -> dict[str, Any]:
     """Train, evaluate and report as configured; returns the run's summary.
 
     Raises:
-        UserError: anything the user can mend, in one line.
+        UserError: anything the user can fix, in one line.
         Interrupted: a signal stopped the run; it was saved before.
     """
-    with _processes(config) as processes:
-        machine = resolve_machine(config, processes.local_rank)
-        _check_batch(config, processes)
-        prepared = prepare(config, machine, processes, None)
+    with begin(config, entry) as run:
+        return complete(run)
+
+
+def resume(run: Path, entry: TaskEntry, **changes: Any) -> dict[str, Any]:
+    """Go on with a run where its last checkpoint stands, bit for bit; or extend it. Takes what `reopen` does.
+
+    Raises as `train`; also UserError when the data set is no longer the same.
+    """
+    with reopen(run, entry, **changes) as reopened:
+        return complete(reopened)
+
+
+@contextlib.contextmanager
+def begin(config: RunConfig, entry: TaskEntry) -> Iterator[Started]:
+    """A new run in a folder of its own, its first checkpoint written."""
+    with process_group(resolve_device(config.device).type) as processes:
+        machine = _machine_for(config, processes)
+        prepared = entry.prepare(config, machine, processes, None)
         path = processes.from_main(str(config.out or default_run_path(config.data, prepared.plan.model)))
         folder = RunFolder(Path(str(path)))
         keep_out_of_data(folder.path, config)
         if processes.is_main:
             folder.create()
         processes.barrier()
-        return _run(folder, prepared, processes, saved=None)
+        with _locked(folder, processes):
+            if processes.is_main:
+                folder.refuse_a_run()  # another process may have begun and finished one since
+            with _started(folder, prepared, processes, entry, config, None) as started:
+                yield started
 
 
-def resume(
+@contextlib.contextmanager
+def reopen(
     run: Path,
+    entry: TaskEntry,
     *,
     epochs: int | None = None,
     steps: int | None = None,
     json: bool = False,
     debug: bool = False,
-    prepare: Prepare = prepare_classification,
-    kind: type[RunConfig] = TrainConfig,
     **changes: Any,
-) -> dict[str, Any]:
-    """Go on with a run where its last checkpoint stands, bit for bit; or extend it with more epochs or steps.
+) -> Iterator[Started]:
+    """A run as its last checkpoint left it, or extended to more ``epochs`` or ``steps``.
 
-    ``kind`` and ``prepare`` are those of the run's task. ``changes`` are configuration fields of the machine and of
-    where the data lies, None for as it was: data, data_dir, workers, device, precision, compile, accumulate,
-    grad_checkpointing. Another device, precision or accumulation goes on from the same state, but not bit for bit.
-
-    Raises as `train`; also ValueError when the data set is no longer the same.
+    ``changes`` are configuration fields of the machine and of where the data lies, None for as it was: data, data_dir,
+    workers, device, precision, compile, accumulate, grad_checkpointing. Another device, precision or accumulation goes
+    on from the same state, but not bit for bit.
     """
     folder = open_run(run)
-    tensors, metadata = read_checkpoint(folder.last)
+    with process_group(_device_type(folder, changes)) as processes, _locked(folder, processes):
+        tensors, header = read_checkpoint(folder.last)
+        card = Card.from_header(header, folder.last)
+        config = _reopened_config(card, entry, epochs, steps, changes)
+        config = replace(config, out=run, json=json, debug=debug)
+        machine = _machine_for(config, processes)
+        prepared = entry.prepare(config, machine, processes, card)
+        with _started(folder, prepared, processes, entry, config, (tensors, card)) as started:
+            yield started
+
+
+def complete(run: Started) -> dict[str, Any]:
+    """Train to the end, evaluate the best weights, write the report. Raises Interrupted after a signal."""
+    with _explained_memory(run.job.config):
+        if fit(run.job, run.state, run.writer):
+            signum = run.job.processes.largest(run.job.signals.received)
+            where = f"stopped after step {run.state.progress.step}, saved"
+            raise Interrupted(signum, f"{where}; go on with `ran resume {run.writer.folder.path}`")
+        return finish(run.job, run.state, run.writer, run.plan, run.entry)
+
+
+def _device_type(folder: RunFolder, changes: dict[str, Any]) -> str:
+    """Of the device that a reopened run computes on, which decides how its processes communicate."""
+    device = changes.get("device") or read_card(folder.last).config.get("device", "auto")
+    return resolve_device(device).type
+
+
+def _reopened_config(
+    card: Card, entry: TaskEntry, epochs: int | None, steps: int | None, changes: dict[str, Any]
+) -> RunConfig:
+    """The checkpoint's configuration with what was asked to change. Raises UserError for an end before what is done."""
+    if card.training is None:
+        raise UserError("the run's checkpoint holds no training state; there is nothing to resume")
     given = {name: value for name, value in changes.items() if value is not None}
-    if given.get("grad_checkpointing") and metadata["config"].get("compile") == "on":
+    if given.get("grad_checkpointing") and card.config.get("compile") == "on":
         given.setdefault("compile", "off")
-    config = kind.from_dict({**metadata["config"], **given, "out": str(run), "json": json, "debug": debug})
-    config = _extended(config, metadata, epochs, steps)
-    with _processes(config) as processes:
-        machine = resolve_machine(config, processes.local_rank)
-        _check_batch(config, processes)
-        prepared = prepare(config, machine, processes, metadata)
-        return _run(folder, prepared, processes, (tensors, metadata["training"]))
+    config = entry.config.from_dict({**card.config, **given})
+    progress = card.training["progress"]
+    for name, asked, done in (("epochs", epochs, progress["epoch"]), ("steps", steps, progress["step"])):
+        if asked is not None and asked < done:
+            raise UserError(f"{done} {name} are done already; --{name} must be more, not {asked}")
+    return config.lasting(epochs=epochs, steps=None if epochs is not None else steps)
 
 
-def _extended(config: RunConfig, metadata: dict, epochs: int | None, steps: int | None) -> RunConfig:
-    """The configuration with a later end. Raises UserError for an end before what is done."""
-    progress = metadata["training"]["progress"]
-    if epochs is not None:
-        if epochs < progress["epoch"]:
-            raise UserError(f"{progress['epoch']} epochs are done already; --epochs must be more, not {epochs}")
-        return replace(config, epochs=epochs, steps=None, min_steps=0)
-    if steps is not None:
-        if steps < progress["step"]:
-            raise UserError(f"{progress['step']} steps are done already; --steps must be more, not {steps}")
-        return replace(config, steps=steps)
-    return config
-
-
-@contextlib.contextmanager
-def _processes(config: RunConfig) -> Iterator[Processes]:
-    with process_group(resolve_device(config.device).type) as processes:
-        yield processes
-
-
-def _check_batch(config: RunConfig, processes: Processes) -> None:
+def _machine_for(config: RunConfig, processes: Processes) -> Machine:
     if config.batch_size < processes.world * config.accumulate:
         raise UserError(f"batch_size {config.batch_size} is too small for {processes.world} processes")
+    return resolve_machine(config, processes.local_rank)
+
+
+def _locked(folder: RunFolder, processes: Processes) -> contextlib.AbstractContextManager[None]:
+    return folder.locked() if processes.is_main else contextlib.nullcontext()
 
 
 def prepared_forward(model: nn.Module, machine: Machine, processes: Processes) -> nn.Module:
@@ -115,66 +159,66 @@ def prepared_forward(model: nn.Module, machine: Machine, processes: Processes) -
     return torch.compile(model) if machine.compile else model  # type: ignore[return-value]
 
 
-def initial_state(model: nn.Module, plan: Plan, machine: Machine) -> TrainState:
+def initial_state(model: nn.Module, plan: Plan[Any], machine: Machine) -> TrainState:
+    """The network on its device with a fresh optimizer and schedule."""
     layout = torch.channels_last if machine.channels_last else torch.contiguous_format
     model.to(machine.device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, plan.config)
     schedule = Schedule(optimizer, plan.config, plan.total_steps, plan.steps_per_epoch)
     scaler = torch.amp.GradScaler("cuda") if machine.precision == "fp16" else None
-    return TrainState(model, optimizer, schedule, averaged_model(model, plan.config.ema), scaler)
+    state = TrainState(model, optimizer, schedule, averaged_model(model, plan.config.ema), scaler)
+    state.progress.planned_steps = plan.total_steps
+    return state
 
 
-def _run(
+@contextlib.contextmanager
+def _started(
     folder: RunFolder,
     prepared: Prepared,
     processes: Processes,
-    saved: tuple[dict, dict] | None,
-) -> dict[str, Any]:
-    task, machine = prepared.task, prepared.machine
-    plan = replace(prepared.plan, config=replace(prepared.plan.config, out=folder.path))
-    config = plan.config
-    task.describe["config"] = config.to_dict()
+    entry: TaskEntry,
+    config: RunConfig,
+    saved: tuple[dict[str, torch.Tensor], Card] | None,
+) -> Iterator[Started]:
+    """Everything open; closed again, and TensorBoard's last scalars written, however the run ends."""
+    task, machine, plan = prepared.task, prepared.machine, prepared.plan
     state = initial_state(prepared.model, plan, machine)
-    state.progress.planned_steps = plan.total_steps
     if saved is not None:
-        unpack(state, *saved)
+        tensors, card = saved
+        assert card.training is not None
+        unpack(state, tensors, dict(card.training))
         task.skipped.update(state.progress.unreadable)
         _reopen(state, plan)
-    lock = folder.locked() if processes.is_main else contextlib.nullcontext()
-    display = ProgressDisplay(
-        quiet=config.json or not processes.is_main, total_steps=plan.total_steps, first_step=state.progress.step
-    )
-    with lock, SignalWatch() as signals, display:
-        board = None
+    quiet = config.json or not processes.is_main
+    display = ProgressDisplay(quiet=quiet, total_steps=plan.total_steps, first_step=state.progress.step)
+    with SignalWatch() as signals, display, contextlib.ExitStack() as stack:
+        writer = RunWriter(folder, plan.config, processes, display, task, plan.epochs)
         if processes.is_main:
-            folder.write_text(folder.config, config.to_yaml())
+            folder.write_text(folder.config, plan.config.to_yaml())
             for name, text in task.files().items():
                 folder.write_text(folder.path / name, text)
-            for line in task.introduction(state):
+            for line in task.introduction(state.model):
                 display.say(line)
-            board = task.open_board(folder.tensorboard, state.progress.step or None)
-            if saved is None:
-                board.start(state.model)
-        writer = RunWriter(folder, config, processes, display, task, plan.epochs, board)
+            writer.board = stack.enter_context(task.open_board(folder.tensorboard, state.progress.step or None))
         if saved is None:
-            tensors, _ = pack(state)
-            folder.check_space(sum(t.numel() * t.element_size() for t in tensors.values()) * 3)
-            writer.save(state)
+            _first_save(folder, state, writer)
         else:
             display.say(f"going on after step {state.progress.step} of {plan.total_steps}")
         forward = prepared_forward(state.model, machine, processes)
-        job = Job(config, machine, processes, task, forward, plan.epochs, plan.total_steps, signals)
-        with _explained_memory(config):
-            stopped = fit(job, state, writer)
-            if stopped:
-                signum = processes.largest(signals.received)
-                raise Interrupted(
-                    signum, f"stopped after step {state.progress.step}, saved; go on with `ran resume {folder.path}`"
-                )
-            return task.finish(job, state, writer)
+        job = Job(plan.config, machine, processes, task, forward, plan.epochs, plan.total_steps, signals)
+        yield Started(job, state, writer, plan, entry)
 
 
-def _reopen(state: TrainState, plan: Plan) -> None:
+def _first_save(folder: RunFolder, state: TrainState, writer: RunWriter) -> None:
+    """A new run's checkpoint before its first step. Raises UserError where there is no room for three."""
+    if writer.board is not None:
+        writer.board.start(state.model)
+    tensors, _ = pack(state)
+    folder.check_space(sum(t.numel() * t.element_size() for t in tensors.values()) * 3)
+    writer.save(state)
+
+
+def _reopen(state: TrainState, plan: Plan[Any]) -> None:
     """A finished run goes on only where its end was moved; then early stopping counts anew."""
     progress = state.progress
     if progress.finished and progress.planned_steps != plan.total_steps:

@@ -11,19 +11,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
+from torch import Tensor
 
 from ..atomic import remove_leftovers, write_atomically
+from ..checkpoints.card import Card
 from ..checkpoints.format import save_checkpoint
 from ..errors import UserError, WriteError
-
-if TYPE_CHECKING:
-    from .config import RunConfig
-
-try:
-    import fcntl
-except ImportError:  # Windows: no advisory locks; two runs in one folder are not noticed there
-    fcntl = None
+from .config import RunConfig
 
 
 def default_run_path(data: str, model: str) -> Path:
@@ -32,7 +29,7 @@ def default_run_path(data: str, model: str) -> Path:
     return Path("runs") / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{name}_{model}"
 
 
-def keep_out_of_data(run: Path, config: "RunConfig") -> None:
+def keep_out_of_data(run: Path, config: RunConfig) -> None:
     """Raise UserError for a run folder inside the data folder, which is never written to."""
     for data in (Path(config.data), getattr(config, "data_dir", None)):
         if data is not None and data.is_file():
@@ -65,43 +62,40 @@ class RunFolder:
         self.last = self.checkpoints / "last.safetensors"
         self.best = self.checkpoints / "best.safetensors"
 
-    def create(self) -> None:
-        """Make the folder. Raises UserError when it holds a run or cannot be written."""
+    def refuse_a_run(self) -> None:
+        """Raise UserError when the folder holds a run already."""
         if self.last.exists():
             raise UserError(
                 f"{self.path} already holds a run; go on with `ran resume {self.path}` or choose another --out"
             )
+
+    def create(self) -> None:
+        """Make the folder. Raises UserError when it holds a run or cannot be written."""
+        self.refuse_a_run()
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(
-                f"cannot write the run folder {self.path}: {error.strerror}; choose another --out"
-            ) from None
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(f"cannot write the run folder {self.path}: {error.strerror}; choose another --out")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for this process. Raises RunInUse when another one trains in it."""
+        """Hold the folder for this process; clear what a killed save left. Raises RunInUse when another holds it."""
+        lock = FileLock(self.path / ".lock", timeout=0)
         try:
-            file = open(self.path / ".lock", "a+")  # noqa: SIM115 (held until the end of the run)
+            lock.acquire()
+        except Timeout:
+            raise RunInUse(f"{self.path} is in use by another run; wait for it or choose another --out") from None
         except OSError as error:
-            raise UserError(
-                f"cannot write the run folder {self.path}: {error.strerror}; choose another --out"
-            ) from None
-        with file:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    raise RunInUse(
-                        f"{self.path} is in use by another run; wait for it or choose another --out"
-                    ) from None
-            try:
-                remove_leftovers(self.path)
-                remove_leftovers(self.checkpoints)
-                yield
-            finally:
-                if fcntl is not None:  # closing alone would leave it to the workers, which hold the file too
-                    fcntl.flock(file, fcntl.LOCK_UN)
+            raise self._unwritable(error) from None
+        try:
+            remove_leftovers(self.path)
+            remove_leftovers(self.checkpoints)
+            yield
+        finally:
+            lock.release()
 
     def check_space(self, checkpoint_bytes: int) -> None:
         """Raise UserError unless ``last`` and ``best`` fit beside one being written, and some 50 MB of figures."""
@@ -133,8 +127,9 @@ class RunFolder:
     def write_summary(self, summary: dict[str, Any]) -> None:
         self.write_text(self.summary, json.dumps(summary, indent=2, allow_nan=False) + "\n")
 
-    def save(self, path: Path, tensors: dict, metadata: dict[str, Any]) -> None:
-        save_checkpoint(path, tensors, metadata)
+    def save(self, path: Path, tensors: dict[str, Tensor], card: Card) -> None:
+        """Write a checkpoint atomically. Raises WriteError; what stood at ``path`` still stands then."""
+        save_checkpoint(path, tensors, card.to_header())
 
 
 def open_run(path: Path) -> RunFolder:

@@ -1,6 +1,6 @@
 """What a run writes as it goes: checkpoints, metrics.csv, TensorBoard, and lines on the terminal."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checkpoints.load import WEIGHTS_PREFIX
@@ -69,12 +69,12 @@ class RunWriter:
             self.board.pictures(state.evaluated, row["step"])
         if is_best:
             tensors = {WEIGHTS_PREFIX + k: v for k, v in state.evaluated.state_dict().items()}
-            self.folder.save(self.folder.best, tensors, {**self.task.describe, "metrics": row})
+            self.folder.save(self.folder.best, tensors, replace(self.task.card, metrics=row))
 
     def save(self, state: TrainState) -> None:
         state.progress.unreadable = sorted(self.processes.union(self.task.skipped))
         if self.processes.is_main:
             tensors, rest = pack(state)
             metrics = state.progress.history[-1] if state.progress.history else {}
-            self.folder.save(self.folder.last, tensors, {**self.task.describe, "metrics": metrics, "training": rest})
+            self.folder.save(self.folder.last, tensors, replace(self.task.card, metrics=metrics, training=rest))
         self.processes.barrier()

@@ -1,0 +1,109 @@
+"""What a checkpoint says of its network besides the tensors: the JSON in its header, typed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..data.preprocess import Preprocess
+from ..errors import UserError
+from .format import CheckpointError, read_header
+
+CLASSIFICATION, DETECTION = "classification", "detection"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """Everything that predict, eval, export and attend need to know of a network.
+
+    Attributes:
+        task: what the network was trained for, a name of `tasks.TASKS`.
+        model: its name; ``overrides``: the arguments of `create_model`.
+        classes: class names, in the order of the outputs.
+        preprocess: from an image to the network's input; None for a detector, which has ``mean`` and ``std`` instead
+            (one value a channel) and scales images itself.
+        config: the run's configuration, as its task's ``from_dict`` reads it; empty for a network without a run.
+        train_images: how many images it was trained on.
+        metrics: the row of metrics.csv of the epoch that the weights are from.
+        training: optimizer, schedule and progress, of a checkpoint that can be resumed.
+    """
+
+    task: str = CLASSIFICATION
+    model: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...]
+    preprocess: Preprocess | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    train_images: int | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] | None = None
+
+    @property
+    def constants(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each input channel, as shares of 255."""
+        if self.preprocess is not None:
+            return self.preprocess.mean, self.preprocess.std
+        assert self.mean is not None
+        assert self.std is not None
+        return self.mean, self.std
+
+    def to_header(self) -> dict[str, Any]:
+        """As JSON values; what is None or empty is left out, but for what every card has."""
+        header = {
+            "task": self.task,
+            "model": self.model,
+            "overrides": dict(self.overrides),
+            "classes": list(self.classes),
+            "config": dict(self.config),
+        }
+        optional = {
+            "preprocess": None if self.preprocess is None else self.preprocess.to_dict(),
+            "mean": None if self.mean is None else list(self.mean),
+            "std": None if self.std is None else list(self.std),
+            "train_images": self.train_images,
+            "metrics": dict(self.metrics) or None,
+            "training": None if self.training is None else dict(self.training),
+        }
+        return header | {key: value for key, value in optional.items() if value is not None}
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, Any], source: str | Path) -> "Card":
+        """Inverse of `to_header`; keys of later versions are ignored. A header without a task is a classifier's.
+
+        Raises CheckpointError, naming ``source``, for a header that lacks something or holds something else.
+        """
+        try:
+            preprocess, mean, std = header.get("preprocess"), header.get("mean"), header.get("std")
+            card = cls(
+                task=str(header.get("task", CLASSIFICATION)),
+                model=str(header["model"]),
+                overrides=dict(header["overrides"]),
+                classes=tuple(map(str, header["classes"])),
+                preprocess=None if preprocess is None else Preprocess.from_dict(preprocess),
+                mean=None if mean is None else tuple(map(float, mean)),
+                std=None if std is None else tuple(map(float, std)),
+                config=dict(header.get("config") or {}),
+                train_images=header.get("train_images"),
+                metrics=dict(header.get("metrics") or {}),
+                training=header.get("training"),
+            )
+        except UserError as error:
+            raise CheckpointError(f"{source} is damaged: {error}") from error
+        except KeyError as error:
+            raise CheckpointError(f"{source} does not describe a network: {error} is missing") from error
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{source} is damaged: its header holds {error}") from error
+        if card.preprocess is None and (card.mean is None or card.std is None):
+            raise CheckpointError(f"{source} does not describe a network: 'preprocess' is missing")
+        return card
+
+    def for_inference(self) -> "Card":
+        """Without the training state and its metrics."""
+        return replace(self, training=None, metrics={})
+
+
+def read_card(path: Path) -> Card:
+    """The card of a checkpoint file, without reading its tensors. Raises CheckpointError for any other file."""
+    return Card.from_header(read_header(path), path)

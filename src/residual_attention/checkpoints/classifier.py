@@ -1,0 +1,36 @@
+"""A trained classifier, whatever runs it."""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from ..data.preprocess import Preprocess
+from ..family import ResidualAttentionNetwork
+from .card import Card
+
+
+class Classifier(nn.Module):
+    """What `load` returns: images (B, C, H, W) to logits (B, K), by PyTorch or by an engine that runs an ``.onnx``.
+
+    Attributes:
+        classes: the K names, in the order of the logits.
+        preprocess: a PIL image to the (C, H, W) float tensor that the network reads.
+        card: everything else that the file says of the network.
+    """
+
+    classes: list[str]
+    preprocess: Preprocess
+    card: Card
+
+    if TYPE_CHECKING:  # nn.Module's own returns Any
+
+        def __call__(self, images: Tensor) -> Tensor: ...
+
+    def describe(self, card: Card) -> None:
+        """Take classes and preprocessing from ``card``."""
+        assert card.preprocess is not None
+        self.classes, self.preprocess, self.card = list(card.classes), card.preprocess, card
+
+
+class TrainedNetwork(ResidualAttentionNetwork, Classifier):
+    """A network of the family with the weights, classes and preprocessing of a checkpoint."""

@@ -1,0 +1,63 @@
+"""What can be trained, one line a task; and a run of any of them: trained, resumed, reported."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .checkpoints.card import CLASSIFICATION, DETECTION, read_card
+from .errors import UserError
+from .training import run as core
+from .training.config import RunConfig
+from .training.page import read_summary
+from .training.runfolder import open_run
+
+if TYPE_CHECKING:
+    from .training.task import TaskEntry
+
+
+def _classification() -> "TaskEntry":
+    from .classification.task import ENTRY
+
+    return ENTRY
+
+
+def _detection() -> "TaskEntry":
+    from .detection.task import ENTRY
+
+    return ENTRY
+
+
+TASKS: dict[str, Callable[[], "TaskEntry"]] = {
+    CLASSIFICATION: _classification,
+    DETECTION: _detection,
+}
+
+
+def task_entry(name: str) -> "TaskEntry":
+    """The task of that name. Raises UserError when this version has none."""
+    if name not in TASKS:
+        raise UserError(f"no task named {name!r}; this version has {', '.join(TASKS)}")
+    return TASKS[name]()
+
+
+def train(config: RunConfig) -> dict[str, Any]:
+    """Train, evaluate and report as configured; returns the run's summary. Raises as `training.run.train`."""
+    for load_entry in TASKS.values():
+        if isinstance(config, (entry := load_entry()).config):
+            return core.train(config, entry)
+    raise TypeError(f"no task is configured by a {type(config).__name__}")
+
+
+def resume(run: Path, **changes: Any) -> dict[str, Any]:
+    """Go on with a run, whatever it learns; see `training.run.reopen` for ``changes``."""
+    return core.resume(run, task_entry(read_card(open_run(run).last).task), **changes)
+
+
+def task_of_run(run: Path) -> str:
+    """What a finished run learned. Raises UserError when the folder holds no finished run."""
+    return str(read_summary(run).get("task", CLASSIFICATION))
+
+
+def report(run: Path) -> Path:
+    """Write a finished run's ``report.html`` anew from the files in its folder."""
+    return task_entry(task_of_run(run)).report(run)
