@@ -35,7 +35,7 @@ class AttendArguments:
     """Folder for what is drawn and measured."""
     reading: Literal["mean", "excited", "class"] = "mean"
     """How a mask of many channels becomes one map: their mean; the channel most excited by the predicted class;
-    or where the mask speaks for that class."""
+    or where the mask supports that class."""
     channel: int | None = None
     """Draw this channel of each mask instead."""
     before_after: bool = False

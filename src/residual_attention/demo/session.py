@@ -23,7 +23,7 @@ from ..palette import SIGNED, UNSIGNED
 READINGS = {
     "mean over channels": "mean",
     "most excited channel": "excited",
-    "speaks for the class": "class",
+    "supports the class": "class",
     "one channel": "channel",
 }
 TILE = 224  # px, the least side of the pictures before and after
