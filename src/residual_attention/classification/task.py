@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data.augment import progressive_size
 from ..data.datasets import Dataset
 from ..data.load import load_dataset
-from ..data.loading import Shard, TrainBatch, TrainingData, evaluation_batches
+from ..data.loading import Replica, TrainBatch, TrainingData, evaluation_batches
 from ..errors import UserError
 from ..training.config import RunConfig
 from ..training.distributed import Processes
@@ -47,7 +47,7 @@ def _training_data(plan: Plan[TrainConfig], machine: Machine, processes: Process
         balanced=config.balanced_sampling,
         repeats=config.repeats or 1,
         workers=machine.workers,
-        shard=Shard(processes.rank, processes.world),
+        replica=Replica(processes.rank, processes.world),
     )
 
 
@@ -114,7 +114,7 @@ class ClassificationTask:
             batch_size=evaluation_batch_size(self.config, self.processes.world),
             device=self.machine.device,
             workers=self.machine.workers,
-            shard=Shard(self.processes.rank, self.processes.world),
+            replica=Replica(self.processes.rank, self.processes.world),
             skip_bad=skip_bad,
         )
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.datasets import IMAGENET_MEAN, IMAGENET_STD
-from ..data.loading import Shard, steps_per_epoch
+from ..data.loading import Replica, steps_per_epoch
 from ..data.randomness import derive_seed
 from ..errors import UserError
 from ..training.config import RunConfig
@@ -76,7 +76,7 @@ class DetectionTask:
             machine.device,
             config.repeats or 1,
             machine.workers,
-            Shard(processes.rank, processes.world),
+            Replica(processes.rank, processes.world),
         )
 
     @property
@@ -111,7 +111,7 @@ class DetectionTask:
             batch_size=max(1, evaluation_batch_size(self.config, self.processes.world) // 2),
             device=self.machine.device,
             workers=self.machine.workers,
-            shard=Shard(self.processes.rank, self.processes.world),
+            replica=Replica(self.processes.rank, self.processes.world),
         )
         return detect_split(model, samples, batches, precision=precision)
 
