@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
+from residual_attention.attention.bootstrap import Interval, bootstrap
 from residual_attention.attention.faithfulness import ranks, replacement_auc
 from residual_attention.attention.localisation import coverage, energy_in_box, pointing_hits, read_boxes
-from residual_attention.attention.measure import bootstrap
 from residual_attention.attention.methods import centre_prior, last_of_each_stage, random_maps
 from residual_attention.attention.statistics import mask_statistics
 
@@ -52,10 +52,10 @@ def test_localisation_counts_pixels_and_their_parts():
 def test_bootstrap_interval_holds_the_mean_and_narrows():
     values = torch.randn(400, generator=torch.Generator().manual_seed(0)) + 3
     many, few = bootstrap(values), bootstrap(values[:20])
-    assert many["low"] < many["mean"] < many["high"]
-    assert few["high"] - few["low"] > 2 * (many["high"] - many["low"])
+    assert many.low < many.mean < many.high
+    assert few.high - few.low > 2 * (many.high - many.low)
     assert many == bootstrap(values)
-    assert bootstrap(torch.ones(5)) == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert bootstrap(torch.ones(5)) == Interval(1.0, 1.0, 1.0)
 
 
 def test_statistics_of_even_pointed_and_saturated_masks():

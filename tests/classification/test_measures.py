@@ -10,7 +10,7 @@ from residual_attention.attention.figures import draw_attention
 from residual_attention.classification.evaluate import evaluate
 from residual_attention.classification.figures import draw_confusion, draw_curves
 from residual_attention.classification.measures import summarise
-from residual_attention.data.loading import Shard, evaluation_batches
+from residual_attention.data.loading import Replica, evaluation_batches
 from residual_attention.data.preprocess import Preprocess
 from residual_attention.data.samples import TensorSamples
 
@@ -43,18 +43,18 @@ class Flat(nn.Module):
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_every_sample_is_evaluated_once_over_uneven_shards(world):
+def test_every_sample_is_evaluated_once_over_replicas_with_unequal_parts(world):
     torch.manual_seed(0)
     samples = TensorSamples(torch.randint(0, 256, (23, 3, 2, 2), dtype=torch.uint8), torch.randint(0, 7, (23,)))
     preprocess = Preprocess(2, "crop")
     model, device = Flat().train(), torch.device("cpu")
 
-    def run(shard, batch_size):
-        batches = evaluation_batches(samples, preprocess, batch_size=batch_size, device=device, shard=shard)
+    def run(replica, batch_size):
+        batches = evaluation_batches(samples, preprocess, batch_size=batch_size, device=device, replica=replica)
         return evaluate(model, batches)
 
-    whole = run(Shard(), 23)
-    parts = [run(Shard(rank, world), 4) for rank in range(world)]
+    whole = run(Replica(), 23)
+    parts = [run(Replica(rank, world), 4) for rank in range(world)]
     assert sorted(torch.cat([part.indices for part in parts]).tolist()) == list(range(23))
     assert sum(part.loss * len(part) for part in parts) / 23 == pytest.approx(whole.loss)
     assert sum(part.top1_error_pct * len(part) for part in parts) / 23 == pytest.approx(whole.top1_error_pct)

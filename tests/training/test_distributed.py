@@ -39,7 +39,7 @@ def test_two_processes_train_evaluate_and_write_once(tmp_path, environment):
     summary = json.loads((run / "summary.json").read_text())
     assert summary["processes"] == 2
     assert summary["steps"] == 12
-    assert summary["test"]["images"] == 359  # odd: the shards are uneven
+    assert summary["test"]["images"] == 359  # odd: the replicas have unequal parts
     evaluated = subprocess.run(
         [sys.executable, "-m", "residual_attention", "eval", str(run), "--json"], capture_output=True, text=True
     )

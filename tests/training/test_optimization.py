@@ -9,7 +9,7 @@ from torch import nn
 from residual_attention import create_model
 from residual_attention.classification.config import TrainConfig
 from residual_attention.data.augment import Augment
-from residual_attention.data.loading import Shard, TrainingData, batch_indices, epoch_order
+from residual_attention.data.loading import Replica, TrainingData, batch_indices, epoch_order
 from residual_attention.data.preprocess import Preprocess
 from residual_attention.data.samples import TensorSamples
 from residual_attention.training.optimization import Schedule, averaged_model, build_optimizer
@@ -120,7 +120,7 @@ def test_balanced_sampling_draws_classes_equally():
 
 def test_processes_share_each_batch_without_overlap():
     order = torch.arange(64)
-    parts = [batch_indices(order, 16, 2, Shard(rank, 3)) for rank in range(3)]
+    parts = [batch_indices(order, 16, 2, Replica(rank, 3)) for rank in range(3)]
     assert sorted(torch.cat(parts).tolist()) == list(range(32, 48))
 
 

@@ -18,6 +18,7 @@ from ..data.splits import evenly_spaced
 from ..devices import device_of
 from .figures import Drawn, draw_attention, draw_channels, draw_image
 from .geometry import on_original
+from .masks import signed_masks
 from .readings import Look, check_channel, excited_channels, look, look_in_parts, read
 
 SHEET_IMAGES = 20
@@ -112,11 +113,6 @@ def maps_on(model: Classifier, image: Image.Image, found: Look, reading: str | i
     return OrderedDict(
         (name, on_original(values[0].cpu(), preprocess, *image.size)) for name, values in read(found, reading).items()
     )
-
-
-def signed_masks(model: Classifier) -> bool:
-    """Whether masks may be negative: those of the channel activation are (paper, eq. 5)."""
-    return model.card.overrides.get("mask_activation", "mixed") == "channel"
 
 
 def attend_one(model: Classifier, path: Path, name: str, out: Path, options: AttendOptions) -> tuple[Attended, Look]:

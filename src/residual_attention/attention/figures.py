@@ -18,7 +18,7 @@ SCALES = {False: "dark low, bright high", True: "purple negative, orange positiv
 MEANINGS = {
     "mean": "mean over channels",
     "excited": "the channel most excited by the class",
-    "class": "where the mask speaks for the class",
+    "class": "where the mask supports the class",
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints import Classifier
 from ..checkpoints.exported import ExportedClassifier
 from ..family import AttentionModule
 from ..family.modes import evaluating
@@ -90,3 +91,8 @@ def attention_masks(model: nn.Module, images: Tensor) -> OrderedDict[str, Tensor
     with evaluating(network), record_masks(network) as recording:
         network(images)
     return OrderedDict((name, mask.float()) for name, mask in recording.masks.items())
+
+
+def signed_masks(model: Classifier) -> bool:
+    """Whether masks may be negative: those of the channel activation are (paper, eq. 5)."""
+    return model.card.overrides.get("mask_activation", "mixed") == "channel"

@@ -2,13 +2,16 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints import Classifier
 from ..errors import UserError
 from ..family import ResidualAttentionNetwork
 from ..family.modes import evaluating
+from .batches import Say, silent, split_batches
 
 
 @torch.no_grad()
@@ -31,3 +34,17 @@ def stage_responses(model: nn.Module, batches: Iterable[Tensor]) -> OrderedDict[
     if count == 0:
         raise UserError("no images to measure responses on")
     return OrderedDict((name, total / count) for name, total in totals.items())
+
+
+def responses_on_split(
+    model: Classifier,
+    data: str,
+    *,
+    data_dir: Path | None = None,
+    split: str = "test",
+    limit: int = 500,
+    say: Say = silent,
+) -> OrderedDict[str, float]:
+    """`stage_responses` on the images of `split_batches`."""
+    batches = split_batches(model, data, data_dir=data_dir, split=split, limit=limit, say=say)
+    return stage_responses(model, (batch.images for batch in batches))

@@ -14,7 +14,7 @@ from ..checkpoints.card import Card
 from ..data.augment import progressive_size
 from ..data.datasets import Dataset
 from ..data.load import load_dataset
-from ..data.loading import Shard, TrainBatch, TrainingData, evaluation_batches
+from ..data.loading import Replica, TrainBatch, TrainingData, evaluation_batches
 from ..data.request import DataRequest
 from ..data.splits import evenly_spaced
 from ..data.strengths import Augment
@@ -47,7 +47,7 @@ def _training_data(plan: Plan[TrainConfig], machine: Machine, processes: Process
         repeats=config.repeats or 1,
         skip_bad=config.skip_bad_images,
         workers=machine.workers,
-        shard=Shard(processes.rank, processes.world),
+        replica=Replica(processes.rank, processes.world),
     )
 
 
@@ -130,7 +130,7 @@ class ClassificationTask:
             batch_size=evaluation_batch_size(self.config, self.processes.world),
             device=self.machine.device,
             workers=self.machine.workers,
-            shard=Shard(self.processes.rank, self.processes.world),
+            replica=Replica(self.processes.rank, self.processes.world),
             skip_bad=skip_bad,
         )
 

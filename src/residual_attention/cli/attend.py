@@ -13,6 +13,7 @@ from .arguments import parse, print_error
 
 if TYPE_CHECKING:
     from ..attention.attend import AttendOptions
+    from ..attention.measure import MapMeasures
     from ..checkpoints import Classifier
 
 DESCRIPTION = """Where a model looks: its attention masks over images, one figure each, and a sheet for several.
@@ -34,7 +35,7 @@ class AttendArguments:
     """Folder for what is drawn and measured."""
     reading: Literal["mean", "excited", "class"] = "mean"
     """How a mask of many channels becomes one map: their mean; the channel most excited by the predicted class;
-    or where the mask speaks for that class."""
+    or where the mask supports that class."""
     channel: int | None = None
     """Draw this channel of each mask instead."""
     before_after: bool = False
@@ -156,10 +157,16 @@ def _draw(given: AttendArguments, model: "Classifier") -> int:
     return 2 if failed else 0
 
 
-def _measure(given: AttendArguments, model: "Classifier") -> int:
-    from ..attention.measure import measure_model, print_measures, write_measures
+def _say(line: str) -> None:
+    """On stderr, so that stdout holds the result alone."""
+    print(line, file=sys.stderr, flush=True)
 
-    result = measure_model(
+
+def _measure(given: AttendArguments, model: "Classifier") -> int:
+    from ..attention.measure import measure_maps
+    from ..attention.measure_files import write_measures
+
+    measures = measure_maps(
         model,
         given.images[0],
         data_dir=given.data_dir,
@@ -167,20 +174,37 @@ def _measure(given: AttendArguments, model: "Classifier") -> int:
         limit=given.limit or MEASURED,
         boxes=given.boxes,
         seed=given.seed,
+        say=_say,
     )
-    result["model"] = given.model
-    files = write_measures(result, given.out)
+    files = write_measures(measures, given.out, model=given.model)
     if given.json:
-        print(json.dumps(result))
+        print(json.dumps({**measures.to_dict(), "model": given.model}))
     else:
-        print_measures(result)
+        _print_measures(measures)
         print(f"written     {' '.join(str(f) for f in files)}")
     return 0
 
 
+def _print_measures(measures: "MapMeasures") -> None:
+    """The tables, as plain columns."""
+    from ..attention.measure import MEASURES
+
+    print(f"{measures.data}: {measures.images} images, accuracy {measures.accuracy_pct:.2f} %")
+    width = max(map(len, measures.methods))
+    for measure, title in MEASURES.items():
+        rows = [(method, found[measure]) for method, found in measures.methods.items() if measure in found]
+        if rows:
+            print(f"\n{title}, mean [95 % interval]")
+        for method, value in sorted(rows, key=lambda row: row[1].mean, reverse=measure != "deletion_auc"):
+            print(f"  {method:<{width}}  {value.mean:.3f}  [{value.low:.3f}, {value.high:.3f}]")
+    print("\nmasks")
+    for module, found in measures.masks.items():
+        print(f"  {module}  " + "  ".join(f"{key} {value:.3f}" for key, value in found.items()))
+
+
 def _respond(given: AttendArguments, model: "Classifier") -> int:
     from ..attention.figures import draw_responses
-    from ..attention.measure import model_responses
+    from ..attention.response import responses_on_split
     from ..checkpoints import load
     from ..devices import resolve_device
 
@@ -190,8 +214,13 @@ def _respond(given: AttendArguments, model: "Classifier") -> int:
     responses = {}
     for name, network in models.items():
         learning = network.card.overrides.get("learning", "residual")
-        values = model_responses(
-            network, given.images[0], data_dir=given.data_dir, split=given.split, limit=given.limit or MEASURED
+        values = responses_on_split(
+            network,
+            given.images[0],
+            data_dir=given.data_dir,
+            split=given.split,
+            limit=given.limit or MEASURED,
+            say=_say,
         )
         responses[f"{name} ({learning} learning)"] = values
     given.out.mkdir(parents=True, exist_ok=True)

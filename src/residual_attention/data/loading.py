@@ -53,8 +53,8 @@ class EvalBatch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shard:
-    """This process among those that share each batch."""
+class Replica:
+    """This process, ``rank``, among the ``world`` that split each batch between them."""
 
     rank: int = 0
     world: int = 1
@@ -74,9 +74,9 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return max(1, count // batch_size)
 
 
-def batch_indices(order: Tensor, batch_size: int, step: int, shard: Shard) -> Tensor:
+def batch_indices(order: Tensor, batch_size: int, step: int, replica: Replica) -> Tensor:
     """This process's part of a batch of an epoch."""
-    return order[step * batch_size : (step + 1) * batch_size][shard.rank :: shard.world]
+    return order[step * batch_size : (step + 1) * batch_size][replica.rank :: replica.world]
 
 
 @contextmanager
@@ -236,7 +236,7 @@ class TrainingData:
     repeats: int = 1
     skip_bad: bool = True
     workers: int = 0
-    shard: Shard = field(default_factory=Shard)
+    replica: Replica = field(default_factory=Replica)
     skipped: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -257,10 +257,10 @@ class TrainingData:
         rounds = range(epoch * self.repeats, (epoch + 1) * self.repeats)
         order = torch.stack([self._order(number) for number in rounds]).flatten(0, 1)  # (repeats * N, 2)
         steps = range(first_step, self.steps_per_epoch)
-        parts = [batch_indices(order, self.batch_size, step, self.shard) for step in steps]
+        parts = [batch_indices(order, self.batch_size, step, self.replica) for step in steps]
         busy = not isinstance(self.samples, TensorSamples) and self.workers > 0 and self.device.type == "cpu"
         for step, (images, labels) in zip(steps, self._read(parts), strict=True):
-            rng = numpy_generator(self.seed, "batch", epoch, step, self.shard.rank)
+            rng = numpy_generator(self.seed, "batch", epoch, step, self.replica.rank)
             with _leaving_the_cores(busy):
                 batch = self._augmented(images, labels, rng, size)
             yield batch
@@ -309,7 +309,7 @@ def evaluation_batches(
     batch_size: int,
     device: torch.device,
     workers: int = 0,
-    shard: Shard | None = None,
+    replica: Replica | None = None,
     skip_bad: bool = False,
 ) -> Iterator[EvalBatch]:
     """Every sample of a split once, over all processes, in order.
@@ -318,8 +318,8 @@ def evaluation_batches(
         ImageError: an unreadable file, unless ``skip_bad``, which is for training images alone: evaluation neither
             skips nor substitutes.
     """
-    shard = shard or Shard()
-    mine = torch.arange(len(samples))[shard.rank :: shard.world]
+    replica = replica or Replica()
+    mine = torch.arange(len(samples))[replica.rank :: replica.world]
     parts = mine.split(batch_size)
     if isinstance(samples, TensorSamples):
         for indices in parts:

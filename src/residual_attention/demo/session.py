@@ -10,8 +10,9 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
-from ..attention.attend import AttendOptions, displayed, look_at, signed_masks
+from ..attention.attend import AttendOptions, displayed, look_at
 from ..attention.geometry import on_original
+from ..attention.masks import attention_modules, signed_masks
 from ..attention.overlay import OPACITY, display_range, enlarged, heat
 from ..attention.readings import Look, excited_channels, read
 from ..checkpoints import Classifier
@@ -22,7 +23,7 @@ from ..palette import SIGNED, UNSIGNED
 READINGS = {
     "mean over channels": "mean",
     "most excited channel": "excited",
-    "speaks for the class": "class",
+    "supports the class": "class",
     "one channel": "channel",
 }
 TILE = 224  # px, the least side of the pictures before and after
@@ -49,8 +50,6 @@ class Session:
 
 def module_names(model: Classifier) -> list[str]:
     """The attention modules from low to high level."""
-    from ..attention.masks import attention_modules
-
     return list(attention_modules(model))
 
 

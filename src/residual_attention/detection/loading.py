@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transform
 
 from ..data.images import ImageError
-from ..data.loading import Shard, batch_indices, epoch_order, prepare_worker, seeded, steps_per_epoch
+from ..data.loading import Replica, batch_indices, epoch_order, prepare_worker, seeded, steps_per_epoch
 from ..data.randomness import derive_seed
 from ..errors import UserError
 from .annotations import Pictures
@@ -157,7 +157,7 @@ class DetectionData:
     device: torch.device
     repeats: int = 1
     workers: int = 0
-    shard: Shard = field(default_factory=Shard)
+    replica: Replica = field(default_factory=Replica)
     skipped: set[int] = field(default_factory=set)
 
     @property
@@ -175,7 +175,7 @@ class DetectionData:
             ]
         )
         steps = range(first_step, self.steps_per_epoch)
-        parts = [batch_indices(order, self.batch_size, step, self.shard) for step in steps]
+        parts = [batch_indices(order, self.batch_size, step, self.replica) for step in steps]
         keys = [[tuple(key) for key in part.tolist()] for part in parts]
         for items in _loader(_TrainingImages(self.samples, self.augment, self.seed), keys, self.workers):
             self.skipped.update(index for image, _, index in items if isinstance(image, str))
@@ -196,14 +196,14 @@ def evaluation_images(
     batch_size: int,
     device: torch.device,
     workers: int = 0,
-    shard: Shard | None = None,
+    replica: Replica | None = None,
 ) -> Iterator[tuple[list[Tensor], list[int]]]:
     """Images of this process's share of a split and their indices; those of a batch have one size.
 
     So figures depend neither on the batch size nor on the number of processes. An unreadable image raises ImageError.
     """
-    shard = shard or Shard()
-    mine = range(len(samples))[shard.rank :: shard.world]
+    replica = replica or Replica()
+    mine = range(len(samples))[replica.rank :: replica.world]
     alike: dict[tuple[int, int], list[int]] = {}  # a batch is padded to its largest image, which all would notice
     for i in mine:
         picture = samples.pictures[i]

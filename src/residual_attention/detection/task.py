@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.card import DETECTION, Card
 from ..data.datasets import IMAGENET_MEAN, IMAGENET_STD
-from ..data.loading import Shard, steps_per_epoch
+from ..data.loading import Replica, steps_per_epoch
 from ..data.randomness import derive_seed
 from ..errors import UserError
 from ..training.distributed import Processes
@@ -73,7 +73,7 @@ class DetectionTask:
             device=machine.device,
             repeats=config.repeats or 1,
             workers=machine.workers,
-            shard=Shard(processes.rank, processes.world),
+            replica=Replica(processes.rank, processes.world),
         )
 
     @property
@@ -108,7 +108,7 @@ class DetectionTask:
             batch_size=max(1, evaluation_batch_size(self.config, self.processes.world) // 2),
             device=self.machine.device,
             workers=self.machine.workers,
-            shard=Shard(self.processes.rank, self.processes.world),
+            replica=Replica(self.processes.rank, self.processes.world),
         )
         return detect_split(model, samples, batches, precision=precision)
 

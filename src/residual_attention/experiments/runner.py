@@ -186,8 +186,8 @@ def _test(size: int, run: Path, cell: Cell) -> dict[str, Any]:
 
 def _responses(run: Path, cell: Cell) -> dict[str, float]:
     """Mean absolute response of each stage on test images (paper, section 4.1)."""
-    from ..attention.measure import model_responses
+    from ..attention.response import responses_on_split
     from ..checkpoints import load
 
     data_dir = cell.config.data_dir
-    return dict(model_responses(load(run), cell.config.data, data_dir=data_dir, limit=RESPONSE_IMAGES))
+    return dict(responses_on_split(load(run), cell.config.data, data_dir=data_dir, limit=RESPONSE_IMAGES))

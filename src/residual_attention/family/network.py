@@ -1,36 +1,20 @@
 """The whole network: stem, stages of attention modules, final units, classifier."""
 
-import math
 from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
-from .arguments import check_at_least, check_choice, levels_taken, per_stage
-from .attention import LEARNINGS, MASK_ACTIVATIONS, MASK_STRUCTURES, AttentionModule
+from .arguments import check_at_least, levels_taken, per_stage
+from .attention import AttentionModule
+from .checks import check_choices, check_counts, check_divisor, check_dropout, check_skip, stage_widths
 from .head import Head
+from .recomputation import recomputed
+from .sizes import feature_levels, smallest_input, stage_strides
 from .stems import STEMS
 from .units import UNIT_STYLES, BNReLU
-
-
-@contextmanager
-def _frozen_statistics(norms: list[nn.BatchNorm2d]):
-    """Leave BN's running statistics alone while activations are computed a second time for the backward.
-
-    Momentum 0 rather than no tracking: the second pass must save the same tensors as the first.
-    """
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, (momentum, count) in zip(norms, before, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 class ResidualAttentionNetwork(nn.Module):
@@ -85,38 +69,24 @@ class ResidualAttentionNetwork(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_choice("stem", stem, STEMS)
-        check_choice("unit", unit, UNIT_STYLES)
-        check_choice("mask_activation", mask_activation, MASK_ACTIVATIONS)
-        check_choice("mask_structure", mask_structure, MASK_STRUCTURES)
-        check_choice("learning", learning, LEARNINGS)
-        for name, value, least in (("p", p, 0), ("t", t, 1), ("r", r, 1), ("num_classes", num_classes, 0)):
-            check_at_least(name, value, least)
-        check_at_least("in_chans", in_chans, 1)
-        check_at_least("final_stride", final_stride, 1)
-        if not isinstance(skip, bool):
-            raise UserError(f"skip must be True or False, not {skip!r}")
-        if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0.0 <= dropout < 1.0:
-            raise UserError(f"dropout must lie in [0, 1), not {dropout!r}")
-        style = UNIT_STYLES[unit]
-        if isinstance(widths, str) or not isinstance(widths, Sequence) or not widths:
-            raise UserError(f"widths needs a width for each stage, at least one, not {widths!r}")
-        self.widths = per_stage("widths", tuple(widths), len(tuple(widths)), 1)
+        check_choices(
+            stem=stem, unit=unit, mask_activation=mask_activation, mask_structure=mask_structure, learning=learning
+        )
+        check_counts(num_classes=num_classes, in_chans=in_chans, p=p, t=t, r=r)
+        check_counts(final_width=final_width, final_stride=final_stride)
+        check_skip(skip)
+        check_dropout(dropout)
+        self.widths = stage_widths(widths)
         self.modules_per_stage = per_stage("modules", modules, len(self.widths), 1)
         self.mask_depths = per_stage("mask_depths", mask_depths, len(self.widths), 1)
-        for width in (*self.widths, final_width):
-            check_at_least("final_width" if width is final_width else "widths", width, 1)
-            if width % style.divisor:
-                raise UserError(f"widths must be multiples of {style.divisor} for unit={unit}, not {width}")
+        check_divisor((*self.widths, final_width), unit)
 
-        self.num_classes, self.in_chans, self.num_features = num_classes, in_chans, final_width
-        self.head_hidden_size = final_width
+        self.num_classes, self.in_chans = num_classes, in_chans
+        self.num_features = self.head_hidden_size = final_width
         self.p, self.t, self.r = p, t, r
         self.grad_checkpointing = False
 
-        self.stem = STEMS[stem](in_chans)
-        chs, reduction = self.stem.chs, self.stem.reduction
-        self.feature_info = [{"num_chs": chs, "reduction": reduction, "module": "stem"}]
+        style = UNIT_STYLES[unit]
         attention = partial(
             AttentionModule,
             style=style,
@@ -128,24 +98,26 @@ class ResidualAttentionNetwork(nn.Module):
             learning=learning,
             skip=skip,
         )
-        stages = []
-        for i, (width, count, depth) in enumerate(
-            zip(self.widths, self.modules_per_stage, self.mask_depths, strict=True)
+        self.stem = STEMS[stem](in_chans)
+        chs = self.stem.chs
+        self.stages = nn.Sequential()
+        for width, stride, count, depth in zip(
+            self.widths, stage_strides(len(self.widths)), self.modules_per_stage, self.mask_depths, strict=True
         ):
-            stride = 1 if i == 0 else 2
-            stages.append(
-                nn.Sequential(style.unit(chs, width, stride), *[attention(width, depth) for _ in range(count)])
-            )
-            chs, reduction = width, reduction * stride
-            self.feature_info.append({"num_chs": chs, "reduction": reduction, "module": f"stages.{i}"})
-        self.stages = nn.Sequential(*stages)
+            first = style.unit(chs, width, stride)
+            self.stages.append(nn.Sequential(first, *[attention(width, depth) for _ in range(count)]))
+            chs = width
         self.final = nn.Sequential(
-            style.unit(chs, final_width, final_stride), *[style.unit(final_width, final_width) for _ in range(2)]
+            style.unit(chs, final_width, final_stride),
+            style.unit(final_width, final_width),
+            style.unit(final_width, final_width),
         )
-        self.feature_info.append({"num_chs": final_width, "reduction": reduction * final_stride, "module": "final"})
         self.norm = BNReLU(final_width) if style.preact else nn.Identity()
         self.head = Head(final_width, num_classes, dropout)
-        self.min_size = self._smallest_input(mask_structure == "encoder_decoder" and learning != "plain")
+
+        self.feature_info = feature_levels(self.stem, self.widths, final_width, final_stride)
+        resample = mask_structure == "encoder_decoder" and learning != "plain"
+        self.min_size = smallest_input(self.stem, self.mask_depths if resample else ())
         self._initialise()
 
     @property
@@ -165,28 +137,6 @@ class ResidualAttentionNetwork(nn.Module):
                 nn.init.normal_(module.weight, std=0.01)
                 nn.init.zeros_(module.bias)
 
-    def _smallest_input(self, resample: bool) -> int:
-        """The smallest side of which every pooling of every mask still reads two positions."""
-        if not resample:
-            return self.stem.min_size
-
-        def fits(size: int) -> bool:
-            if self.stem.reduction > 1:
-                size = math.ceil(size / self.stem.reduction)
-            for i, depth in enumerate(self.mask_depths):
-                size = size if i == 0 else math.ceil(size / 2)
-                pooled = size
-                for _ in range(depth):
-                    if pooled < 2:
-                        return False
-                    pooled = math.ceil((pooled - 1) / 2)
-            return True
-
-        size = self.stem.min_size
-        while not fits(size):
-            size += 1
-        return size
-
     def _check_size(self, x: Tensor) -> None:
         if min(x.shape[-2:]) < self.min_size:
             height, width = x.shape[-2:]
@@ -195,19 +145,11 @@ class ResidualAttentionNetwork(nn.Module):
                 f"{self.min_size}x{self.min_size} px"
             )
 
-    def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
+    def _run_stage(self, stage: nn.Module, x: Tensor) -> Tensor:
         """A stage, each of its modules recomputed in the backward when gradient checkpointing is on."""
         if not (self.grad_checkpointing and self.training and torch.is_grad_enabled()):
             return stage(x)
-        for module in stage.children():
-            norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-            x = checkpoint(
-                module,
-                x,
-                use_reentrant=False,
-                context_fn=lambda norms=norms: (nullcontext(), _frozen_statistics(norms)),
-            )  # type: ignore[assignment]
-        return x
+        return recomputed(stage, x)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) to the last feature map (B, final_width, h, w), after BN-ReLU."""
@@ -215,8 +157,8 @@ class ResidualAttentionNetwork(nn.Module):
             self._check_size(x)
         x = self.stem(x)
         for stage in self.stages:
-            x = self._run(stage, x)
-        return self.norm(self._run(self.final, x))
+            x = self._run_stage(stage, x)
+        return self.norm(self._run_stage(self.final, x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         return self.head(x, pre_logits=pre_logits)
@@ -247,7 +189,7 @@ class ResidualAttentionNetwork(nn.Module):
         for i, level in enumerate(levels):
             if i > last and stop_early:
                 break
-            x = self._run(level, x) if i > 0 else level(x)
+            x = self._run_stage(level, x) if i > 0 else level(x)
             if i in take:
                 maps.append(self.norm(x) if norm and i == len(levels) - 1 else x)
         if intermediates_only:

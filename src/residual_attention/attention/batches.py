@@ -1,0 +1,95 @@
+"""The images that maps are measured on, as preprocessed batches on the model's device."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checkpoints import Classifier
+from ..checkpoints.own_data import split_for
+from ..data.images import read_image
+from ..data.loading import evaluation_batches
+from ..data.splits import evenly_spaced
+from ..devices import device_of
+from ..errors import UserError
+from .geometry import box_on_input
+from .localisation import Box, read_boxes
+from .readings import images_at_once
+
+Say = Callable[[str], None]
+
+
+def silent(_line: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """``images`` (B, C, S, S), ``labels`` (B,), and where they are known each image's ``boxes`` (n, 4).
+
+    Boxes are (x0, y0, x1, y1) in pixels of the network's square.
+    """
+
+    images: Tensor
+    labels: Tensor
+    boxes: list[Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def split_batches(
+    model: Classifier,
+    data: str,
+    *,
+    data_dir: Path | None = None,
+    split: str = "test",
+    limit: int = 500,
+    say: Say = silent,
+) -> Iterator[LabelledBatch]:
+    """``limit`` images, evenly spaced over a data set's split; notices about the data go to ``say``.
+
+    Raises UserError for no such data or split.
+    """
+    _, samples, notices = split_for(model, data, split=split, data_dir=data_dir)
+    for notice in notices:
+        say(f"note: {notice}")
+    samples = samples.subset(evenly_spaced(len(samples), limit))
+    at_once = images_at_once(model.preprocess.image_size)
+    for batch in evaluation_batches(samples, model.preprocess, batch_size=at_once, device=device_of(model)):
+        yield LabelledBatch(batch.images, batch.labels)
+
+
+def boxed_batches(model: Classifier, folder: Path, boxes: Path, *, limit: int = 500) -> Iterator[LabelledBatch]:
+    """``limit`` images, evenly spaced over those that the file ``boxes`` names (`read_boxes`), in class folders.
+
+    Images whose boxes are all cropped away are left out. Raises UserError for boxes that do not fit the folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"with --boxes, DATA is a folder; there is none at {folder}")
+    entries = sorted(read_boxes(boxes).items())
+    if not entries:
+        raise UserError(f"{boxes} holds no boxes")
+    chosen = [entries[i] for i in evenly_spaced(len(entries), limit).tolist()]
+    read = (_read_boxed(model, folder, boxes, name, given) for name, given in chosen)
+    visible = (one for one in read if one is not None)
+    device = device_of(model)
+    while part := list(islice(visible, images_at_once(model.preprocess.image_size))):
+        images, labels, squares = zip(*part, strict=True)
+        yield LabelledBatch(torch.stack(images).to(device), torch.tensor(labels, device=device), list(squares))
+
+
+def _read_boxed(
+    model: Classifier, folder: Path, boxes: Path, name: str, given: Sequence[Box]
+) -> tuple[Tensor, int, Tensor] | None:
+    """The preprocessed image, its label and its visible boxes; None where no box is visible."""
+    label = Path(name).parent.name
+    if label not in model.classes:
+        raise UserError(f"{boxes}: the folder of {name} is not a class of this model")
+    image = read_image(folder / name, model.preprocess.in_chans)
+    on_input = [box_on_input(box, model.preprocess, *image.size) for box in given]
+    visible = [box for box in on_input if box is not None]
+    return (model.preprocess(image), model.classes.index(label), torch.tensor(visible)) if visible else None
