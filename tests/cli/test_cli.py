@@ -276,3 +276,19 @@ def test_a_bug_is_not_taken_for_a_users_error(capsys, monkeypatch):
     log = Path(err.split("traceback in ")[1].rstrip(")\n"))
     assert "in broken" in log.read_text()
     log.unlink()
+
+
+def test_help_comes_in_groups_with_the_common_flags_first(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--help"])
+    assert not stop.value.code
+    text = capsys.readouterr().out
+    groups = ["common", "data", "network", "optimisation", "augmentation", "machine", "output"]
+    places = [text.index(f"{group} options") for group in groups]
+    assert places == sorted(places)
+    assert "--epochs N " in text
+    assert "None" not in text
+    common = text[places[0] : places[1]]
+    flags = ("model", "recipe", "epochs", "batch-size", "lr", "image-size", "init", "seed", "out", "device")
+    assert [common.index(f"--{flag} ") for flag in flags] == sorted(common.index(f"--{flag} ") for flag in flags)

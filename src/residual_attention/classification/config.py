@@ -13,7 +13,21 @@ RecipeName = Literal["quick", "paper", "modern", "classic"]
 
 
 @dataclass(frozen=True)
-class TrainConfig(RunConfig, Augment):
+class LossOptions:
+    """What the loss counts, and how much."""
+
+    classifier_l2: float = 0.0
+    """Extra L2 penalty on the classifier's weight."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes."""
+    class_weights: bool = False
+    """Weight the loss by inverse class frequency."""
+    balanced_sampling: bool = False
+    """Draw every class equally often."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(RunConfig, Augment, LossOptions):
     """Everything that decides the training of a classifier."""
 
     data: str = "digits"
@@ -42,16 +56,6 @@ class TrainConfig(RunConfig, Augment):
     """Use only this many training images, class-balanced."""
     skip_bad_images: bool = True
     """Leave unreadable training images out and count them; evaluation always stops at one."""
-
-    # Regularisation
-    classifier_l2: float = 0.0
-    """Extra L2 penalty on the classifier's weight."""
-    label_smoothing: float = 0.0
-    """Share of the target spread over all classes."""
-    class_weights: bool = False
-    """Weight the loss by inverse class frequency."""
-    balanced_sampling: bool = False
-    """Draw every class equally often."""
 
     progressive: float = 1.0
     """Share of the side at which training starts, growing to full over the first 60 % of epochs; 1: off."""

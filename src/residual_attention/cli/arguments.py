@@ -8,13 +8,14 @@ import sys
 import types
 import typing
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import tyro
 
 from ..errors import UserError
 from ..hints import did_you_mean
 from ..training.config import RunConfig
+from .grouping import Groups, flattened, grouped_class
 
 T = TypeVar("T")
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
@@ -86,18 +87,31 @@ def _reworded(message: str) -> str:
     return message.rstrip(".")
 
 
-def parse(cls: type[T], argv: list[str], *, prog: str, description: str, default: T | None = None) -> T:
-    """An instance of the dataclass ``cls`` from arguments. ``--help`` prints and exits.
+def parse(
+    cls: type[T],
+    argv: list[str],
+    *,
+    prog: str,
+    description: str,
+    default: T | None = None,
+    groups: Groups | None = None,
+) -> T:
+    """An instance of the dataclass ``cls`` from arguments. ``--help`` prints, in ``groups``, and exits.
 
     Raises:
         UserError: arguments that do not fit, in one line.
     """
     argv = _with_switches(cls, argv)
     complaint = io.StringIO()
-    settings: dict[str, Any] = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(cls, args=argv, prog=prog, description=description, **settings)
+            parsed = tyro.cli(
+                grouped_class(cls, groups, default),
+                args=argv,
+                prog=prog,
+                description=description,
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -105,6 +119,7 @@ def parse(cls: type[T], argv: list[str], *, prog: str, description: str, default
             raise
         message = _one_line(complaint.getvalue(), cls, argv)
         raise UserError(f"{message}; see `{prog} --help`") from None
+    return cls(**flattened(parsed))
 
 
 def given_value(argv: list[str], flag: str) -> str | None:

@@ -10,7 +10,9 @@ import tyro
 
 from ..detection.config import DetectConfig, detect_defaults
 from ..errors import UserError
+from ..training.options import LoopOptions, MachineOptions, NetworkOptions, OutputOptions
 from .arguments import as_asked, parse, print_error
+from .grouping import groups_of
 
 USAGE = """usage: ran detect train DATA | eval MODEL [DATA] | predict MODEL IMAGE... | export MODEL OUT.onnx [--help]
 
@@ -101,10 +103,22 @@ class DetectExportArguments:
     """Show tracebacks."""
 
 
+COMMON = ("model", "detector", "epochs", "batch_size", "lr", "image_size", "init", "seed", "out", "device")
+SECTIONS = {
+    "network": (NetworkOptions,),
+    "optimisation": (LoopOptions,),
+    "machine": (MachineOptions,),
+    "output": (OutputOptions,),
+}
+GROUPS = groups_of(DetectTrainArguments, COMMON, SECTIONS, rest="detection")
+
+
 def _train(argv: list[str]) -> int:
     values = {field.name: getattr(detect_defaults(), field.name) for field in dataclasses.fields(DetectConfig)}
     default = DetectTrainArguments(**values)
-    given = parse(DetectTrainArguments, argv, prog="ran detect train", description=TRAIN, default=default)
+    given = parse(
+        DetectTrainArguments, argv, prog="ran detect train", description=TRAIN, default=default, groups=GROUPS
+    )
     values = {field.name: getattr(given, field.name) for field in dataclasses.fields(DetectConfig)}
     if not given.data:
         raise UserError("DATA is missing; see `ran detect train --help`")

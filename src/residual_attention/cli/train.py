@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 import tyro
 
-from ..classification.config import TrainConfig
+from ..classification.config import LossOptions, TrainConfig
 from ..classification.recipes import RECIPES, recipe
+from ..data.strengths import Augment
 from ..errors import UserError
+from ..training.options import LoopOptions, MachineOptions, NetworkOptions, OutputOptions
 from .arguments import as_asked, given_value, parse
+from .grouping import groups_of
 
 DESCRIPTION = """Train, evaluate and report: one command from images to a model.
 
@@ -21,6 +24,19 @@ test. The run's folder holds the report, the curves, the masks and the checkpoin
 class TrainArguments(TrainConfig):
     data: tyro.conf.Positional[str] = "digits"
     """digits | cifar10 | cifar100 | imagenet | a folder of class folders, with or without train/val/test."""
+
+
+COMMON = ("model", "recipe", "epochs", "batch_size", "lr", "image_size", "init", "seed", "out", "device")
+SECTIONS = {
+    "network": (NetworkOptions,),
+    "optimisation": (LoopOptions, LossOptions),
+    "augmentation": (Augment,),
+    "machine": (MachineOptions,),
+    "output": (OutputOptions,),
+}
+
+
+GROUPS = groups_of(TrainArguments, COMMON, SECTIONS, rest="data")
 
 
 def _values(config: TrainConfig) -> dict:
@@ -40,7 +56,7 @@ def _data(argv: list[str], name: str) -> str:
 
 def _parsed(argv: list[str], name: str, data: str) -> TrainArguments:
     default = TrainArguments(**_values(recipe(name, data)))
-    return parse(TrainArguments, argv, prog="ran train", description=DESCRIPTION, default=default)
+    return parse(TrainArguments, argv, prog="ran train", description=DESCRIPTION, default=default, groups=GROUPS)
 
 
 def configuration(argv: list[str]) -> TrainConfig:

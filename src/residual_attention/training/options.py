@@ -26,8 +26,6 @@ class CommonOptions:
     """Start from the weights of this MODEL; a classifier of other classes starts fresh."""
     seed: int = 0
     """All randomness is a function of (seed, epoch, step, sample)."""
-    workers: int | None = None
-    """Processes that decode large images; chosen from the cores by default."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +126,8 @@ class MachineOptions:
     """torch.compile; auto turns it on where it pays (CUDA)."""
     channels_last: Switch = "auto"
     """Memory layout NHWC; auto turns it on wherever bf16 or CUDA is used, and on the CPU."""
+    workers: int | None = None
+    """Processes that decode large images; chosen from the cores by default."""
     grad_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     checkpoint_steps: int = 0

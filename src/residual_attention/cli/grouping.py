@@ -1,0 +1,128 @@
+"""Help that can be read: arguments in groups, the common ones first, with plain placeholders."""
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+Groups = Mapping[str, Iterable[str]]
+"""Names of fields by the title of their group, in the order of the help."""
+
+PLACEHOLDERS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
+
+
+def groups_of(cls: type, common: tuple[str, ...], sections: Mapping[str, tuple[type, ...]], rest: str) -> Groups:
+    """``common`` first; each section the fields of its dataclasses, ``rest`` those of none. Positionals stand apart."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    owner = {
+        field.name: title for title, kinds in sections.items() for kind in kinds for field in dataclasses.fields(kind)
+    }
+    grouped: dict[str, list[str]] = {"common": list(common), rest: [], **{title: [] for title in sections}}
+    for name in names:
+        if name not in common:
+            grouped[owner.get(name, rest)].append(name)
+    return grouped
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """The docstring below each field, of ``cls`` and what it inherits; the nearest class wins."""
+    found: dict[str, str] = {}
+    for base in reversed([base for base in cls.__mro__ if dataclasses.is_dataclass(base)]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for statement, following in zip(body.body, body.body[1:], strict=False):
+            text = following.value.value if _is_string(following) else None  # type: ignore[attr-defined]
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and text is not None:
+                found[statement.target.id] = " ".join(text.split())
+    return found
+
+
+def _is_string(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _without_none(hint: Any) -> Any:
+    """``X`` of ``X | None``, other hints as they are."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+        return kinds[0] if len(kinds) == 1 else hint
+    return hint
+
+
+def _placeholder(name: str, hint: Any, positional: bool) -> str | None:
+    """What stands for a value in the help; None leaves it to tyro."""
+    if positional:
+        return name.removesuffix("s").upper()
+    kind = _without_none(hint)
+    if typing.get_origin(kind) is tuple:
+        kind = typing.get_args(kind)[0]
+        return f"{PLACEHOLDERS[kind]} ..." if kind in PLACEHOLDERS else None
+    if typing.get_origin(kind) is Literal:
+        return "{" + ",".join(map(str, typing.get_args(kind))) + "}"
+    if kind is bool and kind is not hint:
+        return "{true,false}"
+    return PLACEHOLDERS.get(kind)
+
+
+def _shown_default(value: Any) -> str:
+    """Nothing for what is chosen later or empty: the text says what happens then."""
+    if value is dataclasses.MISSING or value is None or value in ((), "", tyro.MISSING):
+        return ""
+    return f"(default: {' '.join(map(str, value)) if isinstance(value, tuple) else value})"
+
+
+def _field(
+    field: dataclasses.Field[Any], hint: Any, doc: str, default: object | None
+) -> tuple[str, Any, dataclasses.Field[Any]]:
+    """The field again with the help's words, as `dataclasses.make_dataclass` takes it."""
+    markers: tuple[Any, ...] = ()
+    if typing.get_origin(hint) is Annotated:
+        hint, *rest = typing.get_args(hint)
+        markers = tuple(rest)
+    value = field.default if default is None else getattr(default, field.name)
+    placeholder = _placeholder(field.name, hint, positional=bool(markers))
+    if markers and value is not dataclasses.MISSING:
+        placeholder = f"[{placeholder}]"
+    argument = tyro.conf.arg(help=doc, metavar=placeholder, help_behavior_hint=lambda _: _shown_default(value))
+    again = dataclasses.field() if value is dataclasses.MISSING else dataclasses.field(default=value)
+    annotated = hint
+    for marker in (*markers, argument):
+        annotated = Annotated[annotated, marker]
+    return field.name, annotated, again
+
+
+def grouped_class(cls: type, groups: Groups | None, default: object | None) -> type:
+    """A dataclass for tyro to read, of one dataclass a group if there are any; `flattened` gives the values again."""
+    hints, docs = typing.get_type_hints(cls, include_extras=True), field_docs(cls)
+    fields = {
+        field.name: _field(field, hints[field.name], docs[field.name], default) for field in dataclasses.fields(cls)
+    }
+    if groups is None:
+        return _made("Arguments", list(fields.values()))
+    parts = []
+    for title, names in groups.items():
+        part = _made(title, [fields[name] for name in names])
+        parts.append((title, part, dataclasses.field(default_factory=part)))
+    return _made("Arguments", parts)
+
+
+def _made(name: str, fields: list[tuple[str, Any, dataclasses.Field[Any]]]) -> type:
+    made = dataclasses.make_dataclass(name, fields, kw_only=True)
+    made.__doc__ = ""
+    return made
+
+
+def flattened(parsed: Any) -> dict[str, Any]:
+    """The values by field name, those of the groups among them."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(parsed):
+        value = getattr(parsed, field.name)
+        values |= flattened(value) if dataclasses.is_dataclass(value) else {field.name: value}
+    return values
