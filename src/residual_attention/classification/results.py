@@ -20,7 +20,7 @@ from ..training.results import load_best, run_facts, say_where
 from .evaluate import Evaluation, evaluate
 from .examples import clear_successes, worst_mistakes
 from .figures import draw_calibration, draw_confusion, draw_curves
-from .measures import summarise
+from .measures import classification_measures
 from .report import write_report
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def finish_classification(
             summary[name] = None
             continue
         shown = evaluate(model, task.evaluation(split))
-        measures = summarise(shown.probabilities, shown.labels, dataset.classes)
+        measures = classification_measures(shown.probabilities, shown.labels, dataset.classes)
         summary[name] = {"loss": shown.loss, "error_pct": shown.top1_error_pct, **measures}
     if writer.processes.is_main:
         folder.write_summary(summary)

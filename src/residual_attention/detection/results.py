@@ -14,7 +14,7 @@ from .annotations import Pictures
 from .detectors import Detector
 from .figures import draw_detection_curves, draw_precision_recall, draw_sheet
 from .loading import as_float, at_network_size
-from .measures import Detections, precision_recall, summarise_detections
+from .measures import Detections, detection_measures, precision_recall
 from .report import write_detection_report
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def finish_detection(task: "DetectionTask", job: "Job", state: "TrainState", wri
         summary[name] = None
         if split is not None and len(split):
             shown = split, task.detections(model, split, torch.float32)
-            summary[name] = summarise_detections(*shown)
+            summary[name] = detection_measures(*shown)
     if writer.processes.is_main:
         folder.write_summary(summary)
         if shown is not None:
