@@ -36,15 +36,15 @@ def test_response_is_mask_times_gradient(model, images):
         return values
 
     slope = (logit(1 + step) - logit(1 - step)) / (2 * step)  # d y / d factor = sum of M * dy/dM
-    assert torch.allclose(found.response[name].sum((1, 2, 3)), slope, atol=2e-3, rtol=2e-2)
+    assert torch.allclose(found.contributions[name].sum((1, 2, 3)), slope, atol=2e-3, rtol=2e-2)
 
 
 def test_excited_is_the_channel_that_makes_most_of_the_class(model, images):
     found = look(model, images)
     maps = read(found, "excited")
-    for name, response in found.response.items():
-        channels = excited_channels(response)
-        assert torch.equal(channels, response.sum((2, 3)).argmax(1))
+    for name, contribution in found.contributions.items():
+        channels = excited_channels(contribution)
+        assert torch.equal(channels, contribution.sum((2, 3)).argmax(1))
         for image, channel in enumerate(channels.tolist()):
             assert torch.equal(maps[name][image], found.masks[name][image, channel])
 
@@ -54,14 +54,14 @@ def test_mean_class_and_single_channels(model, images):
     for name, mask in found.masks.items():
         assert torch.allclose(read(found, "mean")[name], mask.mean(1))
         assert torch.equal(read(found, 5)[name], mask[:, 5])
-        assert torch.equal(read(found, "class")[name], found.response[name].sum(1).clamp(min=0))
+        assert torch.equal(read(found, "class")[name], found.contributions[name].sum(1).clamp(min=0))
 
 
 def test_targets_change_the_class_that_is_asked_about(model, images):
     first = look(model, images, targets=torch.tensor([0, 0, 0]))
     second = look(model, images, targets=torch.tensor([1, 1, 1]))
     assert torch.equal(first.logits, second.logits)
-    assert not torch.allclose(first.response["stages.2.1"], second.response["stages.2.1"])
+    assert not torch.allclose(first.contributions["stages.2.1"], second.contributions["stages.2.1"])
 
 
 def test_nothing_stays_behind(model, images):
@@ -73,14 +73,15 @@ def test_nothing_stays_behind(model, images):
         assert model.training
         assert all(parameter.grad is None for parameter in model.parameters())
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-        assert not any(t.requires_grad for part in (found.masks, found.before, found.response) for t in part.values())
+        recorded = (found.masks, found.before, found.contributions)
+        assert not any(t.requires_grad for part in recorded for t in part.values())
     finally:
         model.eval().requires_grad_(True)
 
 
 def test_unknown_readings_and_missing_gradients_are_told(model, images):
     found = look(model, images, gradients=False)
-    assert not found.response
+    assert not found.contributions
     with pytest.raises(ValueError, match="needs gradients"):
         read(found, "class")
     with pytest.raises(ValueError, match="mean, excited, class or a channel number"):

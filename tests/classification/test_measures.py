@@ -9,7 +9,7 @@ from torch import nn
 from residual_attention.attention.figures import draw_attention
 from residual_attention.classification.evaluate import evaluate
 from residual_attention.classification.figures import draw_confusion, draw_curves
-from residual_attention.classification.measures import summarise
+from residual_attention.classification.measures import classification_measures
 from residual_attention.data.loading import Replica, evaluation_batches
 from residual_attention.data.preprocess import Preprocess
 from residual_attention.data.samples import TensorSamples
@@ -17,7 +17,7 @@ from residual_attention.data.samples import TensorSamples
 
 def test_summary_by_hand():
     probabilities = torch.tensor([[0.9, 0.1, 0.0], [0.6, 0.4, 0.0], [0.2, 0.8, 0.0], [0.1, 0.9, 0.0]])
-    found = summarise(probabilities, torch.tensor([0, 1, 1, 1]), ["a", "b", "c"])
+    found = classification_measures(probabilities, torch.tensor([0, 1, 1, 1]), ["a", "b", "c"])
     assert found["top1_error_pct"] == pytest.approx(25)
     assert found["top5_error_pct"] is None
     assert found["confusion"] == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
@@ -29,7 +29,7 @@ def test_summary_by_hand():
 
 def test_top5_counts_the_five_most_probable():
     probabilities = torch.eye(8) * 0.5 + torch.arange(8) / 100
-    found = summarise(probabilities, torch.tensor([0, 1, 2, 3, 4, 5, 6, 0]), [str(i) for i in range(8)])
+    found = classification_measures(probabilities, torch.tensor([0, 1, 2, 3, 4, 5, 6, 0]), [str(i) for i in range(8)])
     assert found["top5_error_pct"] == pytest.approx(100 / 8)
 
 

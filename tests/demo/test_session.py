@@ -43,7 +43,7 @@ def test_before_and_after_are_the_chosen_channel(session):
     assert len(pictures) == 3
     assert "Channel 7" in line
     name = session.modules[0]
-    excited = int(session.found.response[name][0].sum((1, 2)).argmax())
+    excited = int(session.found.contributions[name][0].sum((1, 2)).argmax())
     assert f"Channel {excited} " in before_and_after(session, 0, "mean over channels")[1]
 
 

@@ -13,8 +13,8 @@ from residual_attention.detection.measures import (
     Curve,
     Detections,
     coco_average_precision,
+    detection_measures,
     precision_recall,
-    summarise_detections,
 )
 
 
@@ -35,7 +35,7 @@ def test_perfect_boxes_have_a_precision_of_one_in_every_form():
         detections((10, 10, 50, 50, 0.9, 0), (60, 60, 120, 120, 0.8, 1)),
         detections((0, 0, 30, 30, 0.7, 0)),
     ]
-    summary = summarise_detections(truth, found)
+    summary = detection_measures(truth, found)
     for name in ("map_pct", "ap50_pct", "voc_ap50_pct", "voc07_ap50_pct"):
         assert summary[name] == pytest.approx(100.0)
     assert [row["precision_pct"] for row in summary["per_class"]] == [100.0, 100.0]
@@ -68,7 +68,7 @@ def test_an_overlap_just_below_the_threshold_is_wrong():
 def test_ignored_boxes_count_neither_way():
     truth = split([Box("cat", 0, 0, 40, 40), Box("cat", 100, 100, 140, 140, ignored=True)])
     found = [detections((100, 100, 140, 140, 0.9, 0), (0, 0, 40, 40, 0.8, 0))]
-    summary = summarise_detections(truth, found)
+    summary = detection_measures(truth, found)
     assert summary["boxes"] == 1
     assert summary["ap50_pct"] == pytest.approx(100.0)
     assert summary["voc_ap50_pct"] == pytest.approx(100.0)
@@ -77,7 +77,7 @@ def test_ignored_boxes_count_neither_way():
 def test_a_class_without_true_boxes_is_left_out_of_the_means():
     truth = split([Box("cat", 0, 0, 40, 40)])
     found = [detections((0, 0, 40, 40, 0.9, 0), (0, 0, 40, 40, 0.9, 1))]
-    summary = summarise_detections(truth, found)
+    summary = detection_measures(truth, found)
     assert summary["per_class"][1]["ap50_pct"] is None
     assert summary["voc_ap50_pct"] == pytest.approx(100.0)
     assert summary["map_pct"] == pytest.approx(100.0)
@@ -85,7 +85,7 @@ def test_a_class_without_true_boxes_is_left_out_of_the_means():
 
 def test_nothing_found_is_zero_and_no_failure():
     truth = split([Box("cat", 0, 0, 40, 40)], [])
-    summary = summarise_detections(truth, [detections(), detections()])
+    summary = detection_measures(truth, [detections(), detections()])
     assert summary["map_pct"] == summary["voc_ap50_pct"] == 0.0
     assert Curve(np.array([]), np.array([]), np.array([]), 0).average_precision != 0  # NaN: no box to find
 

@@ -14,6 +14,7 @@ from residual_attention.experiments.cells import Places, cells_of
 from residual_attention.experiments.declarations import EXPERIMENTS
 from residual_attention.experiments.protocols import PROTOCOLS, applies, configure
 from residual_attention.experiments.runner import todo
+from residual_attention.experiments.slices import Slice
 from residual_attention.experiments.tables import line_of
 from residual_attention.family import VARIANTS, create_model
 
@@ -120,9 +121,9 @@ def test_different_cells_never_share_a_name():
                 assert found.setdefault(cell.key, cell.config) == cell.config, cell.key
 
 
-def test_shards_cover_every_cell_once(tmp_path):
+def test_slices_cover_every_cell_once(tmp_path):
     places = Places(tmp_path / "runs", tmp_path / "records")
     every = [one.cell.key for one in todo(EXPERIMENTS.values(), "cpu", places, 2, {})]
-    parts = [todo(EXPERIMENTS.values(), "cpu", places, 2, {}, (i, 3)) for i in (1, 2, 3)]
+    parts = [todo(EXPERIMENTS.values(), "cpu", places, 2, {}, Slice(i, 3)) for i in (1, 2, 3)]
     assert sorted(one.cell.key for part in parts for one in part) == sorted(every)
     assert len(set(every)) == len(every)

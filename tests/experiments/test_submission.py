@@ -1,4 +1,4 @@
-"""Shards as jobs: what is submitted, that a job's end of time saves its cell, and what is answered in a line."""
+"""Slices as jobs: what is submitted, that a job saves its cell when its time is up, and which errors are one line."""
 
 import json
 import signal
@@ -8,15 +8,17 @@ import pytest
 
 from residual_attention.cli.main import main
 from residual_attention.experiments import runner, submission
-from residual_attention.experiments.submission import Shard, options_of, submit
+from residual_attention.experiments.slices import Slice
+from residual_attention.experiments.submission import ReproduceProcess, scheduler_options, submit
 
 submitit = pytest.importorskip("submitit")
 
 
-def test_a_job_runs_the_command_on_its_shard(tmp_path):
+def test_a_job_runs_the_command_on_its_part(tmp_path):
     arguments = ["--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs"), "--dry-run"]
-    jobs = submit(["trunks", *arguments], ["1/2", "2/2"], tmp_path / "logs", cluster="local", gpus=0, hours=0.1)
-    assert [job.shard for job in jobs] == ["1/2", "2/2"]
+    parts = [Slice(1, 2), Slice(2, 2)]
+    jobs = submit(["trunks", *arguments], parts, tmp_path / "logs", cluster="local", gpus=0, hours=0.1)
+    assert [job.part for job in jobs] == parts
     assert [job.handle.result() for job in jobs] == [0, 0]
     texts = [job.log.read_text() for job in jobs]
     keys = [line.split()[-1] for text in texts for line in text.splitlines() if line.startswith("  not run")]
@@ -27,7 +29,7 @@ def test_a_job_runs_the_command_on_its_shard(tmp_path):
 
 
 def test_a_job_that_fails_says_so(tmp_path):
-    (job,) = submit(["no-such-table"], ["1/1"], tmp_path / "logs", cluster="local", gpus=0)
+    (job,) = submit(["no-such-table"], [Slice()], tmp_path / "logs", cluster="local", gpus=0)
     with pytest.raises(submitit.core.utils.FailedJobError, match="ended with 2"):
         job.handle.result()
 
@@ -49,49 +51,49 @@ def test_the_end_of_a_jobs_time_saves_in_the_midst_of_its_call_and_asks_for_the_
     again = []
 
     def handler(_signum, _frame):
-        again.append(shard.checkpoint())
+        again.append(process.checkpoint())
         raise Told
 
-    shard = Shard(["learning", "--shard", "1/2"])
-    monkeypatch.setattr(Shard, "command", lambda self: [sys.executable, "-c", SAVES])
+    process = ReproduceProcess(["learning", "--shard", "1/2"])
+    monkeypatch.setattr(ReproduceProcess, "command", lambda self: [sys.executable, "-c", SAVES])
     before = signal.signal(signal.SIGALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 2)
         with pytest.raises(Told):
-            shard()
+            process()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert shard.process is not None
-    assert shard.process.wait(timeout=5) == 143
+    assert process.process is not None
+    assert process.process.wait(timeout=5) == 143
     assert again[0].function.arguments == ["learning", "--shard", "1/2"]
     assert again[0].function.process is None
 
 
 def test_the_process_does_not_hear_the_schedulers_own_signal(monkeypatch):
-    shard = Shard([])
+    process = ReproduceProcess([])
     deaf = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)"
-    monkeypatch.setattr(Shard, "command", lambda self: [sys.executable, "-c", deaf])
-    assert shard() == 0
+    monkeypatch.setattr(ReproduceProcess, "command", lambda self: [sys.executable, "-c", deaf])
+    assert process() == 0
 
 
 def test_a_process_that_the_scheduler_ended_itself_waits_to_be_asked(monkeypatch):
-    shard, slept = Shard([]), []
-    monkeypatch.setattr(Shard, "command", lambda self: [sys.executable, "-c", "raise SystemExit(143)"])
+    process, slept = ReproduceProcess([]), []
+    monkeypatch.setattr(ReproduceProcess, "command", lambda self: [sys.executable, "-c", "raise SystemExit(143)"])
     monkeypatch.setattr(submission.time, "sleep", slept.append)
     with pytest.raises(RuntimeError, match="ended with 143"):
-        shard()
-    assert slept == [submission.SIGNAL_S]
-    assert shard.checkpoint().function.arguments == []
+        process()
+    assert slept == [submission.GRACE_S]
+    assert process.checkpoint().function.arguments == []
 
 
 def test_the_command_submits_with_absolute_folders(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     seen = {}
 
-    def submitted(arguments, shards, folder, **options):
+    def submitted(arguments, parts, folder, **options):
         seen.update(arguments=arguments, folder=folder, **options)
-        return [submission.Job(f"7_{i}", shard, folder / f"7_{i}.out", None) for i, shard in enumerate(shards)]
+        return [submission.Submission(f"7_{i}", part, folder / f"7_{i}.out", None) for i, part in enumerate(parts)]
 
     monkeypatch.setattr(submission, "submit", submitted)
     command = ["reproduce", "best", "--seeds", "2", "--submit", "2", "--slurm", "partition=gpu", "account=x"]
@@ -110,26 +112,26 @@ def test_the_command_submits_with_absolute_folders(tmp_path, monkeypatch, capsys
 
 
 def test_no_more_jobs_than_there_are_cells(tmp_path, monkeypatch, capsys):
-    wanted: list[list[str]] = []
+    wanted: list[list[Slice]] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(submission, "submit", lambda arguments, shards, folder, **_: wanted.append(shards) or [])
+    monkeypatch.setattr(submission, "submit", lambda arguments, parts, folder, **_: wanted.append(parts) or [])
     assert main(["reproduce", "best", "--submit", "5", "--json"]) == 0
-    assert wanted == [["1/1"]]
+    assert wanted == [[Slice()]]
     assert main(["reproduce", "--submit", "2"]) == 2
     assert "--submit needs a TABLE" in capsys.readouterr().err
 
 
-def test_a_shard_whose_cells_are_done_is_no_job(tmp_path, monkeypatch):
-    wanted: list[list[str]] = []
+def test_a_part_whose_cells_are_done_is_not_submitted(tmp_path, monkeypatch):
+    wanted: list[list[Slice]] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(submission, "submit", lambda arguments, shards, folder, **_: wanted.append(shards) or [])
+    monkeypatch.setattr(submission, "submit", lambda arguments, parts, folder, **_: wanted.append(parts) or [])
     monkeypatch.setattr(runner, "is_complete", lambda one, *_: one.cell.config.seed != 1)
     assert main(["reproduce", "best", "--seeds", "4", "--submit", "2", "--json"]) == 0
-    assert wanted == [["2/2"]]
+    assert wanted == [[Slice(2, 2)]]
 
 
 def test_options_of_the_scheduler():
-    found = options_of(["partition=gpu", "cpus_per_task=8", "account=0123"])
+    found = scheduler_options(["partition=gpu", "cpus_per_task=8", "account=0123"])
     assert found == {"partition": "gpu", "cpus_per_task": 8, "account": "0123"}
 
 
@@ -156,4 +158,4 @@ def test_what_cannot_be_submitted_is_answered_in_a_line(tmp_path, monkeypatch, c
 def test_without_submitit_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ValueError, match=r"residual-attention\[cluster\]"):
-        submit(["best"], ["1/1"], tmp_path)
+        submit(["best"], [Slice()], tmp_path)

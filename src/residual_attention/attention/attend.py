@@ -96,7 +96,7 @@ def _chosen_channels(found: Look, options: AttendOptions) -> dict[str, tuple[int
             for name, mask in found.masks.items()
             if (had := tuple(channel for channel in options.channels if channel < mask.shape[1]))
         }
-    return {name: (int(excited_channels(r)[0]),) for name, r in found.response.items()}
+    return {name: (int(excited_channels(r)[0]),) for name, r in found.contributions.items()}
 
 
 def look_at(model: Classifier, image: Image.Image, options: AttendOptions) -> tuple[Look, torch.Tensor]:

@@ -1,11 +1,11 @@
 """From a mask of many channels to one map a module: what each reading means.
 
-Let M (C, h, w) be a module's mask, y the logit of a class, and R = M * dy/dM the first-order share of that logit
-which the mask makes: what y would lose, to first order, if M were 0 at that position of that channel.
+Let M (C, h, w) be a module's mask, y the logit of a class, and R = M * dy/dM the mask's contribution to that logit:
+what y would lose, to first order, if M were 0 at that position of that channel.
 
 - *mean*: the mean of M over channels. Class-independent; what people draw first.
 - *excited*: the one channel whose R, summed over positions, is largest: the channel most excited by the class.
-- *class*: the positive part of R summed over channels, where the mask speaks for the class.
+- *class*: the positive part of R summed over channels, where the mask supports the class.
 - a channel number: that channel of M.
 
 `combined` adds up the modules' maps. Only *class* answers "why this class"; the others show the mask itself.
@@ -33,16 +33,16 @@ class Look:
 
     Attributes:
         logits: (B, K) float32.
-        targets: (B,) the class that ``response`` is about.
+        targets: (B,) the class to whose logit masks contribute.
         masks: module name -> M (B, C, h, w), low to high level.
-        response: module name -> R = M * dy/dM (B, C, h, w); empty without gradients.
+        contributions: module name -> R = M * dy/dM (B, C, h, w); empty without gradients.
         before, after: trunk output T and fused output H (B, C, h, w); empty unless asked for.
     """
 
     logits: Tensor
     targets: Tensor
     masks: OrderedDict[str, Tensor]
-    response: OrderedDict[str, Tensor]
+    contributions: OrderedDict[str, Tensor]
     before: OrderedDict[str, Tensor]
     after: OrderedDict[str, Tensor]
 
@@ -52,7 +52,7 @@ class Look:
         def moved(maps: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
             return OrderedDict((name, tensor.cpu()) for name, tensor in maps.items())
 
-        maps = (moved(part) for part in (self.masks, self.response, self.before, self.after))
+        maps = (moved(part) for part in (self.masks, self.contributions, self.before, self.after))
         return Look(self.logits.cpu(), self.targets.cpu(), *maps)
 
     @property
@@ -84,17 +84,19 @@ def look(
     ):
         logits = network(images.detach().requires_grad_(gradients))
         chosen = logits.argmax(dim=1) if targets is None else targets.to(logits.device)
-        response: OrderedDict[str, Tensor] = OrderedDict()
+        contributions: OrderedDict[str, Tensor] = OrderedDict()
         if gradients:
             score = logits.gather(1, chosen[:, None]).sum()
             slopes = torch.autograd.grad(score, list(found.masks.values()))
             for (name, mask), slope in zip(found.masks.items(), slopes, strict=True):
-                response[name] = (mask * slope).detach().float()
+                contributions[name] = (mask * slope).detach().float()
 
     def plain(maps: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
         return OrderedDict((name, tensor.detach().float()) for name, tensor in maps.items())
 
-    return Look(logits.detach().float(), chosen, plain(found.masks), response, plain(found.before), plain(found.after))
+    return Look(
+        logits.detach().float(), chosen, plain(found.masks), contributions, plain(found.before), plain(found.after)
+    )
 
 
 PIXELS_AT_ONCE = 50 * 64 * 64  # of a pass with gradients; about a gigabyte of activations
@@ -114,7 +116,7 @@ def look_in_parts(model: nn.Module, images: Tensor, *, gradients: bool = True) -
         return OrderedDict((module, torch.cat([each[module].cpu() for each in maps])) for module in maps[0])
 
     logits, targets = (torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("logits", "targets"))
-    return Look(logits, targets, joined("masks"), joined("response"), OrderedDict(), OrderedDict())
+    return Look(logits, targets, joined("masks"), joined("contributions"), OrderedDict(), OrderedDict())
 
 
 def _look_exported(network: ExportedClassifier, images: Tensor, more: bool) -> Look:
@@ -130,9 +132,9 @@ def last_of_each_stage(names: list[str]) -> list[str]:
     return list({name.split(".")[1]: name for name in names}.values())
 
 
-def excited_channels(response: Tensor) -> Tensor:
+def excited_channels(contribution: Tensor) -> Tensor:
     """(B, C, h, w) to (B,): the channel that makes most of the class's logit."""
-    return response.sum(dim=(2, 3)).argmax(dim=1)
+    return contribution.sum(dim=(2, 3)).argmax(dim=1)
 
 
 def channel_of(mask: Tensor, channels: Tensor) -> Tensor:
@@ -162,13 +164,13 @@ def read(found: Look, reading: str | int = "mean") -> OrderedDict[str, Tensor]:
         raise UserError(f"reading must be {', '.join(READINGS)} or a channel number, not {reading!r}")
     if reading == "mean":
         return OrderedDict((name, mask.mean(dim=1)) for name, mask in found.masks.items())
-    if len(found.response) < len(found.masks):
+    if len(found.contributions) < len(found.masks):
         raise UserError(f"the reading {reading!r} needs gradients")
     if reading == "excited":
         return OrderedDict(
-            (name, channel_of(mask, excited_channels(found.response[name]))) for name, mask in found.masks.items()
+            (name, channel_of(mask, excited_channels(found.contributions[name]))) for name, mask in found.masks.items()
         )
-    return OrderedDict((name, response.sum(dim=1).clamp(min=0)) for name, response in found.response.items())
+    return OrderedDict((name, part.sum(dim=1).clamp(min=0)) for name, part in found.contributions.items())
 
 
 def combined(maps: Mapping[str, Tensor], size: int) -> Tensor:

@@ -17,7 +17,7 @@ from ..data.preprocess import Preprocess
 from ..devices import DTYPES, resolve_device, resolve_precision
 from ..errors import UserError
 from ..family.modes import evaluating
-from .measures import summarise
+from .measures import classification_measures
 from .ten_crop import TenCrop
 
 MARGIN = 224 / 256  # of models that were trained without one
@@ -131,7 +131,7 @@ def evaluate_model(
         "data": data,
         "split": split,
         "loss": result.loss,
-        **summarise(result.probabilities, result.labels, network.classes),
+        **classification_measures(result.probabilities, result.labels, network.classes),
         "classes": network.classes,
         "image_size_px": size,
         "crops": 10 if ten_crop else 1,

@@ -14,7 +14,7 @@ def _share_pct(part: int, whole: int) -> float | None:
     return 100.0 * part / whole if whole else None
 
 
-def summarise(probabilities: Tensor, labels: Tensor, classes: list[str]) -> dict[str, Any]:
+def classification_measures(probabilities: Tensor, labels: Tensor, classes: list[str]) -> dict[str, Any]:
     """Errors, calibration, per-class figures and confusion matrix, as JSON values.
 
     Args:

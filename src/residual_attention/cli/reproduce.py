@@ -1,7 +1,6 @@
 """``ran reproduce [TABLE...]``."""
 
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +8,7 @@ from typing import Any, Literal
 import tyro
 
 from ..errors import UserError
+from ..experiments.slices import Slice
 from .arguments import parse
 
 DESCRIPTION = """The paper's tables, ours beside the paper's.
@@ -62,13 +62,6 @@ class ReproduceArguments:
     """Show tracebacks."""
 
 
-def _shard(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise UserError(f"--shard is i/n with i from 1 to n, such as 2/8, not {text!r}")
-    return int(found[1]), int(found[2])
-
-
 def main(argv: list[str]) -> int:
     given = parse(ReproduceArguments, argv, prog="ran reproduce", description=DESCRIPTION)
     if given.seeds is not None and given.seeds < 1:
@@ -78,7 +71,7 @@ def main(argv: list[str]) -> int:
     from ..experiments.protocols import PROTOCOLS
     from ..hints import did_you_mean
 
-    shard = _shard(given.shard)
+    part = Slice.parse(given.shard)
     places, seeds = Places(given.runs, given.records), given.seeds or PROTOCOLS[given.protocol].seeds
     names = list(EXPERIMENTS) if given.tables in ((), ("all",)) else list(given.tables)
     for name in names:
@@ -93,7 +86,7 @@ def main(argv: list[str]) -> int:
         raise UserError("--submit needs a TABLE, or all")
     if not given.tables:
         return _list(given, chosen, places, seeds)
-    return _run(given, chosen, places, seeds, shard)
+    return _run(given, chosen, places, seeds, part)
 
 
 def _wanted(given: ReproduceArguments, label: str) -> bool:
@@ -119,14 +112,14 @@ def _list(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int)
     return 0
 
 
-def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, shard: tuple[int, int]) -> int:
+def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, part: Slice) -> int:
     from ..experiments.runner import expected_s, is_complete, run_cells, todo
     from ..experiments.tables import write_tables
     from ..training.progress import duration
 
     say = (lambda _text: None) if given.json else print
     parts = [replace(e, rows=tuple(row for row in e.rows if _wanted(given, row.label))) for e in chosen]
-    cells = todo(parts, given.protocol, places, seeds, {"device": given.device}, shard)
+    cells = todo(parts, given.protocol, places, seeds, {"device": given.device}, part)
     cells = [_placed(one, given) for one in cells]
     left = [one for one in cells if not is_complete(one, given.protocol, places)]
     seconds, known = expected_s(cells, given.protocol, places)
@@ -137,11 +130,11 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
     say(f"{len(cells)} cells, {len(cells) - len(left)} done; the rest takes about {duration(seconds)} here ({how})")
 
     if not cells:
-        say(f"protocol {given.protocol} has none of these rows" if shard == (1, 1) else "this shard has no cells")
+        say(f"protocol {given.protocol} has none of these rows" if part.is_whole else "this shard has no cells")
 
     def write() -> list[str]:
-        """Tables are drawn by whoever has all cells; shards leave records alone."""
-        if shard != (1, 1):
+        """Tables are drawn by whoever has all cells; a part of them leaves records alone."""
+        if not part.is_whole:
             return []
         pages = [write_tables(experiment, given.protocol, places, seeds) for experiment in chosen]
         return [str(page) for page in pages if page is not None]
@@ -157,7 +150,7 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
         run_cells(cells, given.protocol, places, say, write)
     finally:
         pages = write()  # a cell that was broken off is partial now
-    if shard != (1, 1):
+    if not part.is_whole:
         say(f"records in {places.records}; the same command without --shard draws the tables")
     if given.json:
         print(json.dumps({"protocol": given.protocol, "pages": pages}))
@@ -167,7 +160,7 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
 
 
 def _submit(given: ReproduceArguments, left: list[bool], cost: str) -> int:
-    """``left``: of every cell, whether it is to be run; a shard that has none of these is no job."""
+    """``left``: of every cell, whether it is to be run; a part without any of these is not submitted."""
     from ..experiments.submission import submit
 
     if given.shard != "1/1":
@@ -178,9 +171,10 @@ def _submit(given: ReproduceArguments, left: list[bool], cost: str) -> int:
     if not any(left):
         raise UserError("there is no cell left to run; without --submit the tables are drawn")
     count = min(given.submit, len(left))
+    parts = [Slice(i, count) for i in range(1, count + 1)]
     jobs = submit(
         _without_submission(given),
-        [f"{i}/{count}" for i in range(1, count + 1) if any(left[i - 1 :: count])],
+        [part for part in parts if any(part.of(left))],
         given.logs.resolve(),
         cluster=given.cluster,
         hours=given.hours,
@@ -188,11 +182,11 @@ def _submit(given: ReproduceArguments, left: list[bool], cost: str) -> int:
         slurm=given.slurm,
     )
     if given.json:
-        print(json.dumps({"jobs": [{"id": job.id, "shard": job.shard, "log": str(job.log)} for job in jobs]}))
+        print(json.dumps({"jobs": [{"id": job.id, "shard": str(job.part), "log": str(job.log)} for job in jobs]}))
         return 0
     print(f"{sum(left)} cells to run, {cost}")
     for job in jobs:
-        print(f"  job {job.id}: shard {job.shard}, {job.log}")
+        print(f"  job {job.id}: shard {job.part}, {job.log}")
     print(
         "`ran reproduce` tells how far they are; when all are done, the same command without --submit draws the tables"
     )

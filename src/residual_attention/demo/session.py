@@ -104,7 +104,7 @@ def before_and_after(session: Session, module: int, reading: str, channel: int =
     if READINGS.get(reading) == "channel":
         chosen = min(max(channel, 0), found.masks[name].shape[1] - 1)
     else:
-        chosen = int(excited_channels(found.response[name])[0])
+        chosen = int(excited_channels(found.contributions[name])[0])
     before, mask, after = (part[name][0, chosen].cpu() for part in (found.before, found.masks, found.after))
     limit = max(float(before.abs().max()), float(after.abs().max()), 1e-6)
     signed = signed_masks(session.model)

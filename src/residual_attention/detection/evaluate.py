@@ -11,7 +11,7 @@ from .datasets import check_same_data, load_detection, load_detection_split
 from .detectors import BaseDetector
 from .load import any_detector
 from .loading import evaluation_images
-from .measures import require_evaluator, summarise_detections
+from .measures import detection_measures, require_evaluator
 from .predict import detect_split
 
 
@@ -62,6 +62,6 @@ def evaluate_detector(
         workers=workers,
     )
     found = detect_split(detector, samples, batches)
-    figures = summarise_detections(samples, found)
+    figures = detection_measures(samples, found)
     own = {"model": model, "data": name, "split": split}
     return {**own, **figures, "classes": list(detector.classes), "problems": lines}

@@ -167,7 +167,7 @@ def _evaluator() -> tuple[Any, Any]:
     return COCO, COCOeval_faster
 
 
-def summarise_detections(samples: Pictures, found: Sequence[Detections]) -> dict[str, Any]:
+def detection_measures(samples: Pictures, found: Sequence[Detections]) -> dict[str, Any]:
     """All figures of a split in percent, and for each class AP50 in both of VOC's forms, precision and recall.
 
     ``precision_pct`` and ``recall_pct`` are those at the score of the highest F1; ``ap50_pct`` and ``map_pct`` of the

@@ -27,6 +27,7 @@ from .cells import (
     write_record,
 )
 from .declarations import Experiment
+from .slices import ALL, Slice
 
 GUESS_MACS_PER_S = 80e9  # of two cores with bf16; used until a cell has run
 RESPONSE_IMAGES = 500
@@ -53,9 +54,9 @@ def todo(
     places: Places,
     seeds: int,
     given: dict[str, Any],
-    shard: tuple[int, int] = (1, 1),
+    part: Slice = ALL,
 ) -> list[Todo]:
-    """Every cell of the experiments once, of which this machine takes each ``shard[1]``-th from ``shard[0]`` on.
+    """Every cell of the experiments once, and of these a machine's ``part``.
 
     Seeds come outermost: one seed of all rows is there before the second of any.
     """
@@ -66,8 +67,7 @@ def todo(
             one = found.get(cell.key) or Todo(cell, state_of(places, protocol, cell))
             sizes = one.test_px | ({cell.test_px} if cell.test_px is not None else set())
             found[cell.key] = replace(one, responses=one.responses or experiment.responses, test_px=sizes)
-    index, count = shard
-    return list(found.values())[index - 1 :: count]
+    return part.of(list(found.values()))
 
 
 def expected_s(cells: list[Todo], protocol: str, places: Places) -> tuple[float, int]:

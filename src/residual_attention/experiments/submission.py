@@ -1,4 +1,4 @@
-"""Shards as jobs of a scheduler, through submitit (the extra ``cluster``); a job is the same command with its shard."""
+"""``ran reproduce`` as jobs of a scheduler, by submitit (the extra ``cluster``): each runs its slice of the cells."""
 
 import contextlib
 import os
@@ -12,33 +12,34 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from .slices import Slice
 
-NEEDED = "submission needs submitit: pip install 'residual-attention[cluster]'"
-SIGNAL_S = 120  # before its time is over, a job is told so, and saves
-SAVED = 143  # exit status of a run that SIGTERM ended
-MOST_TIMES = 1000  # that a job whose time was over is put in the queue again
+MISSING_SUBMITIT = "submission needs submitit: pip install 'residual-attention[cluster]'"
+GRACE_S = 120  # a job is told to save this long before its time is up
+TERMINATED = 143  # exit status of a run that SIGTERM ended
+MAX_REQUEUES = 1000  # of a job whose time was up
 
 
 @dataclass(frozen=True)
-class Job:
-    """``id`` as the scheduler knows it; ``log`` is what the command prints."""
+class Submission:
+    """A job in the queue: ``id`` as the scheduler knows it, its ``part`` of the cells, ``log`` what it prints."""
 
     id: str
-    shard: str
+    part: Slice
     log: Path
     handle: Any
 
 
-def _deaf_to_the_scheduler() -> None:
-    """In the child: SIGUSR2 tells the job that its time is over, and may reach every process of it."""
+def _ignore_scheduler_signal() -> None:
+    """In the child: SIGUSR2 tells the job that its time is up, and may reach every process of it."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
-class Shard:
-    """``ran reproduce`` on one shard, in a process of its own.
+class ReproduceProcess:
+    """``ran reproduce`` in a process of its own: the function that submitit calls in the job.
 
-    When the job's time is over or it is preempted, submitit calls `checkpoint`: the process is told to save, which it
-    does at its next step, and the same shard is put in the queue again.
+    When the job's time is up or it is preempted, submitit calls `checkpoint`: the process is told to save, which it
+    does at its next step, and the same command goes back into the queue.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
@@ -49,12 +50,10 @@ class Shard:
         return [sys.executable, "-m", "residual_attention", "reproduce", *self.arguments]
 
     def __call__(self) -> int:
-        self.process = subprocess.Popen(self.command(), preexec_fn=_deaf_to_the_scheduler)
+        self.process = subprocess.Popen(self.command(), preexec_fn=_ignore_scheduler_signal)
         code = self.process.wait()
-        if (
-            code == SAVED
-        ):  # the scheduler's SIGTERM reached it first; what follows is the signal that calls `checkpoint`
-            time.sleep(SIGNAL_S)
+        if code == TERMINATED:  # by the scheduler itself; next comes the signal on which submitit calls `checkpoint`
+            time.sleep(GRACE_S)
         if code:
             raise RuntimeError(f"`ran reproduce {' '.join(self.arguments)}` ended with {code}")
         return 0
@@ -67,11 +66,11 @@ class Shard:
             self.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(ChildProcessError):  # it has been waited for already
                 os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
-        return submitit.helpers.DelayedSubmission(Shard(self.arguments))
+        return submitit.helpers.DelayedSubmission(ReproduceProcess(self.arguments))
 
 
-def options_of(pairs: Sequence[str]) -> dict[str, str | int]:
-    """``partition=gpu`` and the like; whole numbers become ones. Raises UserError for what is no pair."""
+def scheduler_options(pairs: Sequence[str]) -> dict[str, str | int]:
+    """``partition=gpu`` and the like, whole numbers as int. Raises UserError for what is not KEY=VALUE."""
     found: dict[str, str | int] = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
@@ -83,43 +82,43 @@ def options_of(pairs: Sequence[str]) -> dict[str, str | int]:
 
 def submit(
     arguments: Sequence[str],
-    shards: Sequence[str],
+    parts: Sequence[Slice],
     folder: Path,
     *,
     cluster: str = "slurm",
     hours: float = 24.0,
     gpus: int = 1,
     slurm: Sequence[str] = (),
-) -> list[Job]:
-    """One job a shard, ``i/n`` each.
+) -> list[Submission]:
+    """Put one job in the queue for each of ``parts``.
 
     Args:
-        arguments: those of ``ran reproduce`` without a shard.
+        arguments: those of ``ran reproduce`` without ``--shard``.
         folder: where logs are kept, on a shared disk.
         cluster: slurm, or local (processes on this machine).
-        hours: each job's time; one that needs more is put in the queue again and goes on.
+        hours: each job's time; one that needs more goes back into the queue and resumes.
         gpus: of each job; 0 for none.
         slurm: further options of ``sbatch``, KEY=VALUE.
 
     Raises:
-        UserError: submitit is not installed, or what was asked for is not to be had; in one line.
+        UserError: submitit is not installed, or the scheduler refuses the jobs.
     """
     if gpus < 0:
         raise UserError(f"a job cannot have {gpus} GPUs")
-    if hours * 3600 < 2 * SIGNAL_S:
-        raise UserError(f"a job of {hours} hours is too short: it is told to save {SIGNAL_S} s before its end")
-    further = {f"slurm_{key}": value for key, value in options_of(slurm).items()}
+    if hours * 3600 < 2 * GRACE_S:
+        raise UserError(f"a job of {hours} hours is too short: it is told to save {GRACE_S} s before its end")
+    options = {f"slurm_{key}": value for key, value in scheduler_options(slurm).items()}
     try:
         import submitit
         from submitit.core.utils import FailedJobError
     except ModuleNotFoundError:
-        raise UserError(NEEDED) from None
+        raise UserError(MISSING_SUBMITIT) from None
     try:
-        executor = submitit.AutoExecutor(folder=folder / "%j", cluster=cluster, slurm_max_num_timeout=MOST_TIMES)
-        further = {"slurm_signal_delay_s": SIGNAL_S, **further}
-        executor.update_parameters(name="reproduce", timeout_min=round(hours * 60), gpus_per_node=gpus, **further)
+        executor = submitit.AutoExecutor(folder=folder / "%j", cluster=cluster, slurm_max_num_timeout=MAX_REQUEUES)
+        options = {"slurm_signal_delay_s": GRACE_S, **options}
+        executor.update_parameters(name="reproduce", timeout_min=round(hours * 60), gpus_per_node=gpus, **options)
         with executor.batch():
-            handles = [executor.submit(Shard([*arguments, "--shard", shard])) for shard in shards]
+            handles = [executor.submit(ReproduceProcess([*arguments, "--shard", str(part)])) for part in parts]
     except (RuntimeError, NameError, FailedJobError) as error:
         raise UserError(f"{cluster} did not take the jobs: {error}") from error
-    return [Job(str(h.job_id), shard, h.paths.stdout, h) for h, shard in zip(handles, shards, strict=True)]
+    return [Submission(str(h.job_id), part, h.paths.stdout, h) for h, part in zip(handles, parts, strict=True)]
