@@ -61,22 +61,22 @@ class DetectionTask:
         config = plan.config
         assert dataset.train is not None
         self.data = DetectionData(
-            dataset.train,
-            DetectionAugment(
-                config.image_size,
-                longest_side(config),
-                config.flip,
-                config.vertical_flip,
-                config.scale_jitter,
-                config.color_jitter,
-                config.iou_crop,
+            samples=dataset.train,
+            augment=DetectionAugment(
+                image_size=config.image_size,
+                max_size=longest_side(config),
+                flip=config.flip,
+                vertical_flip=config.vertical_flip,
+                scale_jitter=config.scale_jitter,
+                color_jitter=config.color_jitter,
+                iou_crop=config.iou_crop,
             ),
-            config.batch_size,
-            config.seed,
-            machine.device,
-            config.repeats or 1,
-            machine.workers,
-            Shard(processes.rank, processes.world),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            device=machine.device,
+            repeats=config.repeats or 1,
+            workers=machine.workers,
+            shard=Shard(processes.rank, processes.world),
         )
 
     @property
