@@ -3,12 +3,14 @@
 import pytest
 import timm
 import torch
+import torchvision
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
-from residual_attention.detection.backbone import PyramidBackbone, TorchvisionResNet50, finest_of_each_stride
+from residual_attention.detection.backbone import TORCHVISION_NAMES, PyramidBackbone, finest_of_each_stride, timm_body
+from residual_attention.errors import UserError
 from residual_attention.models import create_model, list_models
 
 DEEP = {name: {"modules": 1} for name in list_models() if any(d in name for d in ("452", "236", "164", "128"))}
@@ -65,16 +67,74 @@ def test_torchvisions_own_pyramid_takes_the_network_as_it_is(name, layers):
         assert tuple(maps[layer].shape) == (1, 32, 64 // reduction[layer], 96 // reduction[layer])
 
 
-@pytest.mark.parametrize("name", [*list_models(), "resnet50"])
+@pytest.mark.parametrize("name", list_models())
 def test_the_pyramid_halves_from_level_to_level(name):
     with torch.device("meta"):
-        body = TorchvisionResNet50() if name == "resnet50" else create_model(name, num_classes=0, **DEEP.get(name, {}))
+        body = create_model(name, num_classes=0, **DEEP.get(name, {}))
         pyramid = PyramidBackbone(body, 32, finest_stride=4).train()
         maps = list(pyramid(torch.randn(2, 3, 128, 192)).values())
     assert pyramid.strides == [4, 8, 16, 32, 64]
     for found, stride in zip(maps, pyramid.strides, strict=True):
         assert tuple(found.shape) == (2, 32, -(-128 // stride), -(-192 // stride))
         assert found.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet18", "mobilenetv3_large_100", "convnext_atto", "vgg11"])
+def test_the_pyramid_stands_on_networks_of_timm(name):
+    pyramid = PyramidBackbone(timm_body(name), 16, finest_stride=4).train()
+    maps = list(pyramid(torch.randn(2, 3, 64, 96)).values())
+    assert pyramid.strides == [4, 8, 16, 32, 64]
+    sum(m.square().mean() for m in maps).backward()
+    for found, stride in zip(maps, pyramid.strides, strict=True):
+        assert tuple(found.shape) == (2, 16, -(-64 // stride), -(-96 // stride))
+    assert [name for name, p in pyramid.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("resnt50", r"no network named 'resnt50' \(did you mean resnet50\?\)"),
+        ("attention56_cfar", r"no network named 'attention56_cfar' \(did you mean attention56_cifar\?\)"),
+        ("resnet50.nonsense", r"resnet50.nonsense cannot carry a detector.*Invalid pretrained tag"),
+        ("vit_tiny_patch16_224", r"cannot carry a detector, which needs maps of images of any size: Input height"),
+        ("bat_resnext26ts", r"cannot carry a detector, which needs maps of images of any size: AssertionError"),
+        ("inception_v3", r"cannot carry a detector: its map at stride 2 is 64x45x77, not 64x48x80"),
+        ("convmixer_768_32", r"cannot carry a detector: its maps have stride 7, which is not a power of two"),
+    ],
+)
+def test_a_network_that_cannot_carry_a_detector_is_refused_in_a_line(name, message):
+    with pytest.raises(UserError, match=message) as refused:
+        timm_body(name)
+    assert "\n" not in str(refused.value)
+
+
+def test_timms_resnet50_computes_what_torchvisions_does():
+    theirs = torchvision.models.resnet50(weights=None).eval()
+    body = timm_body("resnet50").eval()
+    own = body.state_dict()
+    body.load_state_dict({name: value for name, value in theirs.state_dict().items() if name in own})
+    x = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        maps = body(x)[1:]
+        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
+        for found, layer in zip(maps, (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4), strict=True):
+            x = layer(x)
+            torch.testing.assert_close(found, x, atol=1e-6, rtol=1e-6)
+
+
+def test_weights_of_torchvisions_resnet50_are_loaded_by_their_older_names():
+    """As detectors were saved before timm's networks could be bodies: a stem and four stages."""
+    saved, fresh = (PyramidBackbone(timm_body("resnet50"), 16, finest_stride=4).eval() for _ in range(2))
+    older = {}
+    for name, value in saved.state_dict().items():
+        for old, new in TORCHVISION_NAMES.items():
+            name = name.replace(f"body.{new}", f"body.{old}")
+        older[name] = value
+    assert {"body.stem.0.weight", "body.stem.1.running_mean", "body.stages.3.2.bn3.bias"} <= set(older)
+    torch.nn.Sequential(fresh).load_state_dict({f"0.{name}": value for name, value in older.items()})
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(saved(image).values(), fresh(image).values(), strict=True))
 
 
 def test_the_deepest_map_of_each_stride_is_taken():

@@ -258,7 +258,7 @@ def test_predict_tells_boxes_in_the_images_own_pixels(finished, made_voc, tmp_pa
     broken.write_bytes(b"nothing")
     out = tmp_path / "drawn"
     arguments = ["detect", "predict", str(finished), str(source), str(broken), "--threshold", "0.05", "--json"]
-    assert main([*arguments, "--out", str(out), "--masks"]) == 1
+    assert main([*arguments, "--out", str(out), "--masks"]) == 2
     found = json.loads(capsys.readouterr().out)
     assert len(found["images"]) == 1
     assert len(found["errors"]) == 1
@@ -274,6 +274,7 @@ def test_predict_tells_boxes_in_the_images_own_pixels(finished, made_voc, tmp_pa
         (["detect", "frobnicate"], "no command 'frobnicate' of `ran detect`"),
         (["detect", "train"], "DATA is missing"),
         (["detect", "train", "nowhere"], "no folder at nowhere"),
+        (["detect", "train", "DATA", "--init", "none", "--model", "resnt50"], "(did you mean resnet50?)"),
         (["detect", "train", "nowhere", "--detector", "yolo"], "--detector has no choice 'yolo'"),
         (["detect", "train", "nowhere", "--imge-size", "3"], "unknown option --imge-size (did you mean --image-size?)"),
         (["detect", "predict", "RUN"], "no image given"),
@@ -284,8 +285,9 @@ def test_predict_tells_boxes_in_the_images_own_pixels(finished, made_voc, tmp_pa
         (["detect", "eval", "RUN", "--split", "tset"], "--split has no choice 'tset'"),
     ],
 )
-def test_bad_arguments_are_answered_in_a_line(finished, capsys, arguments, message):
-    assert main([str(finished) if a == "RUN" else a for a in arguments]) == 2
+def test_bad_arguments_are_answered_in_a_line(finished, made_voc, capsys, arguments, message):
+    names = {"RUN": str(finished), "DATA": str(made_voc)}
+    assert main([names.get(a, a) for a in arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
@@ -451,6 +453,21 @@ def test_an_exported_detector_finds_the_same_boxes(config_for, made_voc, tmp_pat
     assert main(["detect", "predict", str(out), str(made_voc / "JPEGImages"), "--threshold", "0"]) == 0
     assert main(["detect", "predict", str(out), str(made_voc / "JPEGImages"), "--out", str(tmp_path), "--masks"]) == 2
     assert "keeps no masks" in capsys.readouterr().err
+
+
+def test_a_body_of_timm_is_trained_resumed_started_from_and_exported(config_for, made_voc, tmp_path):
+    changes = {"widths": None, "mask_depths": None, "t": None, "detector": "fcos", "fpn_channels": 64}
+    config = config_for(model="resnet18", epochs=1, **changes)
+    go(config)
+    summary = go_on(config.out, epochs=2)
+    assert (summary["model"], summary["epochs"]) == ("resnet18", 2)
+    assert evaluate_detector(str(config.out))["map_pct"] == pytest.approx(summary["test"]["map_pct"])
+    assert not (config.out / "attention.png").exists()
+    arguments = [str(config.out), str(tmp_path / "detector.onnx"), "--images", str(made_voc / "JPEGImages"), "--json"]
+    assert main(["detect", "export", *arguments]) == 0
+    again = go(config_for(init=str(config.out), model=None, steps=1, **changes, out=tmp_path / "again"))
+    assert any("initial weights of the detector" in notice for notice in again["notices"])
+    assert again["model"] == "resnet18"
 
 
 def test_a_difference_in_the_export_writes_nothing(finished, tmp_path, monkeypatch):

@@ -30,7 +30,6 @@ from .timing import Timing, interleaved
 Row = dict[str, Any]
 Tell = Callable[[str], None]
 
-SIZES = (32, 224)
 INFERENCE_BATCH = {32: 64, 224: 8}
 TRAINING_BATCH = {32: 128, 224: 8}
 DEPTHS = (56, 92, 128, 164, 236, 452)

@@ -1,11 +1,12 @@
-"""The end of a run: best weights, all splits evaluated once, summary, figures, report."""
+"""What a finished classifier's run reached: its figures, and the pictures of its folder."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..attention.figures import draw_attention
 from ..attention.masks import attention_modules
@@ -16,116 +17,115 @@ from ..data.loading import evaluation_batches
 from ..data.samples import Samples
 from ..data.splits import evenly_spaced
 from ..devices import device_of
-from ..training.results import load_best, run_facts, say_where
-from .evaluate import Evaluation, evaluate
+from ..training.runfolder import RunFolder
+from .config import TrainConfig
+from .evaluate import Evaluation
 from .examples import clear_successes, worst_mistakes
 from .figures import draw_calibration, draw_confusion, draw_curves
 from .measures import classification_measures
-from .report import write_report
 
-if TYPE_CHECKING:
-    from ..training.loop import Job
-    from ..training.state import TrainState
-    from ..training.writer import RunWriter
-    from .task import ClassificationTask
-
-TRAIN_IMAGES_EVALUATED = 10_000
 EXAMPLES = 8
 
 
-def finish_classification(
-    task: "ClassificationTask", job: "Job", state: "TrainState", writer: "RunWriter"
-) -> dict[str, Any]:
-    """Load the best weights, evaluate each split once, write everything. Returns the summary on every rank."""
-    folder, dataset, config = writer.folder, task.dataset, task.config
-    model = load_best(state, writer)
-    summary = run_facts(job, state, task.plan, folder.path) | {
-        "data": dataset.name,
-        "recipe": config.recipe,
-        "image_size_px": config.image_size,
-        "classes": dataset.classes,
-        "skipped_images": len(job.processes.union(task.skipped)) + dataset.skipped,
-        "notices": list(dataset.notices),
-    }
-    train = task.data.samples.subset(evenly_spaced(len(task.data.samples), TRAIN_IMAGES_EVALUATED))
-    # in fp32 throughout: what is reported must not depend on the machine
-    result = evaluate(model, task.evaluation(train, skip_bad=config.skip_bad_images))
-    summary["train"] = {"loss": result.loss, "error_pct": result.top1_error_pct, "images": len(result)}
-    shown: Evaluation | None = None
-    for name, split in (("val", dataset.val), ("test", dataset.test)):
-        if split is None or len(split) == 0:
-            summary[name] = None
-            continue
-        shown = evaluate(model, task.evaluation(split))
-        measures = classification_measures(shown.probabilities, shown.labels, dataset.classes)
-        summary[name] = {"loss": shown.loss, "error_pct": shown.top1_error_pct, **measures}
-    if writer.processes.is_main:
-        folder.write_summary(summary)
-        _draw(writer, model, dataset, summary, shown)
-        write_report(folder.path)
-        _say_end(writer, summary)
-    writer.processes.barrier()
-    return summary
+@dataclass(frozen=True, kw_only=True)
+class ClassificationOutcome:
+    """An `Outcome`: the best weights on the training images (without augmentation) and on the held-out splits.
 
+    ``held_out`` maps *val* and *test* to their evaluation, where the data have them.
+    """
 
-def _draw(
-    writer: "RunWriter", model: torch.nn.Module, dataset: Dataset, summary: dict[str, Any], shown: Evaluation | None
-) -> None:
-    folder = writer.folder
-    draw_curves(folder.metrics, folder.curves)
-    last = summary["test"] or summary["val"]
-    if shown is None or last is None:
-        return
-    split = dataset.test if summary["test"] else dataset.val
-    assert split is not None
-    draw_confusion(last["confusion"], dataset.classes, folder.confusion)
-    draw_calibration(shown.probabilities, shown.labels, folder.path / "calibration.png")
-    _draw_examples(writer, model, dataset, split, shown)
-    if writer.board is not None:
-        writer.board.picture("confusion matrix", folder.confusion, summary["steps"])
-        metrics = {
-            f"final/{split}_error_pct": float(summary[split]["error_pct"])
-            for split in ("train", "val", "test")
-            if summary.get(split)
+    model: nn.Module
+    config: TrainConfig
+    dataset: Dataset
+    train: Evaluation
+    held_out: dict[str, Evaluation]
+    skipped_images: int
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        return self._figures
+
+    @cached_property
+    def _figures(self) -> dict[str, Any]:
+        dataset, train = self.dataset, self.train
+        return {
+            "data": dataset.name,
+            "recipe": self.config.recipe,
+            "image_size_px": self.config.image_size,
+            "classes": dataset.classes,
+            "skipped_images": self.skipped_images,
+            "notices": list(dataset.notices),
+            "train": {"loss": train.loss, "error_pct": train.top1_error_pct, "images": len(train)},
+            "val": self._split_figures("val"),
+            "test": self._split_figures("test"),
         }
-        writer.board.finish(writer.config.to_dict(), metrics, summary["steps"])
-        writer.board.close()
 
+    def _split_figures(self, name: str) -> dict[str, Any] | None:
+        if (found := self.held_out.get(name)) is None:
+            return None
+        measures = classification_measures(found.probabilities, found.labels, self.dataset.classes)
+        return {"loss": found.loss, "error_pct": found.top1_error_pct, **measures}
 
-def _draw_examples(
-    writer: "RunWriter", model: torch.nn.Module, dataset: Dataset, split: Samples, shown: Evaluation
-) -> None:
-    """Masks of images evenly spaced over the split, of the worst mistakes, and of successes of many classes."""
-    folder = writer.folder
-    if not attention_modules(model):  # learning=plain
-        return
-    mistakes, successes = worst_mistakes(shown, EXAMPLES), clear_successes(shown, EXAMPLES)
-    device = device_of(model)
-    for out, few, reading in (
-        (folder.attention, split.subset(evenly_spaced(len(split), EXAMPLES)), "mean"),
-        (folder.path / "mistakes.png", split.subset(mistakes), "class"),
-        (folder.path / "successes.png", split.subset(successes), "class"),
-    ):
-        if len(few) == 0:  # a network without mistakes on this split
-            out.unlink(missing_ok=True)
-            continue
-        batch = next(iter(evaluation_batches(few, dataset.preprocess, batch_size=EXAMPLES, device=device)))
-        found = look_in_parts(model, batch.images, gradients=reading == "class")
-        confidence, predicted = found.probabilities.max(dim=1)
-        pictures = dataset.preprocess.denormalize(batch.images.cpu())
-        truth = [dataset.classes[i] for i in batch.labels.tolist()]
-        if out == folder.attention:
-            _save_examples(folder.path / "examples", pictures, truth)
+    def final_metrics(self) -> dict[str, float]:
+        splits = ("train", "val", "test")
+        return {f"{name}_error_pct": float(part["error_pct"]) for name in splits if (part := self.figures[name])}
+
+    def lines(self) -> list[str]:
+        return [
+            f"{name:>5}  error {part['error_pct']:6.2f} %   loss {part['loss']:.4f}   {part['images']} images"
+            for name in ("train", "val", "test")
+            if (part := self.figures[name])
+        ]
+
+    def draw(self, folder: RunFolder) -> dict[str, Path]:
+        """Curves; of the test split, or of validation without one, confusion, calibration and example images."""
+        draw_curves(folder.metrics, folder.curves)
+        if not self.held_out:
+            return {}
+        name = "test" if "test" in self.held_out else "val"
+        found, split = self.held_out[name], getattr(self.dataset, name)
+        draw_confusion(self.figures[name]["confusion"], self.dataset.classes, folder.confusion)
+        draw_calibration(found.probabilities, found.labels, folder.path / "calibration.png")
+        self._draw_examples(folder, split, found)
+        return {"confusion matrix": folder.confusion}
+
+    def _draw_examples(self, folder: RunFolder, split: Samples, found: Evaluation) -> None:
+        """Masks of images evenly spaced over the split, of the worst mistakes, and of successes of many classes."""
+        if not attention_modules(self.model):  # learning=plain
+            return
+        mistakes, successes = worst_mistakes(found, EXAMPLES), clear_successes(found, EXAMPLES)
+        for out, few, reading in (
+            (folder.attention, split.subset(evenly_spaced(len(split), EXAMPLES)), "mean"),
+            (folder.path / "mistakes.png", split.subset(mistakes), "class"),
+            (folder.path / "successes.png", split.subset(successes), "class"),
+        ):
+            if len(few) == 0:  # a network without mistakes on this split
+                out.unlink(missing_ok=True)
+                continue
+            pictures, truth = self._draw_images(few, reading, out)
+            if out == folder.attention:
+                _save_examples(folder.path / "examples", pictures, truth)
+
+    def _draw_images(self, few: Samples, reading: str, out: Path) -> tuple[Tensor, list[str]]:
+        """Draw the masks of a few images; their pictures (B, C, S, S) in [0, 1], and their classes."""
+        preprocess, classes = self.dataset.preprocess, self.dataset.classes
+        device = device_of(self.model)
+        batch = next(iter(evaluation_batches(few, preprocess, batch_size=EXAMPLES, device=device)))
+        look = look_in_parts(self.model, batch.images, gradients=reading == "class")
+        confidence, predicted = look.probabilities.max(dim=1)
+        pictures = preprocess.denormalize(batch.images.cpu())
+        truth = [classes[i] for i in batch.labels.tolist()]
         draw_attention(
             pictures,
             truth,
-            [dataset.classes[i] for i in predicted.tolist()],
+            [classes[i] for i in predicted.tolist()],
             confidence.tolist(),
-            read(found, reading),
+            read(look, reading),
             out,
             reading=reading,
-            signed=writer.config.mask_activation == "channel" and reading == "mean",
+            signed=self.config.mask_activation == "channel" and reading == "mean",
         )
+        return pictures, truth
 
 
 def _save_examples(folder: Path, pictures: Tensor, truth: list[str]) -> None:
@@ -136,13 +136,3 @@ def _save_examples(folder: Path, pictures: Tensor, truth: list[str]) -> None:
     for i, (picture, label) in enumerate(zip(as_picture(pictures), truth, strict=True)):
         plain = "".join(c if c.isalnum() or c in " -_" else "_" for c in label)
         Image.fromarray(picture).save(folder / f"{i}-{plain}.png")
-
-
-def _say_end(writer: "RunWriter", summary: dict[str, Any]) -> None:
-    say = writer.display.say
-    say("")
-    for name in ("train", "val", "test"):
-        if summary[name] is not None:
-            part = summary[name]
-            say(f"{name:>5}  error {part['error_pct']:6.2f} %   loss {part['loss']:.4f}   {part['images']} images")
-    say_where(writer, summary, "ran predict")

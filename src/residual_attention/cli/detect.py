@@ -38,7 +38,9 @@ EXPORT = """One ONNX file of a detector: a single image of any size in, boxes, l
 
 The boxes that ONNX Runtime finds are compared with PyTorch's before anything is written."""
 
-PREDICT = """Boxes in images: one line a box, with class, score and corners in pixels of the image."""
+PREDICT = """Boxes in images: one line a box, with class, score and corners in pixels of the image.
+
+What cannot be read is reported, the rest is predicted, and the exit status is 2."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ def _predict(argv: list[str]) -> int:
             print(f"drawn {path}")
     for error in errors:
         print_error(error)
-    return 1 if errors else 0
+    return 2 if errors else 0
 
 
 def _export(argv: list[str]) -> int:

@@ -1,18 +1,22 @@
-"""A feature pyramid over the network's stages (Lin et al., 2017), for torchvision's detectors."""
+"""A feature pyramid over a network's stages (Lin et al., 2017), for torchvision's detectors."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from ..family import ResidualAttentionNetwork
+from ..errors import UserError
+from ..family import ResidualAttentionNetwork, list_models
+from ..family.modes import evaluating
 from ..family.units import BNReLU
+from ..hints import did_you_mean
 
 LEVELS = 5  # maps in the pyramid, each half as large as the one before
+TORCHVISION_NAMES = {"stem.0.": "conv1.", "stem.1.": "bn1.", **{f"stages.{i}.": f"layer{i + 1}." for i in range(4)}}
+CHECK_PX = (96, 160)  # multiples of 32, as every batch is padded to, and of nothing more
 
 
 def finest_of_each_stride(strides: Sequence[int], finest: int) -> list[int]:
@@ -41,22 +45,23 @@ class CoarserLevels(ExtraFPNBlock):
 class PyramidBackbone(nn.Module):
     """Images (B, 3, H, W), H and W multiples of 32, to an ordered mapping of `LEVELS` float32 maps (B, channels, h, w).
 
-    ``body`` gives maps by ``forward_intermediates``. What a pre-activation network's stages leave is a raw sum, so
-    that each map but the last, which the network ends itself, passes a BN-ReLU first. ``frozen`` holds all batch
-    normalisation of the body in eval mode with its weights fixed. The output is float32 also under autocast: anchors
-    and boxes take their type from it, and bf16 places a corner at 300 px no better than 2 px.
+    ``body`` is a network of ours or a `timm_body`. Ours is read through ``forward_intermediates``, not wrapped by
+    ``features_only``, so that its weights and masks keep their names. The stages of a pre-activation network leave raw
+    sums, so each of its maps passes a BN-ReLU first, except the last, which the network normalises itself. ``frozen``
+    holds all batch normalisation of the body in eval mode with its weights fixed. The output is float32 also under
+    autocast: anchors and boxes take their type from it, and bf16 places a corner at 300 px no better than 2 px.
     """
 
     def __init__(self, body: nn.Module, channels: int, *, finest_stride: int, frozen: bool = False) -> None:
         super().__init__()
         self.body = body
-        info = _maps_of(body)
-        self.indices = finest_of_each_stride([stride for _, stride in info], finest_stride)
-        widths = [info[i][0] for i in self.indices]
-        self.strides = [info[i][1] for i in self.indices]
+        channels_of, strides = _maps_of(body)
+        self.indices = finest_of_each_stride(strides, finest_stride)
+        widths = [channels_of[i] for i in self.indices]
+        self.strides = [strides[i] for i in self.indices]
         while len(self.strides) < LEVELS:
             self.strides.append(2 * self.strides[-1])
-        ours = isinstance(body, ResidualAttentionNetwork)  # whose last map has a norm of its own
+        ours = isinstance(body, ResidualAttentionNetwork)
         self.norms = nn.ModuleList(BNReLU(width) if ours else nn.Identity() for width in widths[:-1])
         self.norms.append(nn.Identity())
         self.fpn = FeaturePyramidNetwork(
@@ -65,6 +70,7 @@ class PyramidBackbone(nn.Module):
             CoarserLevels(channels, LEVELS - len(widths)),
             norm_layer=nn.BatchNorm2d,
         )
+        self.level_names = [*map(str, range(len(widths))), *(f"coarser{i}" for i in range(LEVELS - len(widths)))]
         self.out_channels = channels
         self.frozen = frozen
         if frozen:
@@ -81,34 +87,81 @@ class PyramidBackbone(nn.Module):
                 norm.eval()
         return self
 
+    def renamed(self, weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+        """``weights`` by the names that they have here; those of the pyramid begin with ``prefix``.
+
+        Older checkpoints of ``resnet50`` hold torchvision's network, as a stem and four stages.
+        """
+        body = f"{prefix}body."
+        if not hasattr(self.body, "layer1") or f"{body}stem.0.weight" not in weights:
+            return weights
+        names = {f"{body}{old}": f"{body}{new}" for old, new in TORCHVISION_NAMES.items()}
+        return {_with_prefix(name, names): value for name, value in weights.items()}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *arguments) -> None:
+        renamed = self.renamed(state_dict, prefix)
+        if renamed is not state_dict:
+            state_dict.clear()
+            state_dict.update(renamed)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        if isinstance(self.body, ResidualAttentionNetwork):
+            return self.body.forward_intermediates(images, self.indices, norm=True, intermediates_only=True)  # type: ignore[return-value]
+        maps = self.body(images)
+        return [maps[i] for i in self.indices]
+
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
-        maps = self.body.forward_intermediates(images, self.indices, norm=True, intermediates_only=True)  # type: ignore[operator]
+        maps = self._maps(images)
         levels = OrderedDict((str(i), norm(x)) for i, (norm, x) in enumerate(zip(self.norms, maps, strict=True)))
         return OrderedDict((name, level.float()) for name, level in self.fpn(levels).items())
 
 
-class TorchvisionResNet50(nn.Module):
-    """torchvision's ResNet-50 without weights, as a body: the usual detector's backbone, to compare with."""
+def timm_body(name: str, in_chans: int = 3) -> nn.Module:
+    """timm's network ``name`` without weights, as ``features_only``: images to a list of maps, coarser and coarser.
 
-    def __init__(self) -> None:
-        super().__init__()
-        network = torchvision.models.resnet50(weights=None)
-        self.stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
-        self.stages = nn.ModuleList([network.layer1, network.layer2, network.layer3, network.layer4])
-        self.feature_info = [{"num_chs": 256 * 2**i, "reduction": 4 * 2**i} for i in range(4)]
+    Raises UserError for a name that timm does not have, or a network whose maps no pyramid can stand on: one that
+    reads a single image size, gives none, or has strides that are not powers of two.
+    """
+    import timm  # here, so that predicting with a network of ours does not wait for it
 
-    def forward_intermediates(
-        self, x: Tensor, indices: Sequence[int], norm: bool = True, intermediates_only: bool = True
-    ) -> list[Tensor]:
-        maps = []
-        x = self.stem(x)
-        for i, stage in enumerate(self.stages):
-            x = stage(x)
-            if i in indices:
-                maps.append(x)
-        return maps
+    if not timm.is_model(name):
+        hint = did_you_mean(name, [*list_models(), *timm.list_models()])
+        raise UserError(f"no network named {name!r}{hint}; `ran models` lists ours, any other is timm's")
+    try:
+        body = timm.create_model(name, pretrained=False, features_only=True, in_chans=in_chans)
+        with torch.no_grad(), evaluating(body):
+            maps = body(torch.zeros(1, in_chans, *CHECK_PX))
+    except Exception as error:  # whatever another's network raises for a size or a tag that it does not take
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{name} cannot carry a detector, which needs maps of images of any size: {reason}") from error
+    for found, channels, stride in zip(maps, *_maps_of(body), strict=True):
+        if reason := _objection(tuple(found.shape[1:]), channels, stride):
+            raise UserError(f"{name} cannot carry a detector: {reason}")
+    return body
 
 
-def _maps_of(body: nn.Module) -> list[tuple[int, int]]:
-    """(channels, stride) of every map of ``forward_intermediates``."""
-    return [(info["num_chs"], info["reduction"]) for info in body.feature_info]  # type: ignore[union-attr]
+def _objection(shape: tuple[int, ...], channels: int, stride: int) -> str | None:
+    """What is wrong with a map of an image of `CHECK_PX`; one cell less, without padding, is not."""
+    expected = (channels, CHECK_PX[0] // stride, CHECK_PX[1] // stride)
+    if stride & (stride - 1):
+        return f"its maps have stride {stride}, which is not a power of two"
+    if any(abs(side - wanted) > off for side, wanted, off in zip(shape, expected, (0, 1, 1), strict=True)):
+        return f"its map at stride {stride} is {'x'.join(map(str, shape))}, not {'x'.join(map(str, expected))}"
+    return None
+
+
+def _maps_of(body: nn.Module) -> tuple[list[int], list[int]]:
+    """Channels and strides of every map of a body."""
+    info = body.feature_info
+    if isinstance(body, ResidualAttentionNetwork):
+        return [level["num_chs"] for level in info], [level["reduction"] for level in info]  # type: ignore[union-attr]
+    return info.channels(), info.reduction()  # type: ignore[union-attr, operator]
+
+
+def _with_prefix(name: str, prefixes: dict[str, str]) -> str:
+    """``name`` with the first of ``prefixes`` that it begins with replaced."""
+    for old, new in prefixes.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name

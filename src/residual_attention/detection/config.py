@@ -17,7 +17,7 @@ class DetectConfig(RunConfig):
     data: str = ""
     """A PASCAL VOC folder (Annotations, JPEGImages, ImageSets), or one with COCO annotation files."""
     model: str | None = None
-    """Backbone: any network of `ran models`, or resnet50 (torchvision's, to compare); that of --init by default."""
+    """Backbone: any network of `ran models` or of timm (resnet50, convnext_tiny, ...); that of --init by default."""
     detector: DetectorName = "faster_rcnn"
     """faster_rcnn | retinanet | fcos, on a feature pyramid over the backbone's stages."""
     init: str | None = "auto"

@@ -11,12 +11,13 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
 from ..checkpoints.card import Card
-from ..family import create_model
-from .backbone import LEVELS, PyramidBackbone, TorchvisionResNet50
+from ..errors import UserError
+from ..family import create_model, list_models
+from .backbone import LEVELS, PyramidBackbone, timm_body
 from .config import DetectConfig
 
 RATIOS = (0.5, 1.0, 2.0)  # height / width
-PEER = "resnet50"
+ROI_CELLS = 7  # of a region, a side
 SMALL_IMAGES_PX = 480
 
 
@@ -66,20 +67,30 @@ def longest_side(config: DetectConfig) -> int:
 
 
 def build_body(config: DetectConfig, model: str, in_chans: int = 3) -> tuple[nn.Module, dict[str, Any]]:
-    """The backbone without a classifier, and its `create_model` arguments."""
-    if model == PEER:
-        return TorchvisionResNet50(), {}
-    overrides = {"num_classes": 0, "in_chans": in_chans, **config.network_overrides()}
-    body = create_model(model, **overrides)
-    body.set_grad_checkpointing(config.grad_checkpointing)
+    """The backbone without a classifier, and its `create_model` arguments; any name but ours is `timm_body`'s.
+
+    Raises UserError for an unknown name, or an option that the network does not have.
+    """
+    options = config.network_overrides()
+    if model not in list_models():
+        if options:
+            raise UserError(f"{model} is not one of our networks and has none of their options: {', '.join(options)}")
+        return _recomputing(timm_body(model, in_chans), model, config.grad_checkpointing), {}
+    overrides = {"num_classes": 0, "in_chans": in_chans, **options}
+    network = create_model(model, **overrides)
+    network.set_grad_checkpointing(config.grad_checkpointing)
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in overrides.items()}
-    return body, plain
+    return network, plain
 
 
-def _anchors(strides: list[int], small: bool) -> AnchorGenerator:
-    """One size a level, in pixels: eight strides, half of it for small objects; three ratios."""
-    factor = 4 if small else 8
-    return AnchorGenerator(tuple((factor * stride,) for stride in strides), (RATIOS,) * len(strides))
+def _recomputing(body: nn.Module, model: str, enable: bool) -> nn.Module:
+    """timm's network with gradient checkpointing on, if ``enable``. Raises UserError where it has none."""
+    if enable:
+        switch: Any = getattr(getattr(body, "model", body), "set_grad_checkpointing", None)  # some are wrapped
+        if switch is None:
+            raise UserError(f"{model} cannot recompute its activations; leave --grad-checkpointing out")
+        switch(True)
+    return body
 
 
 def build_detector(
@@ -88,73 +99,36 @@ def build_detector(
     """The detector named in the configuration, its heads freshly initialised.
 
     Faster R-CNN (Ren et al., 2015) starts at stride 4, the one-stage RetinaNet and FCOS at stride 8; small objects
-    start one level finer there. The usual settings otherwise: torchvision's.
+    start one level finer there. The settings are torchvision's unless given here.
     """
-    small, one_stage = wants_small_objects(config), config.detector != "faster_rcnn"
-    finest = (8 if one_stage else 4) // (2 if small and one_stage else 1)
-    backbone = PyramidBackbone(body, config.fpn_channels, finest_stride=finest, frozen=config.norm == "frozen")
-    longest = longest_side(config)
-    common: dict[str, Any] = {
+    backbone = PyramidBackbone(
+        body, config.fpn_channels, finest_stride=_finest_stride(config), frozen=config.norm == "frozen"
+    )
+    images: dict[str, Any] = {
         "min_size": config.image_size,
-        "max_size": longest,
+        "max_size": longest_side(config),
         "image_mean": list(mean),
         "image_std": list(std),
         "_skip_resize": True,  # in training; the data come at their size
     }
     outputs = len(classes) + 1  # 0 is the background
+    network = NETWORKS[config.detector](config, backbone, outputs, images)
+    for head in _heads(network):
+        head.register_forward_hook(_as_float32)
+    return Detector(network, classes, config.image_size, longest_side(config))
+
+
+def _finest_stride(config: DetectConfig) -> int:
     if config.detector == "faster_rcnn":
-        levels = [str(i) for i in range(len(backbone.indices))] + [
-            f"coarser{i}" for i in range(LEVELS - len(backbone.indices) - 1)
-        ]
-        network: nn.Module = FasterRCNN(
-            backbone,
-            rpn_anchor_generator=_anchors(backbone.strides, small),
-            rpn_pre_nms_top_n_train=1000,
-            rpn_pre_nms_top_n_test=500,
-            rpn_post_nms_top_n_train=500,
-            rpn_post_nms_top_n_test=300,
-            box_roi_pool=_roi_pool(levels, backbone.strides, 112 if small else 224),
-            box_head=TwoMLPHead(config.fpn_channels * 49, config.head_channels),
-            box_predictor=FastRCNNPredictor(config.head_channels, outputs),
-            box_batch_size_per_image=128,
-            box_score_thresh=config.score_threshold,
-            box_detections_per_img=config.max_boxes,
-            **common,
-        )
-    elif config.detector == "retinanet":
-        network = RetinaNet(
-            backbone,
-            outputs,
-            anchor_generator=_three_scales(backbone.strides, small),
-            score_thresh=config.score_threshold,
-            detections_per_img=config.max_boxes,
-            **common,
-        )
-    else:
-        network = FCOS(
-            backbone,
-            outputs,
-            anchor_generator=AnchorGenerator(tuple((stride,) for stride in backbone.strides), ((1.0,),) * LEVELS),
-            score_thresh=config.score_threshold,
-            detections_per_img=config.max_boxes,
-            **common,
-        )
-    for head in (network.rpn.head, network.roi_heads.box_predictor) if not one_stage else (network.head,):  # type: ignore[union-attr]
-        head.register_forward_hook(_as_float32)  # type: ignore[union-attr]
-    return Detector(network, classes, config.image_size, longest)
+        return 4
+    return 4 if wants_small_objects(config) else 8
 
 
-def _roi_pool(levels: list[str], strides: list[int], canonical_px: int) -> MultiScaleRoIAlign:
-    """Regions of ``canonical_px`` are read at stride 16 (Lin et al., 2017).
-
-    Left alone, torchvision takes the scales from the first images that it sees, and keeps them: padding makes them
-    wrong by a factor of two where those are small.
-    """
-    pool = MultiScaleRoIAlign(levels, 7, sampling_ratio=2, canonical_scale=canonical_px)
-    used = strides[: len(levels)]
-    pool.scales = [1 / stride for stride in used]
-    pool.map_levels = initLevelMapper(int(log2(used[0])), int(log2(used[-1])), canonical_scale=canonical_px)
-    return pool
+def _heads(network: nn.Module) -> tuple[nn.Module, ...]:
+    """The modules whose outputs become scores and boxes."""
+    if isinstance(network, FasterRCNN):
+        return network.rpn.head, network.roi_heads.box_predictor  # type: ignore[return-value]
+    return (network.head,)  # type: ignore[return-value]
 
 
 def _as_float32(_module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -166,8 +140,71 @@ def _as_float32(_module: nn.Module, _inputs: Any, output: Any) -> Any:
     return type(output)(_as_float32(_module, _inputs, value) for value in output)
 
 
-def _three_scales(strides: list[int], small: bool) -> AnchorGenerator:
-    """RetinaNet's (Lin et al., 2017): sizes a third of an octave apart on each level."""
-    factor = 2 if small else 4
-    sizes = tuple(tuple(round(factor * s * 2 ** (i / 3)) for i in range(3)) for s in strides)
+def _faster_rcnn(config: DetectConfig, backbone: PyramidBackbone, outputs: int, images: dict[str, Any]) -> nn.Module:
+    """Fewer proposals and a narrower head than torchvision's: the images are smaller."""
+    small = wants_small_objects(config)
+    return FasterRCNN(
+        backbone,
+        rpn_anchor_generator=_one_size(backbone.strides, 4 if small else 8),
+        rpn_pre_nms_top_n_train=1000,
+        rpn_pre_nms_top_n_test=500,
+        rpn_post_nms_top_n_train=500,
+        rpn_post_nms_top_n_test=300,
+        box_roi_pool=_roi_pool(backbone, 112 if small else 224),
+        box_head=TwoMLPHead(config.fpn_channels * ROI_CELLS**2, config.head_channels),
+        box_predictor=FastRCNNPredictor(config.head_channels, outputs),
+        box_batch_size_per_image=128,
+        box_score_thresh=config.score_threshold,
+        box_detections_per_img=config.max_boxes,
+        **images,
+    )
+
+
+def _retinanet(config: DetectConfig, backbone: PyramidBackbone, outputs: int, images: dict[str, Any]) -> nn.Module:
+    return RetinaNet(
+        backbone,
+        outputs,
+        anchor_generator=_three_sizes(backbone.strides, 2 if wants_small_objects(config) else 4),
+        score_thresh=config.score_threshold,
+        detections_per_img=config.max_boxes,
+        **images,
+    )
+
+
+def _fcos(config: DetectConfig, backbone: PyramidBackbone, outputs: int, images: dict[str, Any]) -> nn.Module:
+    """It has no anchors: torchvision takes the strides as square ones."""
+    return FCOS(
+        backbone,
+        outputs,
+        anchor_generator=AnchorGenerator(tuple((stride,) for stride in backbone.strides), ((1.0,),) * LEVELS),
+        score_thresh=config.score_threshold,
+        detections_per_img=config.max_boxes,
+        **images,
+    )
+
+
+NETWORKS = {"faster_rcnn": _faster_rcnn, "retinanet": _retinanet, "fcos": _fcos}
+
+
+def _one_size(strides: list[int], factor: int) -> AnchorGenerator:
+    """``factor`` strides on each level, in three ratios."""
+    return AnchorGenerator(tuple((factor * stride,) for stride in strides), (RATIOS,) * len(strides))
+
+
+def _three_sizes(strides: list[int], factor: int) -> AnchorGenerator:
+    """RetinaNet's (Lin et al., 2017): ``factor`` strides and two more sizes, a third of an octave apart, a level."""
+    sizes = tuple(tuple(round(factor * stride * 2 ** (i / 3)) for i in range(3)) for stride in strides)
     return AnchorGenerator(sizes, (RATIOS,) * len(strides))
+
+
+def _roi_pool(backbone: PyramidBackbone, canonical_px: int) -> MultiScaleRoIAlign:
+    """Regions of ``canonical_px`` are read at stride 16 (Lin et al., 2017), from all levels but the coarsest.
+
+    Left alone, torchvision takes the scales from the first images that it sees, and keeps them: padding makes them
+    wrong by a factor of two where those are small.
+    """
+    used = backbone.strides[:-1]
+    pool = MultiScaleRoIAlign(backbone.level_names[:-1], ROI_CELLS, sampling_ratio=2, canonical_scale=canonical_px)
+    pool.scales = [1 / stride for stride in used]
+    pool.map_levels = initLevelMapper(int(log2(used[0])), int(log2(used[-1])), canonical_scale=canonical_px)
+    return pool

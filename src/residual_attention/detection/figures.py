@@ -16,7 +16,6 @@ from ..palette import BLUE, GRAY, GREEN, ORANGE, new_figure, save_photographs, s
 from .measures import Curve, Detections
 
 COLOURS = (ORANGE, BLUE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")  # Okabe and Ito
-TRUTH = "#FFFFFF"
 
 
 def colour_of(label: int) -> str:

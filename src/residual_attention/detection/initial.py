@@ -71,7 +71,7 @@ def copy_weights(detector: Detector, start: Start) -> str:
     """
     own = detector.state_dict()
     if start.is_detector:
-        given = dict(start.weights)
+        given = detector.pyramid.renamed(start.weights, "network.backbone.")
         if start.card.classes != detector.classes:
             given = {k: v for k, v in given.items() if not k.removeprefix("network.").startswith(CLASS_LAYERS)}
     else:

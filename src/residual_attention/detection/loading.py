@@ -49,7 +49,7 @@ def scaled_size(width: int, height: int, short: int, longest: int) -> tuple[int,
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DetectionAugment:
     """What is drawn for each training image; boxes follow."""
 
@@ -146,7 +146,7 @@ def _loader(items: TorchDataset, keys: list, workers: int) -> DataLoader:
     )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DetectionData:
     """The training split as batches; ``skipped`` collects the indices of images that became unreadable."""
 

@@ -1,7 +1,9 @@
-"""The end of a detector's run: best weights, each split measured once, summary, figures, report."""
+"""What a finished detector's run reached: its figures, and the pictures of its folder."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,65 +11,93 @@ from torch import Tensor
 from ..attention.masks import record_masks
 from ..data.splits import evenly_spaced
 from ..devices import device_of
-from ..training.results import load_best, run_facts, say_where
-from .annotations import Pictures
+from ..training.runfolder import RunFolder
+from .config import DetectConfig
+from .datasets import DetectionDataset
 from .detectors import Detector
 from .figures import draw_detection_curves, draw_precision_recall, draw_sheet
 from .loading import as_float, at_network_size
 from .measures import Detections, detection_measures, precision_recall
-from .report import write_detection_report
-
-if TYPE_CHECKING:
-    from ..training.loop import Job
-    from ..training.state import TrainState
-    from ..training.writer import RunWriter
-    from .task import DetectionTask
 
 EXAMPLES = 6
 
 
-def finish_detection(task: "DetectionTask", job: "Job", state: "TrainState", writer: "RunWriter") -> dict[str, Any]:
-    """Load the best weights, measure each held-out split once in fp32, write everything. Returns the summary."""
-    folder, dataset, config = writer.folder, task.dataset, task.config
-    model = load_best(state, writer)
-    summary = run_facts(job, state, task.plan, folder.path) | {
-        "task": "detection",
-        "detector": config.detector,
-        "data": dataset.name,
-        "init": config.init,
-        "norm": config.norm,
-        "image_size_px": config.image_size,
-        "batch_size": config.batch_size,
-        "classes": list(dataset.classes),
-        "train": {"images": len(task.data.samples), "boxes": sum(task.data.samples.counts().values())},
-        "skipped_images": len(job.processes.union(task.skipped)),
-        "problems": dict(dataset.problems.kinds),
-        "notices": list(dataset.notices),
-    }
-    shown: tuple[Pictures, list[Detections]] | None = None
-    for name, split in (("val", dataset.val), ("test", dataset.test)):
-        summary[name] = None
-        if split is not None and len(split):
-            shown = split, task.detections(model, split, torch.float32)
-            summary[name] = detection_measures(*shown)
-    if writer.processes.is_main:
-        folder.write_summary(summary)
-        if shown is not None:
-            _draw(writer, model, summary, *shown)  # type: ignore[arg-type]
+@dataclass(frozen=True, kw_only=True)
+class DetectionOutcome:
+    """An `Outcome`: the best weights' detections on the held-out splits.
+
+    ``held_out`` maps *val* and *test* to the detections of every image, where the data have them.
+    """
+
+    model: Detector
+    config: DetectConfig
+    dataset: DetectionDataset
+    held_out: dict[str, list[Detections]]
+    skipped_images: int
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        return self._figures
+
+    @cached_property
+    def _figures(self) -> dict[str, Any]:
+        dataset, config = self.dataset, self.config
+        assert dataset.train is not None
+        return {
+            "detector": config.detector,
+            "data": dataset.name,
+            "init": config.init,
+            "norm": config.norm,
+            "image_size_px": config.image_size,
+            "batch_size": config.batch_size,
+            "classes": list(dataset.classes),
+            "train": {"images": len(dataset.train), "boxes": sum(dataset.train.counts().values())},
+            "skipped_images": self.skipped_images,
+            "problems": dict(dataset.problems.kinds),
+            "notices": list(dataset.notices),
+            "val": self._split_figures("val"),
+            "test": self._split_figures("test"),
+        }
+
+    def _split_figures(self, name: str) -> dict[str, Any] | None:
+        return detection_measures(getattr(self.dataset, name), self.held_out[name]) if name in self.held_out else None
+
+    def final_metrics(self) -> dict[str, float]:
+        return {
+            f"{split}_{name}": float(part[name])
+            for split in ("val", "test")
+            for name in ("map_pct", "ap50_pct")
+            if (part := self.figures[split])
+        }
+
+    def lines(self) -> list[str]:
+        return [
+            f"{name:>5}  mAP {part['map_pct']:6.2f} %   AP50 {part['ap50_pct']:6.2f} %   {part['images']} images"
+            for name in ("val", "test")
+            if (part := self.figures[name])
+        ]
+
+    def draw(self, folder: RunFolder) -> dict[str, Path]:
+        """Curves; of the test split, or of validation without one, precision over recall and boxes on examples."""
         draw_detection_curves(folder.metrics, folder.curves)
-        write_detection_report(folder.path)
-        if writer.board is not None:
-            metrics = {
-                f"final/{split}_{name}": float(summary[split][name])
-                for split in ("val", "test")
-                for name in ("map_pct", "ap50_pct")
-                if summary[split]
-            }
-            writer.board.finish(writer.config.to_dict(), metrics, summary["steps"])
-            writer.board.close()
-        _say_end(writer, summary)
-    writer.processes.barrier()
-    return summary
+        if not self.held_out:
+            return {}
+        name = "test" if "test" in self.held_out else "val"
+        found, samples = self.held_out[name], getattr(self.dataset, name)
+        curves = {label: precision_recall(samples, found, i) for i, label in enumerate(samples.classes)}
+        drawn = {tag: folder.path / f"{tag.replace(' ', '_')}.png" for tag in ("precision recall", "boxes")}
+        draw_precision_recall(curves, drawn["precision recall"])
+        rows = self.figures[name]["per_class"]
+        indices = evenly_spaced(len(samples), EXAMPLES).tolist()
+        draw_examples(
+            self.model,
+            [samples.read(i) for i in indices],
+            [samples.truth(i) for i in indices],
+            [found[i] for i in indices],
+            [0.5 if row["score"] is None else row["score"] for row in rows],
+            folder.path,
+        )
+        return drawn
 
 
 def backbone_masks(model: Detector, tensor: Tensor) -> dict[str, Tensor]:
@@ -91,22 +121,6 @@ def backbone_masks(model: Detector, tensor: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def _draw(
-    writer: "RunWriter", model: Detector, summary: dict[str, Any], samples: Pictures, found: list[Detections]
-) -> None:
-    folder = writer.folder.path
-    part = summary["test"] or summary["val"]
-    curves = {name: precision_recall(samples, found, i) for i, name in enumerate(samples.classes)}
-    draw_precision_recall(curves, folder / "precision_recall.png")
-    indices = evenly_spaced(len(samples), EXAMPLES).tolist()
-    thresholds = [row["score"] if row["score"] is not None else 0.5 for row in part["per_class"]]
-    pictures = [samples.read(i) for i in indices]
-    draw_examples(model, pictures, [samples.truth(i) for i in indices], [found[i] for i in indices], thresholds, folder)
-    if writer.board is not None:
-        for tag in ("precision_recall", "boxes"):
-            writer.board.picture(tag.replace("_", " "), folder / f"{tag}.png", summary["steps"])
-
-
 def draw_examples(model: Detector, pictures, truths, found, thresholds: list[float], folder: Path) -> None:
     """``boxes.png`` over images, and ``attention.png`` with the backbone's masks under the boxes if it has any."""
     draw_sheet(pictures, truths, found, model.classes, thresholds, folder / "boxes.png")
@@ -117,12 +131,3 @@ def draw_examples(model: Detector, pictures, truths, found, thresholds: list[flo
         masks.append(backbone_masks(model, tensor))
     if masks and masks[0]:
         draw_sheet(pictures[:4], truths[:4], found[:4], model.classes, thresholds, folder / "attention.png", masks)
-
-
-def _say_end(writer: "RunWriter", summary: dict[str, Any]) -> None:
-    say = writer.display.say
-    say("")
-    for name in ("val", "test"):
-        if part := summary[name]:
-            say(f"{name:>5}  mAP {part['map_pct']:6.2f} %   AP50 {part['ap50_pct']:6.2f} %   {part['images']} images")
-    say_where(writer, summary, "ran detect predict")

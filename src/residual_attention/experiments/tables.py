@@ -14,7 +14,7 @@ from .declarations import Experiment, Row
 from .protocols import applies, says
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """A row with what its cells reached; errors in percent on the test split, ``time_s`` the median of a cell."""
 
@@ -42,26 +42,26 @@ class Line:
 def line_of(experiment: Experiment, row: Row, protocol: str, places: Places, seeds: int) -> Line:
     """What is on record of a row, over at least ``seeds`` cells and as many more as there are."""
     if not applies(protocol, row):
-        return Line(row, [], 0, "left out")
+        return Line(row=row, errors=[], seeds=0, status="left out")
     records = [r for r in records_of(protocol, experiment, row, places) if test_at(row.test_px) in r]
     if not records:
         cells = cells_of(protocol, experiment, row, seeds, {})
         broken = any(state_of(places, protocol, cell) != "not run" for cell in cells)
-        return Line(row, [], seeds, "partial" if broken else "not run")
+        return Line(row=row, errors=[], seeds=seeds, status="partial" if broken else "not run")
     values = [record[test_at(row.test_px)]["error_pct"] for record in records]
     status = "done" if len(records) >= seeds else "partial"
     return Line(
-        row,
-        values,
-        seeds,
-        status,
-        records[0]["parameters"],
-        statistics.median(record["time_s"] for record in records),
-        "; ".join(dict.fromkeys(_hardware(record) for record in records)),
-        records[0].get("responses"),
-        _mean_of(records, "train"),
-        _mean_of(records, "val"),
-        _mean_of(records, test_at(row.test_px), "top5_error_pct"),
+        row=row,
+        errors=values,
+        seeds=seeds,
+        status=status,
+        parameters=records[0]["parameters"],
+        time_s=statistics.median(record["time_s"] for record in records),
+        hardware="; ".join(dict.fromkeys(_hardware(record) for record in records)),
+        responses=records[0].get("responses"),
+        train_error_pct=_mean_of(records, "train"),
+        val_error_pct=_mean_of(records, "val"),
+        top5_error_pct=_mean_of(records, test_at(row.test_px), "top5_error_pct"),
     )
 
 
