@@ -1,4 +1,4 @@
-"""Write the tables of the README and the docs from the ledger and ``results/``; ``--check`` only tells if current."""
+"""Write the tables of the README and the docs from the ledger and ``results/``; ``--check`` only compares."""
 
 import argparse
 import sys
@@ -6,20 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tables import detection, masks, reproduction, runs, speed
+from tables import detection, masks, reproduction, runs, speed, summary
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {
-        "ledger": runs.ledger,
-        "weights": runs.weights,
-        "measured": runs.measured,
-        "detection": detection.results,
-        "speed": speed.in_short,
-        "claims": reproduction.in_short,
-    },
+    "README.md": {"reached": summary.reached},
     "src/residual_attention/weights/README.md": {name: partial(runs.card, name) for name in runs.SHIPPED},
     "docs/detection.md": {"results": detection.results, "classes": detection.classes},
+    "docs/family.md": {"ledger": runs.ledger, "weights": runs.weights},
     "docs/masks.md": {
         "measures on CIFAR-10": lambda: masks.measures("measures_cifar10"),
         "measures on cells": lambda: masks.measures("measures_cells"),
@@ -27,6 +21,12 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "cost": masks.cost,
     },
     "docs/reproduction.md": {"reproduced": reproduction.overview, "verdicts": reproduction.verdicts},
+    "docs/results.md": {
+        "measured": runs.measured,
+        "detection": detection.results,
+        "claims": reproduction.in_short,
+        "speed": speed.in_short,
+    },
     "docs/speed.md": {
         "machine": speed.machine_line,
         "goals": speed.goal_table,
@@ -41,7 +41,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
 
 
 def updated(page: str, text: str) -> str:
-    """The page's text with what stands between its markers written anew."""
+    """The page's text with everything between its markers rewritten."""
     for name, content in PAGES[page].items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         before, rest = text.split(start)

@@ -1,1 +1,1 @@
-"""The tables of the README and the docs, a module a subject, from the ledger and ``results/``."""
+"""The tables of the README and the docs, one module per subject, from the ledger and ``results/``."""

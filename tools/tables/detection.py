@@ -6,8 +6,8 @@ from .markdown import machine, read, table
 
 RUNS = (
     ("detect_bccd", "`attention56_cifar`, from the weights that ship"),
-    ("detect_bccd_fresh", "`attention56_cifar`, fresh"),
-    ("detect_bccd_resnet50", "torchvision's ResNet-50, fresh"),
+    ("detect_bccd_fresh", "`attention56_cifar`, from scratch"),
+    ("detect_bccd_resnet50", "torchvision's ResNet-50, from scratch"),
 )
 
 
@@ -31,7 +31,7 @@ def _row(label: str, run: dict[str, Any] | None) -> list[str]:
 
 
 def results() -> str:
-    """Both runs, and how they were made."""
+    """Each run, and the command that made them."""
     found = [(label, read(name)) for name, label in RUNS]
     header = [
         "backbone of Faster R-CNN",
@@ -48,7 +48,7 @@ def results() -> str:
         train, val, test = (first[split]["images"] for split in ("train", "val", "test"))
         lines.append(
             f"BCCD: {train} training, {val} validation, {test} test images, short side {first['image_size_px']} px;\n"
-            f"the same heads, augmentation and schedule, seed {first['seed']} each.\n"
+            f"the same heads, augmentation and schedule; seed {first['seed']} each.\n"
             f"`{first['command']}`; {machine(first)}."
         )
     return "\n\n".join(lines)
@@ -64,5 +64,5 @@ def classes() -> str:
     rows = []
     for label, run in known:
         by_name = {row["class"]: row for row in run["test"]["per_class"]}
-        rows.append([label, *(f"{_percent(by_name[name]['ap50_pct'])} of {by_name[name]['boxes']}" for name in names)])
-    return table(["test AP50 (area) of boxes", *names], rows)
+        rows.append([label, *(f"{_percent(by_name[name]['ap50_pct'])} ({by_name[name]['boxes']})" for name in names)])
+    return table(["test AP50 by area (boxes)", *names], rows)

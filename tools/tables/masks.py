@@ -1,4 +1,4 @@
-"""How good the masks are, and what recording them costs."""
+"""How good the masks are, and the cost of recording them."""
 
 from .markdown import machine, read, table
 
@@ -15,7 +15,7 @@ def _interval(value: dict[str, float]) -> str:
 
 
 def measures(name: str) -> str:
-    """One row a method; what was not run says so."""
+    """One row per method; what was not run says so."""
     result = read(name)
     if result is None:
         return f"`{name}`: not run."
@@ -23,7 +23,7 @@ def measures(name: str) -> str:
     shown = [measure for measure in MEASURES if measure in first]
     rows = [[method, *(_interval(found[measure]) for measure in shown)] for method, found in result["methods"].items()]
     note = (
-        f"{result['images']} images, {result['accuracy_pct']:.1f} % of them classified right, seed {result['seed']}; "
+        f"{result['images']} images, {result['accuracy_pct']:.1f} % classified correctly, seed {result['seed']}; "
         f"{machine(result)}.\n`{result['command']}`"
     )
     return table(["map", *(MEASURES[measure] for measure in shown)], rows) + "\n\n" + note
@@ -44,8 +44,8 @@ def cost() -> str:
         return "Cost of recording the masks: not run."
     ratio, noise = result["ratio_to_predict"]["with_masks"], result["ratio_to_predict"]["predict_again"]
     return (
-        f"Recording the masks of one image at {result['image_size_px']} px takes {ratio:.3f} times a prediction "
-        f"(`{result['network']}`, median of {result['rounds']} interleaved pairs; a second plain prediction "
-        f"{noise:.3f}); the readings *class* and *excited* need a backward pass, "
+        f"Recording the masks of one image at {result['image_size_px']} px takes {ratio:.3f} times as long as a "
+        f"prediction (`{result['network']}`, median of {result['rounds']} interleaved pairs; a second plain prediction "
+        f"takes {noise:.3f}). The readings *class* and *excited* need a backward pass: "
         f"{result['ratio_to_predict']['with_class_gradients']:.2f} times. `{result['command']}`; {machine(result)}."
     )

@@ -1,4 +1,4 @@
-"""How far the paper's tables are, protocol by protocol, from the records under ``results/reproduce``."""
+"""Progress on the paper's tables and claims, protocol by protocol, from the records under ``results/reproduce``."""
 
 from residual_attention.experiments import claims
 from residual_attention.experiments.cells import Places, records_of
@@ -25,7 +25,7 @@ def _done(protocol: str, name: str) -> str:
 
 
 def overview() -> str:
-    """One row an experiment, one column a protocol."""
+    """One row per experiment, one column per protocol."""
     rows = [
         [f"`{name}`: {experiment.title}", *(_done(protocol, name) for protocol in PROTOCOLS)]
         for name, experiment in EXPERIMENTS.items()
@@ -33,7 +33,7 @@ def overview() -> str:
     return table(["table", *PROTOCOLS], rows)
 
 
-SMALLEST = "smoke"  # one run each on digits, which decides nothing
+SMALLEST = "smoke"  # single runs on digits, which decide nothing
 
 
 def verdicts() -> str:
@@ -47,22 +47,22 @@ def verdicts() -> str:
             idle.append(f"*{name}*")
             continue
         counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in claims.VERDICTS}
-        told = ", ".join(f"*{verdict}* {count}" for verdict, count in counts.items() if count)
-        parts.append(f"Protocol *{name}*: {protocol.says} Of {len(findings)} claims: {told}.")
+        listed = ", ".join(f"*{verdict}* {count}" for verdict, count in counts.items() if count)
+        parts.append(f"Protocol *{name}*: {protocol.says} Of {len(findings)} claims: {listed}.")
         parts.append(claims.markdown(name, PLACES))
     if idle:
-        parts.append(f"Not run at all: {', '.join(idle)}. At their scale every claim is untested here.")
+        parts.append(f"Not run at all: {', '.join(idle)}. At their scale, every claim is untested here.")
     return "\n\n".join(parts)
 
 
 def in_short() -> str:
-    """What the runs on CIFAR at the affordable scale say to the claims, those that have runs alone."""
+    """The verdicts of the runs on CIFAR at the affordable scale, for the claims that have runs."""
     protocol = "cpu"
     every = [claims.find(claim, protocol, PLACES) for claim in claims.CLAIMS]
     rows = [_short(finding) for finding in every if finding.estimate is not None]
     if not rows:
         return "Not run yet on CIFAR."
-    header = ["claim", "paper's section", "here", "in its favour", "runs of each row"]
+    header = ["claim", "paper's section", "here", "in the claim's favour", "runs of each row"]
     note = f"{PROTOCOLS[protocol].says} {len(every) - len(rows)} further claims were not run at this scale."
     return f"{table(header, rows)}\n\n{note}"
 

@@ -1,4 +1,4 @@
-"""The family's ledger, and what training runs reached."""
+"""The family's ledger, and the results of the training runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,9 +38,9 @@ SHIPPED = {
 
 
 REPORTED = {
-    "attention56_cifar.cifar10": "the paper's Attention-56 has 5.52 % after 160,000 steps",
-    "attention92_cifar.cifar10": "the paper's Attention-92 has 4.99 % after 160,000 steps",
-    "attention56_cifar.cifar100": "the paper gives no Attention-56 on CIFAR-100; its Attention-92 has 21.71 %",
+    "attention56_cifar.cifar10": "the paper reports 5.52 % for Attention-56, after 160,000 steps",
+    "attention92_cifar.cifar10": "the paper reports 4.99 % for Attention-92, after 160,000 steps",
+    "attention56_cifar.cifar100": "the paper reports no Attention-56 on CIFAR-100, and 21.71 % for Attention-92",
 }
 
 
@@ -72,8 +72,8 @@ def card(name: str) -> str:
     channels = ", one input channel" if config["in_chans"] == 1 else ""
     network = f"`{header.model}`: {run['parameters']:,} parameters, {classes} classes{channels}"
     images = (
-        f"{DATA[run['data']]}: {header.train_images:,} training images, {run['val']['images']:,} to choose the "
-        f"epoch, {shipped['images']:,} for the test"
+        f"{DATA[run['data']]}: {header.train_images:,} training images, {run['val']['images']:,} validation images "
+        f"(the epoch was chosen on them), {shipped['images']:,} test images"
     )
     top5 = f" (top 5: {shipped['top5_error_pct']:.2f} %)" if classes > 10 else ""
     figures = [f"{run['test']['error_pct']:.2f} % in fp32", f"{shipped['top1_error_pct']:.2f} % as shipped{top5}"]
@@ -91,13 +91,13 @@ def card(name: str) -> str:
 
 
 def _recipe(config: Mapping[str, Any], run: dict[str, Any]) -> str:
-    """As the header has it: what the recipe's name alone does not tell stands beside it."""
+    """The recipe's name and what it leaves open, from the header."""
     parts = [f"`{config['recipe']}`, {config['epochs']} epochs at {config['image_size']} px"]
     if config["progressive"] < 1:
         first = round(config["progressive"] * config["image_size"])
-        parts.append(f"from {first} px, growing over the first 60 % of them")
+        parts.append(f"growing from {first} px over the first 60 % of them")
     if config["rotation"]:
-        parts.append(f"turned by up to {config['rotation']:g} degrees")
+        parts.append(f"rotation up to {config['rotation']:g} degrees")
     if config.get("init"):
         parts.append(f"fine-tuned from `{config['init']}`")
     return ", ".join([*parts, f"seed {config['seed']}, {run['precision']}, {machine(run)}"])
@@ -116,12 +116,11 @@ def measured() -> str:
         rows.append([f"{run['data']}, `{run['model']}`", error, split, str(run["epochs"]), minutes, machine(run)])
     header = ["run", "test error", "validation error", "epochs", "training time", "measured on"]
     note = (
-        "One seed each (0); the epoch was chosen on the validation split. On CIFAR-10 the run of Attention-56 was\n"
-        "extended from 24 epochs (test error 8.03 %) to 32, that of Attention-92 from 8 (13.88 %) to 18, and the test\n"
-        "split evaluated again. Digits were evaluated twice as well (1.95 % before a change of the recipe), and the\n"
-        "cells' epoch was chosen by an earlier rule for ties.\n"
-        "The CIFAR-100 network was fine-tuned from the one for CIFAR-10.\n"
-        "Commands and notes: [`results/`](results)."
+        "One seed each (0). The epoch was chosen on the validation split. On CIFAR-10, the run of Attention-56 was\n"
+        "extended from 24 epochs (test error 8.03 %) to 32 and that of Attention-92 from 8 (13.88 %) to 18; the test\n"
+        "split was evaluated again each time. The digits' test split was evaluated twice, too (1.95 % before a change\n"
+        "to the recipe). The epoch of the cells' run was chosen by an earlier tie-breaking rule. The CIFAR-100\n"
+        "network was fine-tuned from the CIFAR-10 one. Commands and notes: [`results/`](../results/README.md)."
     )
     return "\n\n".join(filter(None, [table(header, rows), note, _training_core(read("benchmark_training"))]))
 
@@ -131,8 +130,8 @@ def _training_core(result: dict[str, Any] | None) -> str | None:
         return None
     per_s, (low, high) = result["images_per_s"], result["ratio_min_max"]
     return (
-        f"Training `attention56_cifar` at batch 128: {per_s['defaults']} images/s with that machine's defaults\n"
+        f"Training `attention56_cifar` at batch 128: {per_s['defaults']} images/s with the machine's defaults\n"
         f"({result['defaults']}), {per_s['eager_nchw_fp32']} in eager NCHW fp32: **{result['ratio_median']}x**\n"
         f"(median of {result['rounds']} interleaved rounds, {low} to {high}); loading and augmentation take\n"
-        f"{result['loading_and_augmentation_share_pct']} % of it. `{result['command']}`; {machine(result)}."
+        f"{result['loading_and_augmentation_share_pct']} % of the time. `{result['command']}`; {machine(result)}."
     )

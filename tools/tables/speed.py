@@ -24,9 +24,17 @@ def _ours(label: str) -> bool:
 
 
 def _best(rows: Rows, int8: bool = False) -> dict[str, Any] | None:
-    """Our fastest way, with or without int8."""
+    """Our fastest contender, with or without int8."""
     ours = [row for row in rows if _ours(row["label"]) and ("int8" in row["label"]) == int8]
     return max(ours, key=lambda row: row["times_baseline"], default=None)
+
+
+def fastest(name: str, size: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Our fastest contenders of a suite at an image size, without and with int8; None where there are not both."""
+    result = _record()
+    rows = [row for row in result["rows"] if row["suite"] == name and row.get("size_px") == size] if result else []
+    floating, int8 = _best(rows), _best(rows, int8=True)
+    return (floating, int8) if floating and int8 else None
 
 
 def _memory(rows: Rows, suite: str, size: int) -> dict[str, float]:
@@ -34,7 +42,7 @@ def _memory(rows: Rows, suite: str, size: int) -> dict[str, float]:
 
 
 def goals(rows: Rows) -> list[tuple[str, str, float | None, bool | None]]:
-    """(what, goal, measured, reached); None for what was not measured."""
+    """(what, goal, measured, reached); None if not measured."""
     found: list[tuple[str, str, float | None, bool | None]] = []
 
     def at_least(what: str, goal: float, row: dict[str, Any] | None) -> None:
@@ -56,22 +64,24 @@ def goals(rows: Rows) -> list[tuple[str, str, float | None, bool | None]]:
     large = _memory(rows, "training alone", 224)
     defaults = next((v for k, v in large.items() if k.startswith("ours, defaults")), None)
     peer = large.get("pytorchcv resattnet56, eager fp32")
-    at_most("training memory, 224 px, of the peer's", 0.6, defaults / peer if defaults and peer else None, " x")
+    share = defaults / peer if defaults and peer else None
+    at_most("training memory at 224 px, relative to the peer", 0.6, share, " x")
     small = _memory(rows, "training alone", 32)
     plain, saving = small.get("ours, 452 deep"), small.get("ours, 452 deep, checkpointing")
-    at_most("memory of 452 layers with checkpointing", 0.25, saving / plain if plain and saving else None, " x")
+    share = saving / plain if plain and saving else None
+    at_most("memory of 452 layers with checkpointing, relative to without", 0.25, share, " x")
     single = {row["label"]: row for row in rows if row["suite"] in ("loading", "startup")}
-    at_most("a CIFAR batch, share of its step", 2, single.get("CIFAR batch", {}).get("share_of_step_pct"), " %")
+    at_most("loading a CIFAR batch, share of the step", 2, single.get("CIFAR batch", {}).get("share_of_step_pct"), " %")
     jpegs = single.get("JPEGs at 224 px", {}).get("of_bare_decoders_pct")
-    found.append(
-        ("JPEGs for training, of bare decoders' speed", "≥ 90 %", jpegs, None if jpegs is None else jpegs >= 90)
-    )
+    fast = None if jpegs is None else jpegs >= 90
+    found.append(("loading JPEGs for training, relative to bare decoders", "≥ 90 %", jpegs, fast))
     at_most("`ran --help`", 0.5, single.get("ran --help", {}).get("seconds"), " s")
-    at_most("`ran predict`, of importing torch", 1.5, single.get("ran predict", {}).get("times_import_torch"), " x")
+    start = single.get("ran predict", {}).get("times_import_torch")
+    at_most("`ran predict`, relative to importing torch", 1.5, start, " x")
     exported = read("int8_cifar10")
     int8 = exported["int8_on_images"] if exported else None
     lost = int8["error_pct"] - int8["pytorch_error_pct"] if int8 else None
-    at_most("accuracy lost by int8, CIFAR-10", 0.5, lost, " points")
+    at_most("accuracy lost to int8, CIFAR-10", 0.5, lost, " points")
     return found
 
 
@@ -98,7 +108,7 @@ def suite(name: str) -> str:
             times = "1" if row["label"] == row.get("baseline") else f"{row['times_baseline']:.2f}"
             spread = "" if times == "1" else f"{row['least']:.2f} to {row['most']:.2f}"
             lines.append([row["label"], f"{row['images_per_s']:.4g}", f"{row['ms_per_call']:.4g}", times, spread])
-        header = [f"{size} px, batch {chosen[0]['batch']}", "images/s", "ms a call", "times the first", "least to most"]
+        header = [f"{size} px, batch {chosen[0]['batch']}", "images/s", "ms/call", "ratio to the first", "range"]
         tables.append(table(header, lines))
     return "\n\n".join(tables)
 
@@ -126,11 +136,12 @@ def machine_line() -> str:
     limits = {row["label"]: row["value"] for row in result["rows"] if row["suite"] == "ceiling"}
     lines = [f"`{result['command']}`; {machine(result)}; medians of {result['rounds']} rounds."]
     if later := read(LATER):
-        lines.append(f"Loading and starts again after both were mended: `{later['command']}`; {machine(later)}.")
+        again = f"`{later['command']}`; {machine(later)}"
+        lines.append(f"Loading and startup, measured again after both were fixed: {again}.")
     if limits:
         lines.append(
-            f"Its ceiling: {limits['fp32']:.0f} GFLOP/s in fp32 and {limits['bf16']:.0f} in bf16 (matrix products), "
-            f"{limits['copy_gb_s']:.0f} GB/s (copies)."
+            f"The machine's ceiling: {limits['fp32']:.0f} GFLOP/s in fp32 and {limits['bf16']:.0f} in bf16 "
+            f"(matrix products), {limits['copy_gb_s']:.0f} GB/s (copies)."
         )
         macs = {224: ledger_row("attention56").macs, 32: ledger_row("attention56_cifar").macs}
         for suite, flops in (("inference", 2), ("training", 6)):
@@ -166,7 +177,7 @@ def precision() -> str:
     result = read("precision_digits")
     if result is None:
         return "`python benchmarks/precision.py`: not run."
-    header = ["epoch", "fp32, mean loss", "bf16, mean loss", "difference in standard deviations between seeds"]
+    header = ["epoch", "fp32, mean loss", "bf16, mean loss", "difference, in standard deviations between seeds"]
     rows = [
         [str(i), f"{row['fp32']:.4f}", f"{row['bf16']:.4f}", f"{row['deviations']:+.2f}"]
         for i, row in enumerate(result["by_epoch"], start=1)
@@ -175,7 +186,7 @@ def precision() -> str:
 
 
 def in_short() -> str:
-    """The README's few lines."""
+    """The fastest contenders against the baselines, suite by suite."""
     result = read(BENCH)
     if result is None:
         return "`ran bench`: not run."
