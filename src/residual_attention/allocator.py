@@ -20,7 +20,7 @@ def _mallopt() -> Callable[[int, int], int] | None:
         return None
 
 
-def _set(trim: int, mmap: int) -> bool:
+def _set_thresholds(trim: int, mmap: int) -> bool:
     """Whether the C library took both."""
     mallopt = _mallopt()
     return mallopt is not None and bool(mallopt(M_MMAP_THRESHOLD, mmap)) and bool(mallopt(M_TRIM_THRESHOLD, trim))
@@ -34,7 +34,7 @@ def keep_freed_memory() -> bool:
     Returns whether it is in force.
     """
     chosen = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD")
-    return not any(name in os.environ for name in chosen) and _set(*_KEPT)
+    return not any(name in os.environ for name in chosen) and _set_thresholds(*_KEPT)
 
 
 def release_freed_memory() -> bool:
@@ -42,7 +42,7 @@ def release_freed_memory() -> bool:
 
     So the bench runs other networks as they come.
     """
-    taken = _set(*_DYNAMIC)
+    taken = _set_thresholds(*_DYNAMIC)
     if taken:
         ctypes.CDLL(None).malloc_trim(0)
     return taken

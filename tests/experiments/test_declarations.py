@@ -44,21 +44,21 @@ def test_every_protocol_says_what_its_cells_are():
     learning, wide, imagenet = (EXPERIMENTS[name] for name in ("learning", "wide_learning", "imagenet"))
     cells = {p: configure(p, learning, learning.rows[0], 0) for p in PROTOCOLS}
     assert cells["smoke"].steps == 150
-    assert "150 steps of 64" in protocols.says("smoke", learning)
+    assert "150 steps of 64" in protocols.describe("smoke", learning)
     assert (cells["cpu"].epochs, cells["cpu"].limit_train, cells["cpu"].batch_size) == (4, 10_000, 64)
-    assert "10,000 balanced" in protocols.says("cpu", learning)
+    assert "10,000 balanced" in protocols.describe("cpu", learning)
     assert cells["paper"].steps == 160_000
-    assert "160,000 steps" in protocols.says("paper", learning)
+    assert "160,000 steps" in protocols.describe("paper", learning)
     assert cells["modern"].epochs == 200
-    assert "200 epochs" in protocols.says("modern", learning)
+    assert "200 epochs" in protocols.describe("modern", learning)
     for protocol, name in (("paper", "classic"), ("modern", "modern")):
         assert configure(protocol, wide, wide.rows[0], 0).recipe == name
-    assert "`--recipe classic`, at most 100 epochs" in protocols.says("paper", wide)
-    assert "200 epochs" in protocols.says("modern", wide)
+    assert "`--recipe classic`, at most 100 epochs" in protocols.describe("paper", wide)
+    assert "200 epochs" in protocols.describe("modern", wide)
     assert configure("paper", imagenet, imagenet.rows[0], 0).steps == 530_000
-    assert "530,000 steps" in protocols.says("paper", imagenet)
+    assert "530,000 steps" in protocols.describe("paper", imagenet)
     assert configure("modern", imagenet, imagenet.rows[0], 0).epochs == 100
-    assert "100 epochs" in protocols.says("modern", imagenet)
+    assert "100 epochs" in protocols.describe("modern", imagenet)
 
 
 def test_the_cpu_protocol_has_the_images_and_steps_that_it_says():
@@ -83,7 +83,7 @@ def test_the_tables_on_record_tell_what_the_cells_say(protocol):
             assert told["test_error_pct"] == ("" if line.mean is None else f"{line.mean:.6g}")
             compared += bool(line.errors)
         page = (RECORDS / protocol / f"{experiment.name}.md").read_text()
-        assert protocols.says(protocol, experiment) in page
+        assert protocols.describe(protocol, experiment) in page
         assert all(f"| {line.mean:.2f}" in page for line in lines if line.mean is not None)
     assert compared >= 4
 

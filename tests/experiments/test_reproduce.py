@@ -18,7 +18,7 @@ from residual_attention.classification.config import TrainConfig
 from residual_attention.classification.task import ClassificationTask
 from residual_attention.cli.main import main
 from residual_attention.experiments import protocols, runner
-from residual_attention.experiments.cells import Places, cells_of, share_left, state_of
+from residual_attention.experiments.cells import Places, cells_of, fraction_left, state_of
 from residual_attention.experiments.declarations import EXPERIMENTS, Row
 from residual_attention.experiments.runner import Todo, todo
 from residual_attention.training import results
@@ -275,8 +275,8 @@ def test_a_cell_that_was_broken_off_costs_what_is_left_of_it(short, tmp_path, mo
     places = Places(tmp_path / "runs", tmp_path / "records")
     experiment = EXPERIMENTS["mask_structure"]
     one, other = todo([experiment], "smoke", places, 1, {})
-    assert share_left(places, "smoke", one.cell) == pytest.approx(2 / 6)
-    assert share_left(places, "smoke", other.cell) == 1.0
+    assert fraction_left(places, "smoke", one.cell) == pytest.approx(2 / 6)
+    assert fraction_left(places, "smoke", other.cell) == 1.0
     both = runner.expected_s([one, other], "smoke", places)[0]
     assert both == pytest.approx((2 / 6 + 1) * runner.expected_s([other], "smoke", places)[0], rel=0.3)
 

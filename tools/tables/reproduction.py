@@ -48,7 +48,7 @@ def verdicts() -> str:
             continue
         counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in claims.VERDICTS}
         listed = ", ".join(f"*{verdict}* {count}" for verdict, count in counts.items() if count)
-        parts.append(f"Protocol *{name}*: {protocol.says} Of {len(findings)} claims: {listed}.")
+        parts.append(f"Protocol *{name}*: {protocol.description} Of {len(findings)} claims: {listed}.")
         parts.append(claims.markdown(name, PLACES))
     if idle:
         parts.append(f"Not run at all: {', '.join(idle)}. At their scale, every claim is untested here.")
@@ -63,7 +63,7 @@ def in_short() -> str:
     if not rows:
         return "Not run yet on CIFAR."
     header = ["claim", "paper's section", "here", "in the claim's favour", "runs of each row"]
-    note = f"{PROTOCOLS[protocol].says} {len(every) - len(rows)} further claims were not run at this scale."
+    note = f"{PROTOCOLS[protocol].description} {len(every) - len(rows)} further claims were not run at this scale."
     return f"{table(header, rows)}\n\n{note}"
 
 

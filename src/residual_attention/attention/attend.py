@@ -67,7 +67,7 @@ def displayed(image: Image.Image, smallest: int = SMALLEST_SIDE) -> Image.Image:
     return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
-def _free_name(path: Path, taken: set[str]) -> str:
+def _unique_name(path: Path, taken: set[str]) -> str:
     """The file's stem, numbered when another image of the same call has it."""
     name, number = path.stem, 2
     while name in taken:
@@ -76,7 +76,7 @@ def _free_name(path: Path, taken: set[str]) -> str:
     return name
 
 
-def _top(model: Classifier, probabilities: torch.Tensor, count: int) -> list[tuple[str, float]]:
+def _top_classes(model: Classifier, probabilities: torch.Tensor, count: int) -> list[tuple[str, float]]:
     best = probabilities.topk(min(count, len(model.classes)))
     return [(model.classes[i], share) for share, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
@@ -121,7 +121,7 @@ def attend_one(model: Classifier, path: Path, name: str, out: Path, options: Att
     found, square = look_at(model, image, options)
     signed = signed_masks(model) and options.reading != "class"
     shown = displayed(image)
-    top = _top(model, found.probabilities[0].cpu(), options.top_k)
+    top = _top_classes(model, found.probabilities[0].cpu(), options.top_k)
     sizes = {module: (mask.shape[2], mask.shape[3]) for module, mask in found.masks.items()}
     drawn = Drawn(
         path.name, np.asarray(shown.convert("RGB")), top, maps_on(model, shown, found, options.reading), sizes
@@ -154,7 +154,7 @@ def attend(
     taken = {"sheet"}  # the name of what shows all
     for path in paths:
         try:
-            yield attend_one(model, path, _free_name(path, taken), out, options)[0]
+            yield attend_one(model, path, _unique_name(path, taken), out, options)[0]
         except ImageError as error:
             yield error
 

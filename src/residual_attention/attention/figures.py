@@ -12,8 +12,8 @@ from ..palette import BLUE, GRAY, ORANGE, UNSIGNED, new_figure, save_photographs
 from .overlay import as_picture, display_range, enlarged, heat, mask_overlay
 from .readings import Look, last_of_each_stage
 
-MOST_COLUMNS = 6  # of maps on a sheet; deeper networks show the last module of each stage
-ACROSS = 5  # pictures in a row of the detailed figure, the image itself among them
+MAX_COLUMNS = 6  # of maps on a sheet; deeper networks show the last module of each stage
+PICTURES_PER_ROW = 5  # of the detailed figure, the image itself among them
 SCALES = {False: "dark low, bright high", True: "purple negative, orange positive"}
 MEANINGS = {
     "mean": "mean over channels",
@@ -27,13 +27,13 @@ def meaning(reading: str | int) -> str:
     return f"channel {reading}" if isinstance(reading, int) else MEANINGS[reading]
 
 
-def _mark(axes: Axes, title: str, colour: str = "black") -> None:
+def _set_title(axes: Axes, title: str, colour: str = "black") -> None:
     axes.set_title(title, fontsize=8, color=colour)
     axes.set_xticks([])
     axes.set_yticks([])
 
 
-def _range(values: Tensor, signed: bool) -> str:
+def _range_text(values: Tensor, signed: bool) -> str:
     low, high = display_range(values, signed)
     wide = max(abs(low), abs(high)) >= 0.1
     return f"{low:.2f} to {high:.2f}" if wide else f"{low:.2g} to {high:.2g}"
@@ -66,7 +66,7 @@ def draw_attention(
     """
     pictures = as_picture(images)
     everything = len(maps)
-    if everything > MOST_COLUMNS:
+    if everything > MAX_COLUMNS:
         maps = {name: maps[name] for name in last_of_each_stage(list(maps))}
     columns = 1 + len(maps)
     blocks = 2 if len(pictures) >= 6 and columns <= 5 else 1  # side by side, so that the figure is not a ribbon
@@ -83,12 +83,12 @@ def draw_attention(
                 continue
             picture = enlarged(pictures[index])
             axes[0].imshow(picture)
-            _mark(axes[0], *prediction_title(truth[index], predicted[index], confidences[index]))
+            _set_title(axes[0], *prediction_title(truth[index], predicted[index], confidences[index]))
             for place, (name, of_module) in zip(axes[1:], maps.items(), strict=True):
                 values = of_module[index].cpu()
                 place.imshow(mask_overlay(picture, values, signed=signed))
                 heading = f"{name}, {values.shape[0]}×{values.shape[1]}\n" if row == 0 else ""
-                _mark(place, heading + _range(values, signed))
+                _set_title(place, heading + _range_text(values, signed))
     which = "" if len(maps) == everything else f"; last module of each stage, of {everything}"
     title = f"Attention masks, {meaning(reading)} ({SCALES[signed]}; each over its own range{which})"
     figure.suptitle(title, fontsize=9)
@@ -109,16 +109,16 @@ class Drawn:
 def draw_image(drawn: Drawn, out: Path, *, reading: str | int = "mean", signed: bool = False) -> None:
     """One image in detail: the original with its prediction, then each module's map over it."""
     height, width = drawn.picture.shape[:2]
-    across = min(1 + len(drawn.maps), ACROSS)
+    across = min(1 + len(drawn.maps), PICTURES_PER_ROW)
     down = -(-(1 + len(drawn.maps)) // across)
     aspect = min(max(height / width, 0.4), 2.5)
     figure = new_figure(2.6 * across, (2.5 * aspect + 0.45) * down + 0.3)
     grid = figure.subplots(down, across, squeeze=False).ravel()
     grid[0].imshow(drawn.picture)
-    _mark(grid[0], "\n".join(f"{shortened(name, 28)} {100 * share:.1f} %" for name, share in drawn.top[:2]))
+    _set_title(grid[0], "\n".join(f"{shortened(name, 28)} {100 * share:.1f} %" for name, share in drawn.top[:2]))
     for axes, (name, values) in zip(grid[1:], drawn.maps.items(), strict=False):
         axes.imshow(heat(drawn.picture, values, signed=signed))
-        _mark(axes, f"{name}, {drawn.sizes[name][0]}×{drawn.sizes[name][1]}\n{_range(values, signed)}")
+        _set_title(axes, f"{name}, {drawn.sizes[name][0]}×{drawn.sizes[name][1]}\n{_range_text(values, signed)}")
     for empty in grid[1 + len(drawn.maps) :]:
         empty.set_axis_off()
     figure.suptitle(f"{shortened(drawn.name, 60)}: masks, {meaning(reading)} ({SCALES[signed]})", fontsize=9)
@@ -140,15 +140,15 @@ def draw_channels(
     grid = figure.subplots(len(rows), 4, squeeze=False)
     for axes, (name, channel) in zip(grid, rows, strict=True):
         axes[0].imshow(enlarged(picture))
-        _mark(axes[0], f"{name}, channel {channel}")
+        _set_title(axes[0], f"{name}, channel {channel}")
         before, mask, after = (part[name][0, channel].cpu() for part in (found.before, found.masks, found.after))
         limit = max(float(before.abs().max()), float(after.abs().max()), 1e-6)  # one scale for both feature maps
         for place, values, title in ((axes[1], before, "before: T"), (axes[3], after, "after: H")):
             place.imshow(values.numpy(), cmap="PuOr_r", vmin=-limit, vmax=limit)
-            _mark(place, f"{title}   ±{limit:.2g}")
+            _set_title(place, f"{title}   ±{limit:.2g}")
         low, high = display_range(mask, signed)
         axes[2].imshow(mask.numpy(), cmap="PuOr_r" if signed else UNSIGNED, vmin=low, vmax=high)
-        _mark(axes[2], f"mask: M   {_range(mask, signed)}")
+        _set_title(axes[2], f"mask: M   {_range_text(mask, signed)}")
     figure.suptitle(
         "Feature map before the mask, mask, feature map after (purple negative, orange positive)", fontsize=9
     )

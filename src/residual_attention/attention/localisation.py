@@ -54,7 +54,7 @@ def energy_in_box(heat: Tensor, boxes: Sequence[Tensor]) -> Tensor:
     return (positive * inside).sum(dim=(1, 2)) / positive.sum(dim=(1, 2))
 
 
-def _checked(path: Path, name: str, boxes: object) -> list[Box]:
+def _parse_boxes(path: Path, name: str, boxes: object) -> list[Box]:
     """One box or a list of them. Raises UserError for an empty or inverted one."""
     listed = boxes if isinstance(boxes, list) and boxes and isinstance(boxes[0], list) else [boxes]
     checked: list[Box] = []
@@ -82,4 +82,4 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
         raise UserError(f"{path} is not JSON") from None
     if not isinstance(entries, dict):
         raise UserError(f"{path}: expected one object, image path to [x0, y0, x1, y1]")
-    return {name: _checked(path, name, boxes) for name, boxes in entries.items()}
+    return {name: _parse_boxes(path, name, boxes) for name, boxes in entries.items()}

@@ -38,7 +38,7 @@ def grad_cam(model: ResidualAttentionNetwork, images: Tensor, targets: Tensor) -
     return maps[:, 0].detach()
 
 
-def _ours(found: Look, size: int) -> OrderedDict[str, Tensor]:
+def _mask_maps(found: Look, size: int) -> OrderedDict[str, Tensor]:
     """Readings of the last module of each stage, and their combinations."""
     names = last_of_each_stage(list(found.masks))
     maps: OrderedDict[str, Tensor] = OrderedDict()
@@ -57,7 +57,7 @@ def method_maps(model: nn.Module, images: Tensor, generator: torch.Generator) ->
     assert isinstance(model, ResidualAttentionNetwork)
     size = images.shape[-1]
     found = look(model, images)
-    maps = _ours(found, size)
+    maps = _mask_maps(found, size)
     maps["Grad-CAM"] = upsample(grad_cam(model, images, found.targets), size, size)
     maps["centre prior"] = centre_prior(len(images), size)
     maps["random"] = random_maps(len(images), size, generator)

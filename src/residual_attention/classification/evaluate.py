@@ -20,7 +20,7 @@ from ..family.modes import evaluating
 from .measures import classification_measures
 from .ten_crop import TenCrop
 
-MARGIN = 224 / 256  # of models that were trained without one
+DEFAULT_CROP_PCT = 224 / 256  # of models that were trained without one
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Evaluation:
         return len(self.labels)
 
 
-def _gather(batches: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+def _gather_processes(batches: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     """The batches of all processes, of which there may be none on some, as one."""
     if dist.is_available() and dist.is_initialized():
         everyone: list = [None] * dist.get_world_size()
@@ -70,7 +70,7 @@ def evaluate(model: nn.Module, batches: Iterable[EvalBatch], *, precision: torch
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 output = model(batch.images.contiguous(memory_format=torch.channels_last))
             parts.append((output.float().cpu(), batch.labels.cpu(), batch.indices))
-    all_logits, all_labels, all_indices = _gather(parts)
+    all_logits, all_labels, all_indices = _gather_processes(parts)
     order = all_indices.argsort()
     all_logits, all_labels = all_logits[order], all_labels[order]
     return Evaluation(
@@ -83,11 +83,11 @@ def evaluate(model: nn.Module, batches: Iterable[EvalBatch], *, precision: torch
     )
 
 
-def _whole(preprocess: Preprocess) -> Preprocess:
+def _uncropped(preprocess: Preprocess) -> Preprocess:
     """The scaled image's whole central square, of which ten crops are taken."""
     if preprocess.resize != "crop":
         raise UserError(f"--ten-crop is for models trained with --resize crop, not {preprocess.resize}")
-    share = preprocess.crop_pct if preprocess.crop_pct < 1 else MARGIN
+    share = preprocess.crop_pct if preprocess.crop_pct < 1 else DEFAULT_CROP_PCT
     return replace(preprocess, image_size=round(preprocess.image_size / share), crop_pct=1.0)
 
 
@@ -120,7 +120,7 @@ def evaluate_model(
         network.preprocess = replace(network.preprocess, image_size=image_size)
     size = network.preprocess.image_size
     classifier, preprocess = (
-        (TenCrop(network, size), _whole(network.preprocess)) if ten_crop else (network, network.preprocess)
+        (TenCrop(network, size), _uncropped(network.preprocess)) if ten_crop else (network, network.preprocess)
     )
     network.preprocess = preprocess
     data, samples, notices = split_for(network, data, split=split, data_dir=data_dir)

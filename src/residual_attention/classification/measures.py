@@ -9,7 +9,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error,
 ECE_BINS = 15
 
 
-def _share_pct(part: int, whole: int) -> float | None:
+def _percentage(part: int, whole: int) -> float | None:
     """Percentage, or None of nothing."""
     return 100.0 * part / whole if whole else None
 
@@ -37,8 +37,8 @@ def classification_measures(probabilities: Tensor, labels: Tensor, classes: list
             {
                 "class": name,
                 "images": of_class[i],
-                "error_pct": _share_pct(of_class[i] - hits, of_class[i]),
-                "precision_pct": _share_pct(hits, predicted[i]),
+                "error_pct": _percentage(of_class[i] - hits, of_class[i]),
+                "precision_pct": _percentage(hits, predicted[i]),
             }
         )
     top5 = (probabilities.topk(min(5, count), dim=1).indices == labels[:, None]).any(dim=1)

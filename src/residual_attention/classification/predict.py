@@ -26,7 +26,7 @@ class Prediction:
         return {"path": self.path, "class": name, "probability": probability, "top": top}
 
 
-def _readable(
+def _read_images(
     paths: Sequence[Path], preprocess: Preprocess, errors: list[str]
 ) -> tuple[list[Path], list[torch.Tensor]]:
     good, images = [], []
@@ -55,7 +55,7 @@ def predict(
     predictions: list[Prediction] = []
     errors: list[str] = []
     for start in range(0, len(paths), batch_size):
-        good, images = _readable(paths[start : start + batch_size], model.preprocess, errors)
+        good, images = _read_images(paths[start : start + batch_size], model.preprocess, errors)
         if not good:
             continue
         probabilities = model(torch.stack(images).to(place)).float().softmax(dim=1).cpu()

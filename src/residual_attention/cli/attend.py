@@ -21,7 +21,7 @@ DESCRIPTION = """Where a model looks: its attention masks over images, one figur
 Masks are drawn on the original pixels, from low to high level. --measure takes a data set or a folder of class folders
 in place of images, and measures how well masks tell what the network uses and where objects are."""
 
-MEASURED, DRAWN = 500, 20  # images of a data set, unless --limit says otherwise
+IMAGES_MEASURED, IMAGES_DRAWN = 500, 20  # images of a data set, unless --limit says otherwise
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _draw_data_set(given: AttendArguments, model: "Classifier") -> int:
         reading=_reading(given),
         data_dir=given.data_dir,
         split=given.split,
-        limit=given.limit or DRAWN,
+        limit=given.limit or IMAGES_DRAWN,
         form=given.format,
     )
     files = [str(sheet) for sheet in sheets]
@@ -171,7 +171,7 @@ def _measure(given: AttendArguments, model: "Classifier") -> int:
         given.images[0],
         data_dir=given.data_dir,
         split=given.split,
-        limit=given.limit or MEASURED,
+        limit=given.limit or IMAGES_MEASURED,
         boxes=given.boxes,
         seed=given.seed,
         say=_say,
@@ -202,7 +202,7 @@ def _print_measures(measures: "MapMeasures") -> None:
         print(f"  {module}  " + "  ".join(f"{key} {value:.3f}" for key, value in found.items()))
 
 
-def _respond(given: AttendArguments, model: "Classifier") -> int:
+def _compare_responses(given: AttendArguments, model: "Classifier") -> int:
     from ..attention.figures import draw_responses
     from ..attention.response import responses_on_split
     from ..checkpoints import load
@@ -219,7 +219,7 @@ def _respond(given: AttendArguments, model: "Classifier") -> int:
             given.images[0],
             data_dir=given.data_dir,
             split=given.split,
-            limit=given.limit or MEASURED,
+            limit=given.limit or IMAGES_MEASURED,
             say=_say,
         )
         responses[f"{name} ({learning} learning)"] = values
@@ -251,7 +251,7 @@ def main(argv: list[str]) -> int:
     if given.measure:
         return _measure(given, model)
     if given.response:
-        return _respond(given, model)
+        return _compare_responses(given, model)
     if len(given.images) == 1 and given.images[0] in SOURCES and not Path(given.images[0]).exists():
         return _draw_data_set(given, model)
     return _draw(given, model)

@@ -52,7 +52,7 @@ def fail(message: str) -> int:
     return EXIT_USER_ERROR
 
 
-def _bug(error: Exception) -> int:
+def _report_bug(error: Exception) -> int:
     """One line on stderr that asks for a report, with the traceback in a file beside it; the exit status of a bug."""
     with tempfile.NamedTemporaryFile("w", prefix="ran-", suffix=".log", delete=False) as file:
         file.write(f"ran {__version__}: {' '.join(sys.argv[1:])}\n")
@@ -65,14 +65,14 @@ def _bug(error: Exception) -> int:
     return EXIT_BUG
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     """torch's own error, recognised without importing torch."""
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
-def _explained(error: Exception) -> str | None:
+def _user_message(error: Exception) -> str | None:
     """The line for an error that the user can fix; None for a bug."""
-    if _out_of_memory(error):
+    if _is_out_of_memory(error):
         return "out of memory: lower --batch-size or --image-size"
     if isinstance(error, ModuleNotFoundError):
         return f"this needs the package {error.name}, which is not installed"
@@ -96,10 +96,10 @@ def run(command: str, arguments: list[str]) -> int:
         if (code := getattr(error, "exit_code", None)) is not None:
             print(f"ran: {error}", file=sys.stderr)
             return code
-        message = _explained(error)
+        message = _user_message(error)
         if debug:
             traceback.print_exc()
-        return _bug(error) if message is None else fail(message)
+        return _report_bug(error) if message is None else fail(message)
 
 
 def main(argv: list[str] | None = None) -> int:

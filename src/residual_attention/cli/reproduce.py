@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
             close = did_you_mean(name, EXPERIMENTS)
             raise UserError(f"no table {name!r}{close}; there are {', '.join(EXPERIMENTS)}")
     chosen = [EXPERIMENTS[name] for name in names]
-    if given.only and not any(_wanted(given, row.label) for experiment in chosen for row in experiment.rows):
+    if given.only and not any(_selected(given, row.label) for experiment in chosen for row in experiment.rows):
         labels = ", ".join(row.label for experiment in chosen for row in experiment.rows)
         raise UserError(f"--only {' '.join(given.only)}: no such row; there are {labels}")
     if given.submit is not None and not given.tables:
@@ -89,7 +89,7 @@ def main(argv: list[str]) -> int:
     return _run(given, chosen, places, seeds, part)
 
 
-def _wanted(given: ReproduceArguments, label: str) -> bool:
+def _selected(given: ReproduceArguments, label: str) -> bool:
     return not given.only or any(text.lower() in label.lower() for text in given.only)
 
 
@@ -118,9 +118,9 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
     from ..training.progress import duration
 
     say = (lambda _text: None) if given.json else print
-    parts = [replace(e, rows=tuple(row for row in e.rows if _wanted(given, row.label))) for e in chosen]
+    parts = [replace(e, rows=tuple(row for row in e.rows if _selected(given, row.label))) for e in chosen]
     cells = todo(parts, given.protocol, places, seeds, {"device": given.device}, part)
-    cells = [_placed(one, given) for one in cells]
+    cells = [_with_data_dir(one, given) for one in cells]
     left = [one for one in cells if not is_complete(one, given.protocol, places)]
     seconds, known = expected_s(cells, given.protocol, places)
     how = f"measured on {known} done" if known else "a guess: none has run yet"
@@ -173,7 +173,7 @@ def _submit(given: ReproduceArguments, left: list[bool], cost: str) -> int:
     count = min(given.submit, len(left))
     parts = [Slice(i, count) for i in range(1, count + 1)]
     jobs = submit(
-        _without_submission(given),
+        _job_arguments(given),
         [part for part in parts if any(part.of(left))],
         given.logs.resolve(),
         cluster=given.cluster,
@@ -193,7 +193,7 @@ def _submit(given: ReproduceArguments, left: list[bool], cost: str) -> int:
     return 0
 
 
-def _without_submission(given: ReproduceArguments) -> list[str]:
+def _job_arguments(given: ReproduceArguments) -> list[str]:
     """The arguments that each job is called with; folders absolute, since a job starts elsewhere."""
     arguments = [*given.tables, "--protocol", given.protocol, "--device", given.device]
     if given.only:
@@ -210,7 +210,7 @@ def _data_folders(given: ReproduceArguments) -> dict[str, Path | None]:
     return {"cifar10": given.cifar10, "cifar100": given.cifar100, "imagenet": given.imagenet}
 
 
-def _placed(one: Any, given: ReproduceArguments) -> Any:
+def _with_data_dir(one: Any, given: ReproduceArguments) -> Any:
     """The cell with the folder in which its data set lies."""
     folder = _data_folders(given).get(one.cell.config.data)
     return replace(one, cell=replace(one.cell, config=replace(one.cell.config, data_dir=folder)))

@@ -45,7 +45,7 @@ def shift_and_rotate(images: Tensor, augment: Augment, rng: np.random.Generator)
     return F.grid_sample(images, grid, align_corners=False)
 
 
-def _boxes(count: int, height: int, width: int, box_height: np.ndarray, box_width: np.ndarray, rng) -> np.ndarray:
+def _box_masks(count: int, height: int, width: int, box_height: np.ndarray, box_width: np.ndarray, rng) -> np.ndarray:
     """(B, H, W) of booleans: inside a box of the given sides, its centre anywhere in the image."""
     top = rng.integers(0, height, count) - box_height // 2
     left = rng.integers(0, width, count) - box_width // 2
@@ -61,7 +61,7 @@ def cutout(images: Tensor, side: int, rng: np.random.Generator) -> Tensor:
         return images
     count, _, height, width = images.shape
     sides = np.full(count, side)
-    keep = ~_boxes(count, height, width, sides, sides, rng)
+    keep = ~_box_masks(count, height, width, sides, sides, rng)
     return images * torch.from_numpy(keep[:, None]).to(images.device, images.dtype)
 
 
@@ -79,7 +79,7 @@ def mix(images: Tensor, targets: Tensor, augment: Augment, rng: np.random.Genera
     if cut:
         box_height = np.round(height * np.sqrt(1 - share)).astype(np.int64)
         box_width = np.round(width * np.sqrt(1 - share)).astype(np.int64)
-        keep = ~_boxes(count, height, width, box_height, box_width, rng)
+        keep = ~_box_masks(count, height, width, box_height, box_width, rng)
         share = keep.mean(axis=(1, 2))
         weight = torch.from_numpy(keep[:, None]).to(images.device, images.dtype)  # (B, 1, H, W)
     else:

@@ -16,9 +16,9 @@ from .shards import read_shards
 from .splits import add_label_noise, class_balanced_subset, stratified_split
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LOOKED_AT = 200  # images whose headers tell the size and the channels of a folder's
-MEASURED = 5_000  # training images that mean and standard deviation are measured on
-CHECKED = 20_000  # held-out files that are decoded once before training, so that a bad one is found then
+MAX_SAMPLED = 200  # images whose headers tell the size and the channels of a folder's
+MAX_MEASURED = 5_000  # training images that mean and standard deviation are measured on
+MAX_CHECKED = 20_000  # held-out files that are decoded once before training, so that a bad one is found then
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def check_files(samples: Samples | None, preprocess: Preprocess, *, skip_bad: bo
 
     Returns those that can be read, and the messages of the others. Raises ImageError unless ``skip_bad``.
     """
-    if samples is None or isinstance(samples, TensorSamples) or len(samples) > CHECKED:
+    if samples is None or isinstance(samples, TensorSamples) or len(samples) > MAX_CHECKED:
         return samples, []
     good: list[int] = []
     errors: list[str] = []
@@ -55,22 +55,22 @@ def check_files(samples: Samples | None, preprocess: Preprocess, *, skip_bad: bo
     return (samples.subset(torch.tensor(good, dtype=torch.int64)) if errors else samples), errors
 
 
-def _left_out(errors: list[str]) -> str:
+def _unreadable_notice(errors: list[str]) -> str:
     more = f" and {len(errors) - 3} more" if len(errors) > 3 else ""
     return f"left out {len(errors)} unreadable training images: {'; '.join(errors[:3])}{more}"
 
 
-def measure(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel of uint8 images (N, C, S, S), as shares of 255, four digits."""
-    step = max(1, len(images) // MEASURED)
+    step = max(1, len(images) // MAX_MEASURED)
     values = images[::step].double().transpose(0, 1).flatten(1) / 255
     mean = tuple(round(v, 4) for v in values.mean(1).tolist())
     std = tuple(max(round(v, 4), 1e-3) for v in values.std(1, correction=0).tolist())
     return mean, std
 
 
-def _looked_at(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    return paths[:: max(1, len(paths) // LOOKED_AT)][:LOOKED_AT]
+def _sampled(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    return paths[:: max(1, len(paths) // MAX_SAMPLED)][:MAX_SAMPLED]
 
 
 def _longest_side(path: Path) -> int:
@@ -83,7 +83,7 @@ def _longest_side(path: Path) -> int:
 
 def _folder_image_size(paths: tuple[Path, ...], notices: list[str]) -> int:
     """224 px, or 32 or 64 where every image looked at is small."""
-    longest = max((_longest_side(path) for path in _looked_at(paths)), default=0)
+    longest = max((_longest_side(path) for path in _sampled(paths)), default=0)
     if not 0 < longest <= IN_MEMORY_PX:
         return 224
     size = 32 if longest <= 40 else 64
@@ -91,8 +91,8 @@ def _folder_image_size(paths: tuple[Path, ...], notices: list[str]) -> int:
     return size
 
 
-def _channels(paths: tuple[Path, ...]) -> int:
-    found = {is_grayscale(path) for path in _looked_at(paths)}
+def _count_channels(paths: tuple[Path, ...]) -> int:
+    found = {is_grayscale(path) for path in _sampled(paths)}
     return 1 if found - {None} == {True} else 3
 
 
@@ -132,22 +132,22 @@ def split_as_configured(
     return train, val, test
 
 
-def _decoded_splits(
+def _decode_splits(
     splits: dict[str, FileSamples], preprocess: Preprocess, request: DataRequest, notices: list[str]
 ) -> tuple[dict[str, Samples], int]:
-    """The splits in memory; unreadable training images are left out and told of."""
+    """The splits in memory; unreadable training images are left out and reported."""
     found: dict[str, Samples] = {}
     skipped = 0
     for name, samples in splits.items():
         decoded, errors = decode(samples, preprocess, skip_bad=request.skip_bad_images and name in ("train", "all"))
         skipped += len(errors)
         if errors:
-            notices.append(_left_out(errors))
+            notices.append(_unreadable_notice(errors))
         found[name] = decoded
     return found, skipped
 
 
-def _divided(
+def _complete_splits(
     splits: dict[str, Samples], preprocess: Preprocess, request: DataRequest, num_classes: int, notices: list[str]
 ) -> tuple[tuple[Samples, Samples | None, Samples | None], int]:
     """Train, val and test, what is missing held out of training; held-out files are checked."""
@@ -162,7 +162,7 @@ def _divided(
     test, bad_test = check_files(test, preprocess, skip_bad=request.skip_bad_images and not given["test"])
     bad = bad_val + bad_test
     if bad:
-        notices.append(_left_out(bad))
+        notices.append(_unreadable_notice(bad))
     return (train, val, test), len(bad)
 
 
@@ -186,19 +186,19 @@ def from_listing(
     measured = constants is None and preprocess is None
     if preprocess is None:
         size = request.image_size or image_size or _folder_image_size(main.paths, notices)
-        chans = request.in_chans or (3 if constants else _channels(main.paths))
+        chans = request.in_chans or (3 if constants else _count_channels(main.paths))
         mean, std = constants or (IMAGENET_MEAN, IMAGENET_STD)
         preprocess = Preprocess(size, request.resize, in_channels(mean, chans), in_channels(std, chans), crop_pct)
     splits: dict[str, Samples] = dict(files)
     skipped = 0
     if fits_in_memory(sum(map(len, files.values())), preprocess.image_size, preprocess.in_chans):
-        splits, skipped = _decoded_splits(files, preprocess, request, notices)
+        splits, skipped = _decode_splits(files, preprocess, request, notices)
         if measured:
             training = splits.get("train", splits.get("all"))
             assert isinstance(training, TensorSamples)
-            mean, std = measure(training.images)
+            mean, std = channel_statistics(training.images)
             preprocess = replace(preprocess, mean=mean, std=std)
-    divided, bad = _divided(splits, preprocess, request, len(listing.classes), notices)
+    divided, bad = _complete_splits(splits, preprocess, request, len(listing.classes), notices)
     return Dataset(name, listing.classes, *divided, preprocess, True, notices, skipped + bad)
 
 
@@ -216,5 +216,5 @@ def from_shards(root: Path, request: DataRequest, preprocess: Preprocess | None)
         mean, std = in_channels(IMAGENET_MEAN, chans), in_channels(IMAGENET_STD, chans)
         preprocess = Preprocess(request.image_size or 224, request.resize, mean, std)
     splits: dict[str, Samples] = dict(shards)
-    divided, bad = _divided(splits, preprocess, request, len(classes), notices)
+    divided, bad = _complete_splits(splits, preprocess, request, len(classes), notices)
     return Dataset(root.resolve().name, classes, *divided, preprocess, True, notices, bad)

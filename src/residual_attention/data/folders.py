@@ -28,7 +28,7 @@ EXTENSIONS = frozenset(
 )
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
-NAMED_IN_NOTICE = 5
+MAX_NAMED = 5
 
 LAYOUT = "expected FOLDER/<class>/<image>, or FOLDER/{train,val,test}/<class>/<image>"
 
@@ -61,7 +61,7 @@ def images_below(folder: Path, ignored: list[Path] | None = None) -> Iterator[Pa
 
 
 def _class_folders(root: Path, ignored: list[Path]) -> dict[str, list[Path]]:
-    """Images of each class folder directly below ``root``; empty classes are kept, to be told of."""
+    """Images of each class folder directly below ``root``; empty classes are kept, to be reported."""
     found: dict[str, list[Path]] = {}
     for path in sorted(root.iterdir()):
         if _is_junk(path) or not path.is_dir():
@@ -71,7 +71,7 @@ def _class_folders(root: Path, ignored: list[Path]) -> dict[str, list[Path]]:
     return found
 
 
-def _holds_classes(folder: Path) -> bool:
+def _has_subfolders(folder: Path) -> bool:
     return any(path.is_dir() and not _is_junk(path) for path in folder.iterdir())
 
 
@@ -85,7 +85,7 @@ def split_folders(root: Path, notices: list[str] | None = None) -> dict[str, Pat
     for path in sorted(root.iterdir()):
         split = SPLIT_NAMES.get(path.name.lower())
         if split and path.is_dir():
-            if not _holds_classes(path):
+            if not _has_subfolders(path):
                 flat.append(path.name)
                 continue
             if split in found:
@@ -103,21 +103,19 @@ def split_folders(root: Path, notices: list[str] | None = None) -> dict[str, Pat
 def _ignored_notice(root: Path, ignored: list[Path]) -> list[str]:
     if not ignored:
         return []
-    names = [str(path.relative_to(root)) for path in ignored[:NAMED_IN_NOTICE]]
-    more = f" and {len(ignored) - NAMED_IN_NOTICE} more" if len(ignored) > NAMED_IN_NOTICE else ""
+    names = [str(path.relative_to(root)) for path in ignored[:MAX_NAMED]]
+    more = f" and {len(ignored) - MAX_NAMED} more" if len(ignored) > MAX_NAMED else ""
     return [f"ignored {len(ignored)} entries that are no images: {', '.join(names)}{more}"]
 
 
-def _matched(
+def _labelled(
     split: str, found: dict[str, list[Path]], classes: list[str], notices: list[str]
 ) -> list[tuple[Path, int]]:
-    """A split's images with labels by class *name*; what does not match is told."""
+    """A split's images with labels by class *name*; classes that do not match go to ``notices``."""
     index = {name: i for i, name in enumerate(classes)}
     missing = [name for name in classes if not found.get(name)]
     if missing:
-        notices.append(
-            f"the {split} split has no images of {len(missing)} classes: {', '.join(missing[:NAMED_IN_NOTICE])}"
-        )
+        notices.append(f"the {split} split has no images of {len(missing)} classes: {', '.join(missing[:MAX_NAMED])}")
     unknown = {name: len(paths) for name, paths in found.items() if name not in index and paths}
     if unknown:
         listing = ", ".join(f"{name} ({count} images)" for name, count in unknown.items())
@@ -155,6 +153,6 @@ def scan_folder(root: Path, *, single_class_allowed: bool = False, classes_of: s
         raise UserError(f"{root} holds no images in class folders; {LAYOUT}")
     if len(classes) == 1 and not single_class_allowed:
         raise UserError(f"{root} holds a single class ({classes[0]}); a classifier needs two or more; {LAYOUT}")
-    splits = {split: _matched(split, of_class, classes, notices) for split, of_class in found.items()}
+    splits = {split: _labelled(split, of_class, classes, notices) for split, of_class in found.items()}
     notices += _ignored_notice(root, ignored)
     return FolderListing(classes, splits, notices)

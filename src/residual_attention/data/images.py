@@ -44,7 +44,7 @@ def _name(source: Source) -> str:
     return str(source if isinstance(source, Path) else getattr(source, "name", "image"))
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _to_eight_bits(image: Image.Image) -> Image.Image:
     """Integer and float images of more than 8 bits to mode L."""
     values = np.asarray(image)
     if values.dtype.kind == "f":
@@ -61,7 +61,7 @@ def as_eight_bits(image: Image.Image, mode: str) -> Image.Image:
     if image.mode == mode and "transparency" not in image.info:
         return image
     if image.mode.startswith(("I", "F")):
-        image = _eight_bits(image)
+        image = _to_eight_bits(image)
     if image.mode == "P" or "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, WHITE), rgba).convert("RGB")

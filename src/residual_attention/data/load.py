@@ -35,7 +35,7 @@ def load_dataset(request: DataRequest, preprocess: Preprocess | None = None) -> 
     return from_listing(path.resolve().name, scan_folder(path), request, preprocess=preprocess)
 
 
-def _by_name(samples: Samples, theirs: list[str], classes: list[str], data: str) -> Samples:
+def _in_model_order(samples: Samples, theirs: list[str], classes: list[str], data: str) -> Samples:
     """Labels in the model's order. Raises UserError for classes that the model does not know."""
     present = [theirs[i] for i in samples.labels.unique().tolist()]
     unknown = [name for name in present if name not in classes]
@@ -55,7 +55,7 @@ def _in_memory(samples: FileSamples, preprocess: Preprocess) -> Samples:
     return decode(samples, preprocess, skip_bad=False)[0]
 
 
-def _given_folder(
+def _folder_split(
     path: Path, split: str, preprocess: Preprocess, whole: bool, notices: list[str]
 ) -> tuple[Samples, list[str]] | None:
     """A split that lies in a folder of its own, or (``whole``) all of a folder without splits; None without either.
@@ -103,10 +103,10 @@ def load_split(
     """
     notices: list[str] = []
     if data not in SOURCES and Path(data).is_dir() and not find_shards(Path(data)):
-        found = _given_folder(Path(data), split, preprocess, whole, notices)
+        found = _folder_split(Path(data), split, preprocess, whole, notices)
         if found is not None:
             samples, theirs = found
-            return _by_name(samples, theirs, classes, data), notices
+            return _in_model_order(samples, theirs, classes, data), notices
     request = DataRequest(
         data=data,
         data_dir=data_dir,
@@ -129,4 +129,4 @@ def load_split(
         there = [name for name in ("train", "val", "test") if getattr(dataset, name)]
         raise UserError(f"{data} has no {split} split; it has {', '.join(there)}")
     notices += dataset.notices
-    return _by_name(chosen, dataset.classes, classes, data), notices
+    return _in_model_order(chosen, dataset.classes, classes, data), notices

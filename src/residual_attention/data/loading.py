@@ -95,18 +95,18 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _leaving_the_cores(busy: bool) -> Iterator[None]:
-    """One thread for elementwise work where workers keep the cores ``busy``.
+def _single_threaded(enabled: bool) -> Iterator[None]:
+    """One thread for elementwise work, for when workers keep every core busy.
 
-    A second one would wait for its turn on a core, and the first for it: 17 times as long on two cores.
+    A second thread would wait for a core, and the first for the second: 17 times as long on two cores.
     """
     threads = torch.get_num_threads()
-    if busy:
+    if enabled:
         torch.set_num_threads(1)
     try:
         yield
     finally:
-        if busy:
+        if enabled:
             torch.set_num_threads(threads)
 
 
@@ -205,7 +205,7 @@ def _file_loader(
     )
 
 
-def _end_workers_at_exit(loader: DataLoader) -> None:
+def _stop_workers_at_exit(loader: DataLoader) -> None:
     """Ahead of multiprocessing, which would wait without end for workers that ignore its signal."""
     known = weakref.ref(loader)
 
@@ -261,7 +261,7 @@ class TrainingData:
         busy = not isinstance(self.samples, TensorSamples) and self.workers > 0 and self.device.type == "cpu"
         for step, (images, labels) in zip(steps, self._read(parts), strict=True):
             rng = numpy_generator(self.seed, "batch", epoch, step, self.replica.rank)
-            with _leaving_the_cores(busy):
+            with _single_threaded(busy):
                 batch = self._augmented(images, labels, rng, size)
             yield batch
 
@@ -292,7 +292,7 @@ class TrainingData:
         first = self.loader._iterator is None
         batches = iter(self.loader)
         if first and self.workers:
-            _end_workers_at_exit(self.loader)
+            _stop_workers_at_exit(self.loader)
         for images, labels, _, bad in batches:
             if bad and not self.skip_bad:
                 raise ImageError(bad[0][1])

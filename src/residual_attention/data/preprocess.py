@@ -12,7 +12,7 @@ from ..errors import UserError
 from .images import as_eight_bits
 from .request import Resize
 
-MOST_SCALED = 16_000_000  # px
+MAX_SCALED_PIXELS = 16_000_000  # px
 RESIZES = get_args(Resize)
 
 
@@ -52,7 +52,7 @@ class Preprocess:
     def in_chans(self) -> int:
         return len(self.mean)
 
-    def _scaled(self, width: int, height: int) -> tuple[int, int]:
+    def _scaled_size(self, width: int, height: int) -> tuple[int, int]:
         """The size to which the whole image is scaled, before the centre is cropped or the rest padded."""
         size = self.image_size
         if self.resize == "squash":
@@ -66,7 +66,7 @@ class Preprocess:
 
     def geometry(self, width: int, height: int) -> Geometry:
         """How input pixels map to the original of ``width`` x ``height`` px."""
-        scaled_width, scaled_height = self._scaled(width, height)
+        scaled_width, scaled_height = self._scaled_size(width, height)
         left, top = (scaled_width - self.image_size) // 2, (scaled_height - self.image_size) // 2
         scale_x, scale_y = width / scaled_width, height / scaled_height
         return Geometry(scale_x, scale_y, left * scale_x, top * scale_y)
@@ -76,11 +76,11 @@ class Preprocess:
         mode = "L" if self.in_chans == 1 else "RGB"
         image = as_eight_bits(image, mode)
         size = self.image_size
-        scaled = self._scaled(*image.size)
+        scaled = self._scaled_size(*image.size)
         if (
-            scaled[0] * scaled[1] > MOST_SCALED
+            scaled[0] * scaled[1] > MAX_SCALED_PIXELS
         ):  # only of the crop, and only of what is hundreds of times as long as wide
-            return self._centre(image)
+            return self._crop_elongated(image)
         if scaled != image.size:
             image = image.resize(scaled, Image.Resampling.BILINEAR)
         if image.size == (size, size):
@@ -93,7 +93,7 @@ class Preprocess:
         canvas.paste(image, (-left, -top))
         return canvas
 
-    def _centre(self, image: Image.Image) -> Image.Image:
+    def _crop_elongated(self, image: Image.Image) -> Image.Image:
         """The crop of a very elongated image, whose whole would not fit in memory once it is scaled."""
         place, size = self.geometry(*image.size), self.image_size
         box = (
@@ -109,17 +109,17 @@ class Preprocess:
         values = np.array(self.square(image), dtype=np.uint8)
         return torch.from_numpy(values).view(self.image_size, self.image_size, self.in_chans).permute(2, 0, 1)
 
-    def _channels(self, values: tuple[float, ...], like: Tensor) -> Tensor:
+    def _per_channel(self, values: tuple[float, ...], like: Tensor) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=like.device).view(-1, 1, 1)
 
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 (..., C, H, W) to float32 of the same shape, mean 0 and standard deviation 1 over the training data."""
-        mean, std = self._channels(self.mean, images), self._channels(self.std, images)
+        mean, std = self._per_channel(self.mean, images), self._per_channel(self.std, images)
         return images.to(torch.float32, copy=True).sub_(255.0 * mean).div_(255.0 * std)  # in place: half the time
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Inverse of `normalize`, rounded and clipped to uint8."""
-        mean, std = self._channels(self.mean, images), self._channels(self.std, images)
+        mean, std = self._per_channel(self.mean, images), self._per_channel(self.std, images)
         return ((images.float() * std + mean) * 255.0).round().clamp(0, 255).to(torch.uint8)
 
     def __call__(self, image: Image.Image) -> Tensor:

@@ -72,7 +72,7 @@ def find_shards(root: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _scan(shard: Path) -> list[tuple[str, int, int, str]]:
+def _list_members(shard: Path) -> list[tuple[str, int, int, str]]:
     """(name, offset, size, class) of each labelled image of a shard, in order."""
     images: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, str] = {}
@@ -96,13 +96,13 @@ def _scan(shard: Path) -> list[tuple[str, int, int, str]]:
 
 
 def index_shard(shard: Path) -> list[tuple[str, int, int, str]]:
-    """`_scan`, kept in the cache for as long as the shard stays the same."""
+    """`_list_members`, kept in the cache for as long as the shard stays the same."""
     status = shard.stat()
     identity = f"{shard.resolve()}\x1f{status.st_size}\x1f{status.st_mtime_ns}"
     kept = cache_folder() / "shards" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
     if kept.is_file():
         return [tuple(row) for row in json.loads(kept.read_text())]
-    rows = _scan(shard)
+    rows = _list_members(shard)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, json.dumps(rows).encode())

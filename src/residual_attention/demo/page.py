@@ -21,7 +21,7 @@ SYSTEM_FONTS = ("system-ui", "sans-serif")  # Gradio's own come from another hos
 CSS = ".gradio-container { max-width: 1100px !important; margin: auto; }"
 
 
-def _refuse(error: ImageError) -> None:
+def _warn_refused(error: ImageError) -> None:
     """Tell the reason, without the server's path."""
     reason = str(error).split(": ", 1)[-1]
     gr.Warning(f"This file is not taken: {reason}.", title="No image", duration=None)
@@ -64,7 +64,7 @@ class Answers:
         try:
             session = open_session(self.model, Path(path))
         except ImageError as error:
-            _refuse(error)
+            _warn_refused(error)
             return None, None, *NOTHING
         return session, session.top, *self.redrawn(session, self.last_module, FIRST_READING, 0, OPACITY)
 

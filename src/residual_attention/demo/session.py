@@ -64,7 +64,7 @@ def open_session(model: Classifier, path: Path, top_k: int = 5) -> Session:
     return Session(displayed(image, SHOWN).convert("RGB"), found, top, model)
 
 
-def _values(session: Session, module: str, reading: str, channel: int) -> torch.Tensor:
+def _map_values(session: Session, module: str, reading: str, channel: int) -> torch.Tensor:
     """(h, w) of a module; a channel number too high for the module is its last one."""
     kind = READINGS.get(reading, "mean")
     if kind == "channel":
@@ -78,7 +78,7 @@ def overlay(
 ) -> tuple[Image.Image, str]:
     """The image with the map of the ``module``-th attention module over it, and a line that says what it is."""
     name = session.modules[min(max(module, 0), len(session.modules) - 1)]
-    values = _values(session, name, reading, channel)
+    values = _map_values(session, name, reading, channel)
     signed = signed_masks(session.model) and READINGS.get(reading) != "class"
     on_picture = on_original(values, session.model.preprocess, *session.picture.size)
     low, high = display_range(on_picture, signed)

@@ -15,7 +15,7 @@ from ..family.ledger import ledger_row
 from ..family.variants import default_image_size
 from ..training.options import MachineOptions, OutputOptions
 from .declarations import Experiment, Row
-from .protocols import applies, configure, own_changes, recipe_of
+from .protocols import applies, changes_from_defaults, configure, recipe_of
 
 State = Literal["not run", "partial", "done"]
 
@@ -52,20 +52,20 @@ class Places:
         return self.run_of(protocol, cell) / "summary.json"
 
 
-def _key(row: Row, experiment: Experiment, protocol: str) -> str:
+def _row_key(row: Row, experiment: Experiment, protocol: str) -> str:
     """``cifar10_attention56_cifar_learning-naive``; defaults are left out, so that equal cells have one name."""
-    changes = [f"{key}-{_in_a_name(value)}" for key, value in sorted(own_changes(row).items())]
+    changes = [f"{key}-{_key_text(value)}" for key, value in sorted(changes_from_defaults(row).items())]
     own = recipe_of(protocol, experiment)
     data = "digits" if protocol == "smoke" else row.data
     return "_".join([data, row.model, *([own] if own else []), *changes])
 
 
-def _in_a_name(value: Any) -> str:
+def _key_text(value: Any) -> str:
     return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _cell(protocol: str, experiment: Experiment, row: Row, seed: int, given: dict[str, Any]) -> Cell:
-    key = f"{_key(row, experiment, protocol)}_seed{seed}"
+    key = f"{_row_key(row, experiment, protocol)}_seed{seed}"
     return Cell(key, configure(protocol, experiment, row, seed, **given), row.test_px)
 
 
@@ -80,7 +80,7 @@ def records_of(protocol: str, experiment: Experiment, row: Row, places: Places) 
     """What is on record of a row, every seed that ran, in the order of the seeds. Raises as `read_record`."""
     if not applies(protocol, row):
         return []
-    name = _key(row, experiment, protocol)
+    name = _row_key(row, experiment, protocol)
     paths = (places.records / protocol / "cells").glob(f"{name}_seed*.json")
     seeds = sorted(int(found[1]) for path in paths if (found := re.fullmatch(r".*_seed(\d+)", path.stem)))
     cells = (_cell(protocol, experiment, row, seed, {}) for seed in seeds)
@@ -94,7 +94,7 @@ def state_of(places: Places, protocol: str, cell: Cell) -> State:
     return "partial" if places.checkpoint_of(protocol, cell).is_file() else "not run"
 
 
-def share_left(places: Places, protocol: str, cell: Cell) -> float:
+def fraction_left(places: Places, protocol: str, cell: Cell) -> float:
     """Of the cell's training, from 1 (not begun) to 0 (done), as its last checkpoint tells."""
     state = state_of(places, protocol, cell)
     if state != "partial":
@@ -147,7 +147,7 @@ def _check_same(cell: Cell, ran: TrainConfig, place: Path) -> None:
             )
 
 
-KEPT = (
+SUMMARY_FIELDS = (
     "status",
     "model",
     "data",
@@ -172,7 +172,7 @@ def test_at(size: int | None) -> str:
     return "test" if size is None else f"test_{size}px"
 
 
-def further_of(record: dict[str, Any]) -> dict[str, Any]:
+def extra_measurements_of(record: dict[str, Any]) -> dict[str, Any]:
     """What a record has beside the run's summary, for whichever table."""
     return {key: value for key, value in record.items() if key == "responses" or re.fullmatch(r"test_\d+px", key)}
 
@@ -185,7 +185,7 @@ def write_record(places: Places, protocol: str, cell: Cell, summary: dict[str, A
         if (part := summary.get(name))
     }
     settings = settings_of(cell.config)
-    record = {"cell": cell.key, "protocol": protocol, "settings": settings, **{k: summary[k] for k in KEPT}}
+    record = {"cell": cell.key, "protocol": protocol, "settings": settings, **{k: summary[k] for k in SUMMARY_FIELDS}}
     path = places.record_of(protocol, cell)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps({**record, **splits, **more}, indent=1) + "\n").encode())

@@ -62,14 +62,14 @@ class Finding:
         return f"{self.estimate:+.2f}{interval} {self.claim.unit}"
 
 
-def _better(text: str, source: str, experiment: str, good: str, bad: str) -> Claim:
+def _lower_error(text: str, source: str, experiment: str, good: str, bad: str) -> Claim:
     return Claim(text, source, experiment, {bad: 1.0, good: -1.0})
 
 
-def _learning() -> list[Claim]:
+def _learning_claims() -> list[Claim]:
     source = "4.1, residual learning"
     by_depth = [
-        _better(
+        _lower_error(
             f"Attention-{depth}: residual learning has a lower error than naive learning",
             source,
             "learning",
@@ -102,10 +102,10 @@ def _learning() -> list[Claim]:
     ]
 
 
-def _noise() -> list[Claim]:
+def _noise_claims() -> list[Claim]:
     return [
         *(
-            _better(
+            _lower_error(
                 f"{rate} % wrong labels: Attention-92 has a lower error than ResNet-164",
                 "4.1, noisy labels",
                 "label_noise",
@@ -115,7 +115,7 @@ def _noise() -> list[Claim]:
             for rate in (10, 30, 50, 70)
         ),
         *(
-            _better(
+            _lower_error(
                 f"{rate} % wrong labels: Attention-56 has a lower error than ResNet-56",
                 "ours, after 4.1",
                 "label_noise_56",
@@ -127,9 +127,9 @@ def _noise() -> list[Claim]:
     ]
 
 
-def _depth() -> list[Claim]:
+def _depth_claims() -> list[Claim]:
     return [
-        _better(
+        _lower_error(
             f"{data}: Attention-{deep} has a lower error than Attention-{shallow}",
             "4.1, comparison"
             if shallow > 56
@@ -146,9 +146,9 @@ def _depth() -> list[Claim]:
 
 
 CLAIMS: tuple[Claim, ...] = (
-    *_learning(),
+    *_learning_claims(),
     *(
-        _better(
+        _lower_error(
             f"Mixed attention has a lower error than {kind} attention",
             "3.3, table 1",
             "mask_activation",
@@ -157,16 +157,16 @@ CLAIMS: tuple[Claim, ...] = (
         )
         for kind in ("channel", "spatial")
     ),
-    _better(
+    _lower_error(
         "The encoder-decoder mask has a lower error than local convolutions",
         "4.1, mask structures",
         "mask_structure",
         "encoder and decoder",
         "local convolutions",
     ),
-    *_noise(),
-    *_depth(),
-    _better(
+    *_noise_claims(),
+    *_depth_claims(),
+    _lower_error(
         "Wide Attention-92 trains: a lower error than wide Attention-56 (36.2 % in a re-implementation)",
         "ours; a re-implementation's network",
         "wide_learning",
@@ -213,7 +213,7 @@ def _interval(estimate: float, found: Sequence[tuple[list[float], float]]) -> tu
     return float(stats.t.ppf(1 - LEVEL / 2, freedom) * error), float(2 * stats.t.sf(abs(estimate) / error, freedom))
 
 
-def _line(finding: Finding) -> str:
+def _table_row(finding: Finding) -> str:
     claim = finding.claim
     p = "" if finding.p is None else ", p < 0.001" if finding.p < 0.001 else f", p = {finding.p:.3f}"
     runs = ", ".join(map(str, finding.runs)) if any(finding.runs) else "–"
@@ -223,6 +223,6 @@ def _line(finding: Finding) -> str:
 def markdown(protocol: str, places: Places) -> str:
     """Every claim with its verdict at this protocol's scale, and those that no table of ours can test."""
     lines = ["| claim | section | here | in the claim's favour | runs of each row |", "|---|---|---|---:|---:|"]
-    lines += [_line(find(claim, protocol, places)) for claim in CLAIMS]
+    lines += [_table_row(find(claim, protocol, places)) for claim in CLAIMS]
     lines += [f"| {text} | – | **cannot test**: ImageNet is not at hand | – | – |" for text in UNTESTABLE]
     return "\n".join(lines)

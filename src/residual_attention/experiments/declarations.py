@@ -42,7 +42,7 @@ class Experiment:
     responses: bool = False  # also the mean absolute response of each stage
 
 
-def _depths() -> tuple[Row, ...]:
+def _learning_by_depth() -> tuple[Row, ...]:
     reported = {56: (5.52, 5.89), 92: (4.99, 5.35), 128: (4.44, 5.57), 164: (4.31, 7.18)}
     return tuple(
         Row(f"Attention-{depth}, {learning} learning", f"attention{depth}_cifar", {"learning": learning}, error)
@@ -51,7 +51,7 @@ def _depths() -> tuple[Row, ...]:
     )
 
 
-def _noise() -> tuple[Row, ...]:
+def _label_noise() -> tuple[Row, ...]:
     reported = {10: (5.15, 5.93), 30: (5.79, 6.61), 50: (7.27, 8.35), 70: (15.75, 17.21)}
     networks = (("Attention-92", "attention92_cifar", "residual"), ("ResNet-164", "attention164_cifar", "plain"))
     return tuple(
@@ -61,7 +61,7 @@ def _noise() -> tuple[Row, ...]:
     )
 
 
-def _noise_of_like_depth() -> tuple[Row, ...]:
+def _label_noise_at_equal_depth() -> tuple[Row, ...]:
     networks = (("Attention-56", "residual"), ("ResNet-56", "plain"))
     return tuple(
         Row(f"{label}, {rate} % noise", "attention56_cifar", {"learning": learning, "label_noise": rate / 100})
@@ -70,7 +70,7 @@ def _noise_of_like_depth() -> tuple[Row, ...]:
     )
 
 
-def _scaling() -> tuple[Row, ...]:
+def _depth_by_data() -> tuple[Row, ...]:
     reported = {56: (5.52, None), 92: (4.99, 21.71), 236: (4.14, 21.16), 452: (3.90, 20.45)}
     return tuple(
         Row(
@@ -136,7 +136,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Attention residual learning against naive learning, by depth",
             f"{_PAPER}, section 4.1, attention residual learning",
             "Is H = (1 + M) * T better than H = M * T, and does the gap grow with depth?",
-            _depths(),
+            _learning_by_depth(),
             responses=True,
         ),
         Experiment(
@@ -167,21 +167,21 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Noisy labels: Attention-92 against the pre-activation ResNet-164",
             f"{_PAPER}, section 4.1, noisy labels",
             "Do masks help a network to withstand wrong labels?",
-            _noise(),
+            _label_noise(),
         ),
         Experiment(
             "label_noise_56",
             "Noisy labels: Attention-56 against a residual network as deep, without masks",
             "ours; the paper compares networks of other depths",
             "The same at a depth that a processor trains.",
-            _noise_of_like_depth(),
+            _label_noise_at_equal_depth(),
         ),
         Experiment(
             "depth",
             "Depth on CIFAR-10 and CIFAR-100",
             f"{_PAPER}, section 4.1, comparison with others",
             "Does the error fall with depth?",
-            _scaling(),
+            _depth_by_data(),
         ),
         Experiment(
             "wide_learning",

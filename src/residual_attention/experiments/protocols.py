@@ -11,10 +11,10 @@ from .declarations import Experiment, Row
 
 @dataclass(frozen=True)
 class Protocol:
-    """``says``: in a sentence, what every cell's data and schedule are. ``seeds``: how many by default."""
+    """``description``: in a sentence, what every cell's data and schedule are. ``seeds``: how many by default."""
 
     name: str
-    says: str
+    description: str
     seeds: int = 1
 
 
@@ -67,19 +67,20 @@ def recipe_of(protocol: str, experiment: Experiment) -> str | None:
     return experiment.recipe if protocol == "paper" else None
 
 
-def says(protocol: str, experiment: Experiment) -> str:
+def describe(protocol: str, experiment: Experiment) -> str:
     """What data and schedule the experiment's cells have under the protocol, for a reader."""
     if (own := recipe_of(protocol, experiment)) is not None:
         longest = recipe(own).epochs
         return f"The source's recipe in place of the paper's: `--recipe {own}`, at most {longest} epochs."
     if experiment.recipe is not None:
-        return f"{PROTOCOLS[protocol].says} The source's own recipe, `{experiment.recipe}`, is the protocol *paper*'s."
+        own_recipe = f"The source's own recipe, `{experiment.recipe}`, is the protocol *paper*'s."
+        return f"{PROTOCOLS[protocol].description} {own_recipe}"
     if all(row.data == "imagenet" for row in experiment.rows):
         return {
             "paper": "The paper's schedule as printed: 530,000 steps of 64 images, SGD.",
             "modern": "Our best recipe: 100 epochs, cosine, mixup and cutmix, label smoothing, averaged weights.",
-        }.get(protocol, PROTOCOLS[protocol].says)
-    return PROTOCOLS[protocol].says
+        }.get(protocol, PROTOCOLS[protocol].description)
+    return PROTOCOLS[protocol].description
 
 
 DEFAULTS = {
@@ -91,7 +92,7 @@ DEFAULTS = {
 }
 
 
-def own_changes(row: Row) -> dict[str, Any]:
+def changes_from_defaults(row: Row) -> dict[str, Any]:
     """What differs from the defaults, so that equal settings are one cell whatever table they stand in."""
     return {key: value for key, value in row.changes.items() if DEFAULTS.get(key) != value}
 
@@ -104,4 +105,4 @@ def configure(protocol: str, experiment: Experiment, row: Row, seed: int, **give
     own = recipe_of(protocol, experiment)
     base = _BASES[protocol](row.data) if own is None else recipe(own, row.data)
     data = "digits" if protocol == "smoke" else row.data
-    return replace(base, data=data, model=row.model, seed=seed, **own_changes(row), **given)
+    return replace(base, data=data, model=row.model, seed=seed, **changes_from_defaults(row), **given)

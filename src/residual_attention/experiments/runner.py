@@ -18,9 +18,9 @@ from .cells import (
     State,
     cells_of,
     check_run,
-    further_of,
+    extra_measurements_of,
+    fraction_left,
     read_record,
-    share_left,
     state_of,
     test_at,
     training_macs,
@@ -78,7 +78,7 @@ def expected_s(cells: list[Todo], protocol: str, places: Places) -> tuple[float,
         if record is not None and record["time_s"] > 0:
             speeds.append(training_macs(one.cell) / record["time_s"])
     speed = statistics.median(speeds) if speeds else GUESS_MACS_PER_S
-    left = sum(share_left(places, protocol, one.cell) * training_macs(one.cell) for one in cells)
+    left = sum(fraction_left(places, protocol, one.cell) * training_macs(one.cell) for one in cells)
     return left / speed, len(speeds)
 
 
@@ -99,7 +99,7 @@ def run_cells(cells: list[Todo], protocol: str, places: Places, say: Say, change
             state = "to be completed" if one.state == "done" else one.state
             say(f"cell {number}/{len(cells)}: {one.cell.key} ({state})")
             try:
-                _finish(one, protocol, places, say, changed, signals)
+                _complete_cell(one, protocol, places, say, changed, signals)
             except RunInUse:
                 say("  another process is at it; it comes last")
                 in_use.append(one)
@@ -107,12 +107,12 @@ def run_cells(cells: list[Todo], protocol: str, places: Places, say: Say, change
             if is_complete(one, protocol, places):
                 continue
             try:
-                _finish(one, protocol, places, say, changed, signals)
+                _complete_cell(one, protocol, places, say, changed, signals)
             except RunInUse:
                 say(f"{one.cell.key} is left to the process that is at it")
 
 
-def _finish(
+def _complete_cell(
     one: Todo, protocol: str, places: Places, say: Say, changed: Callable[[], object], signals: SignalWatch
 ) -> None:
     try:
@@ -139,7 +139,7 @@ def is_complete(one: Todo, protocol: str, places: Places) -> bool:
     record = read_record(places, protocol, one.cell)
     if record is None:
         return False
-    lacks = set(_further(one)) - set(record)
+    lacks = set(_extra_measurements(one)) - set(record)
     return not (lacks and places.summary_of(protocol, one.cell).is_file())
 
 
@@ -155,24 +155,24 @@ def _run_cell(one: Todo, protocol: str, places: Places) -> None:
         summary = resume(run, json=True, data_dir=folder, device=device)
     else:
         summary = train(replace(config, out=run, json=True))
-    measured = further_of(read_record(places, protocol, one.cell) or {})
-    for name, measure in _further(one).items():
+    measured = extra_measurements_of(read_record(places, protocol, one.cell) or {})
+    for name, measure in _extra_measurements(one).items():
         if name not in measured:
             measured[name] = measure(run, one.cell)
     write_record(places, protocol, one.cell, summary, **measured)
 
 
-def _further(one: Todo) -> dict[str, Callable[[Path, Cell], Any]]:
+def _extra_measurements(one: Todo) -> dict[str, Callable[[Path, Cell], Any]]:
     """What a table needs of a finished run beside its summary, by the name that it has in the record."""
     found: dict[str, Callable[[Path, Cell], Any]] = {}
     if one.responses:
-        found["responses"] = _responses
+        found["responses"] = _stage_responses
     for size in sorted(one.test_px):
-        found[test_at(size)] = partial(_test, size)
+        found[test_at(size)] = partial(_test_at_size, size)
     return found
 
 
-def _test(size: int, run: Path, cell: Cell) -> dict[str, Any]:
+def _test_at_size(size: int, run: Path, cell: Cell) -> dict[str, Any]:
     """The test split at another size (paper, section 4.2)."""
     from ..classification.evaluate import evaluate_model
 
@@ -184,7 +184,7 @@ def _test(size: int, run: Path, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _responses(run: Path, cell: Cell) -> dict[str, float]:
+def _stage_responses(run: Path, cell: Cell) -> dict[str, float]:
     """Mean absolute response of each stage on test images (paper, section 4.1)."""
     from ..attention.response import responses_on_split
     from ..checkpoints import load

@@ -11,7 +11,7 @@ from ..atomic import write_atomically
 from ..palette import BLUE, GRAY, ORANGE, new_figure
 from .cells import Places, cells_of, records_of, state_of, test_at
 from .declarations import Experiment, Row
-from .protocols import applies, says
+from .protocols import applies, describe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def _hardware(record: dict[str, Any]) -> str:
     return hardware["gpu"] or f"{used} core{'s' if used > 1 else ''} of {hardware['cpu']}"
 
 
-def _text(value: float | None, reported: float | None = None, digits: int = 2) -> str:
+def _with_reported(value: float | None, reported: float | None = None, digits: int = 2) -> str:
     """A figure of ours, and in brackets what others report of it."""
     ours = "–" if value is None else f"{value:.{digits}f}"
     return ours if reported is None else f"{ours} ({reported:.{digits}f})"
@@ -87,7 +87,11 @@ def _minutes(seconds: float | None, reported_s: float | None) -> str:
     def minutes(value: float | None) -> float | None:
         return None if value is None else value / 60
 
-    return "–" if seconds is None and reported_s is None else f"{_text(minutes(seconds), minutes(reported_s), 1)} min"
+    return (
+        "–"
+        if seconds is None and reported_s is None
+        else f"{_with_reported(minutes(seconds), minutes(reported_s), 1)} min"
+    )
 
 
 HEADER = ("setting", "parameters", "reported", "ours", "n", "difference", "train", "val", "status", "time a cell", "on")
@@ -125,28 +129,28 @@ def _difference(line: Line, protocol: str) -> float | None:
     return line.mean - line.row.reported_error_pct
 
 
-def _cells(line: Line, protocol: str) -> list[str]:
+def _table_row(line: Line, protocol: str) -> list[str]:
     row, deviation, difference = line.row, line.deviation, _difference(line, protocol)
     return [
         row.label,
         "–" if line.parameters is None else f"{line.parameters / 1e6:.2f} M",
-        _pair(row.reported_error_pct, row.reported_top5_error_pct, "/"),
-        _pair(line.mean, deviation, "±") if row.data != "imagenet" else _pair(line.mean, line.top5_error_pct, "/"),
+        _joined(row.reported_error_pct, row.reported_top5_error_pct, "/"),
+        _joined(line.mean, deviation, "±") if row.data != "imagenet" else _joined(line.mean, line.top5_error_pct, "/"),
         str(len(line.errors)),
         "–" if difference is None else f"{difference:+.2f}",
-        _text(line.train_error_pct, row.reported_train_error_pct),
-        _text(line.val_error_pct, row.reported_val_error_pct),
+        _with_reported(line.train_error_pct, row.reported_train_error_pct),
+        _with_reported(line.val_error_pct, row.reported_val_error_pct),
         line.status,
         _minutes(line.time_s, row.reported_time_s),
         line.hardware or "–",
     ]
 
 
-def _pair(first: float | None, second: float | None, sign: str) -> str:
-    return _text(first) if second is None else f"{_text(first)} {sign} {second:.2f}"
+def _joined(first: float | None, second: float | None, sign: str) -> str:
+    return _with_reported(first) if second is None else f"{_with_reported(first)} {sign} {second:.2f}"
 
 
-def _numbers(line: Line, protocol: str) -> dict[str, str]:
+def _csv_row(line: Line, protocol: str) -> dict[str, str]:
     """The same by `COLUMNS`, for programs: plain numbers, empty where there is none."""
     row = line.row
     reported = {name: getattr(row, name) for name in COLUMNS if name.startswith("reported_")}
@@ -166,16 +170,16 @@ def _numbers(line: Line, protocol: str) -> dict[str, str]:
         "time_s": line.time_s,
         "hardware": line.hardware,
     }
-    return {name: _plain({**reported, **found}[name]) for name in COLUMNS}
+    return {name: _csv_text({**reported, **found}[name]) for name in COLUMNS}
 
 
-def _plain(value: Any) -> str:
+def _csv_text(value: Any) -> str:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def markdown(lines: list[Line], protocol: str) -> str:
     """The table; errors in percent."""
-    rows = [HEADER, tuple("---" for _ in HEADER), *(_cells(line, protocol) for line in lines)]
+    rows = [HEADER, tuple("---" for _ in HEADER), *(_table_row(line, protocol) for line in lines)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -224,7 +228,7 @@ def page(experiment: Experiment, protocol: str, lines: list[Line], picture: bool
     parts = [
         f"# {experiment.title}",
         f"{experiment.question} Reported: {experiment.source}.",
-        f"Protocol *{protocol}*. {says(protocol, experiment)} `{command}`",
+        f"Protocol *{protocol}*. {describe(protocol, experiment)} `{command}`",
         _legend(lines, protocol),
         markdown(lines, protocol),
     ]
@@ -263,7 +267,7 @@ def write_tables(experiment: Experiment, protocol: str, places: Places, seeds: i
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_numbers(line, protocol) for line in lines)
+    writer.writerows(_csv_row(line, protocol) for line in lines)
     write_atomically(folder / f"{experiment.name}.csv", buffer.getvalue().encode())
     out = folder / f"{experiment.name}.md"
     write_atomically(out, page(experiment, protocol, lines, picture).encode())
