@@ -6,15 +6,20 @@ import re
 import sys
 import types
 import typing
-from dataclasses import fields
-from typing import Any, TypeVar
+from dataclasses import field, fields, make_dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
 from ..errors import UserError
 from ..hints import did_you_mean
+from ..plugins import FLAG
 
 T = TypeVar("T")
+_PLUGIN_HELP = "A Python file or module that adds choices of your own; as often as there are plugins."
+_Plugins = Annotated[
+    tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="MODULE_OR_FILE", help=_PLUGIN_HELP)
+]
 _RULE = re.compile(r"[╭╰╮╯│|─\-\s]*")  # tyro draws its boxes in ASCII where the output is not UTF-8
 
 
@@ -54,7 +59,7 @@ def flags(cls: type) -> list[str]:
 
 def _one_line(text: str, cls: type, argv: list[str]) -> str:
     """tyro's boxed message, up to its first rule, as one sentence; with the nearest flag or choice."""
-    known = [*flags(cls), *(f"--no-{flag[2:]}" for flag in flags(cls)), "--help"]
+    known = [*flags(cls), *(f"--no-{flag[2:]}" for flag in flags(cls)), FLAG, "--help"]
     for argument in argv:
         flag = argument.partition("=")[0]
         if flag.startswith("-") and not re.fullmatch(r"-\d.*|-", flag) and flag.replace("_", "-") not in known:
@@ -83,8 +88,25 @@ def _reworded(message: str) -> str:
     return message.rstrip(".")
 
 
+def _for_tyro(cls: type) -> type:
+    """``cls`` as tyro reads it: named choices as literals of the names known now, and ``--plugin`` in its help.
+
+    A plugin's choices are among them, since `main` imports plugins before anything is parsed.
+    """
+    made: list[Any] = []
+    for one in fields(cls):
+        if choices := one.metadata.get("choices"):
+            names: Any = Literal.__getitem__(tuple(choices))  # type: ignore[attr-defined]
+            kind = names | None if one.default is None else names
+            made.append((one.name, kind, field(default=one.default, metadata={"help": choices.help})))
+    made.append(("plugin", _Plugins, field(default=())))
+    return make_dataclass(cls.__name__, made, bases=(cls,), frozen=True)
+
+
 def parse(cls: type[T], argv: list[str], *, prog: str, description: str, default: T | None = None) -> T:
     """An instance of the dataclass ``cls`` from arguments. ``--help`` prints and exits.
+
+    A field made by `plugins.chosen_from` takes the names that are registered.
 
     Raises:
         UserError: arguments that do not fit, in one line.
@@ -94,7 +116,8 @@ def parse(cls: type[T], argv: list[str], *, prog: str, description: str, default
     settings: dict[str, Any] = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(cls, args=argv, prog=prog, description=description, **settings)
+            given = tyro.cli(_for_tyro(cls), args=argv, prog=prog, description=description, **settings)
+            return cls(**{one.name: getattr(given, one.name) for one in fields(cls)})  # type: ignore[arg-type]
     except SystemExit as stop:
         if not stop.code:
             raise

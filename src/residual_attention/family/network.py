@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
-from .arguments import check_at_least, check_choice, levels_taken, per_stage
-from .attention import LEARNINGS, MASK_ACTIVATIONS, MASK_STRUCTURES, AttentionModule
+from .arguments import check_at_least, levels_taken, per_stage
+from .attention import AttentionModule
+from .choices import LEARNINGS, MASK_ACTIVATIONS, MASK_STRUCTURES, STEMS, UNITS
 from .head import Head
-from .stems import STEMS
-from .units import UNIT_STYLES, BNReLU
+from .units import BNReLU
 
 
 @contextmanager
@@ -42,18 +42,15 @@ class ResidualAttentionNetwork(nn.Module):
     Args:
         num_classes: outputs of the classifier; 0 returns the pooled features.
         in_chans: channels of the input images.
-        stem: imagenet | cifar | cifar_wide | cifar_wide_nopool.
+        stem, unit, mask_activation, mask_structure, learning: names of `choices`, which says what each means (paper,
+            section 3.2 and table 1; section 4.1). A network of learning=plain has no masks: it is the pre-activation
+            residual network of the same depth and widths, ResNet-164 for m = 4.
         widths: channels of each stage.
         modules: attention modules of each stage (one number for all, or one a stage).
         mask_depths: down-sampling steps in the soft mask branch of each stage.
         final_width, final_stride: the three final units.
         p, t, r: units shared before and after, in the trunk, and between poolings in the mask
             (paper, section 3.3; 1, 2, 1 there).
-        unit: preact | resnext | inception (every unit), vgg | dense (the trunk's units alone).
-        mask_activation: mixed | channel | spatial (paper, table 1).
-        mask_structure: encoder_decoder | local (paper, section 4.1).
-        learning: residual H = (1 + M) * T | naive H = M * T (paper, section 4.1) | plain H = T, without any mask: the
-            pre-activation residual network of the same depth and widths (paper, section 4.1: ResNet-164 for m = 4).
         skip: False leaves the skip paths out of the mask branch.
         dropout: probability before the classifier, in [0, 1).
 
@@ -85,11 +82,9 @@ class ResidualAttentionNetwork(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_choice("stem", stem, STEMS)
-        check_choice("unit", unit, UNIT_STYLES)
-        check_choice("mask_activation", mask_activation, MASK_ACTIVATIONS)
-        check_choice("mask_structure", mask_structure, MASK_STRUCTURES)
-        check_choice("learning", learning, LEARNINGS)
+        style, make_stem = UNITS.value(unit), STEMS.value(stem)
+        activation, fusion = MASK_ACTIVATIONS.value(mask_activation), LEARNINGS.value(learning)
+        resample = MASK_STRUCTURES.value(mask_structure)
         for name, value, least in (("p", p, 0), ("t", t, 1), ("r", r, 1), ("num_classes", num_classes, 0)):
             check_at_least(name, value, least)
         check_at_least("in_chans", in_chans, 1)
@@ -98,7 +93,6 @@ class ResidualAttentionNetwork(nn.Module):
             raise UserError(f"skip must be True or False, not {skip!r}")
         if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0.0 <= dropout < 1.0:
             raise UserError(f"dropout must lie in [0, 1), not {dropout!r}")
-        style = UNIT_STYLES[unit]
         if isinstance(widths, str) or not isinstance(widths, Sequence) or not widths:
             raise UserError(f"widths needs a width for each stage, at least one, not {widths!r}")
         self.widths = per_stage("widths", tuple(widths), len(tuple(widths)), 1)
@@ -114,7 +108,7 @@ class ResidualAttentionNetwork(nn.Module):
         self.p, self.t, self.r = p, t, r
         self.grad_checkpointing = False
 
-        self.stem = STEMS[stem](in_chans)
+        self.stem = make_stem(in_chans)
         chs, reduction = self.stem.chs, self.stem.reduction
         self.feature_info = [{"num_chs": chs, "reduction": reduction, "module": "stem"}]
         attention = partial(
@@ -123,10 +117,10 @@ class ResidualAttentionNetwork(nn.Module):
             p=p,
             t=t,
             r=r,
-            mask_activation=mask_activation,
-            mask_structure=mask_structure,
-            learning=learning,
+            activation=activation,
+            fusion=fusion,
             skip=skip,
+            resample=resample,
         )
         stages = []
         for i, (width, count, depth) in enumerate(
@@ -145,7 +139,7 @@ class ResidualAttentionNetwork(nn.Module):
         self.feature_info.append({"num_chs": final_width, "reduction": reduction * final_stride, "module": "final"})
         self.norm = BNReLU(final_width) if style.preact else nn.Identity()
         self.head = Head(final_width, num_classes, dropout)
-        self.min_size = self._smallest_input(mask_structure == "encoder_decoder" and learning != "plain")
+        self.min_size = self._smallest_input(resample and fusion is not None)
         self._initialise()
 
     @property
