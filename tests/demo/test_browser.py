@@ -86,7 +86,7 @@ def test_an_uploaded_image_is_classified_and_the_slider_changes_the_overlay(page
     page.press("#module input[type=number]", "Enter")
     second = changed(page, first)
     page.wait_for_function("document.querySelector('#line').innerText.includes('stages.0.1')")
-    page.get_by_label("speaks for the class").click()
+    page.get_by_label("supports the class").click()
     changed(page, second)
     assert page.locator("#triple img").count() == 3
 

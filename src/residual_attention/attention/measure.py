@@ -23,6 +23,7 @@ from ..errors import UserError
 from .faithfulness import BATCH, STEPS, replacement_auc
 from .geometry import box_on_input
 from .localisation import energy_in_box, pointing_hits, read_boxes
+from .masks import masks_are_signed
 from .measure_figure import draw_measures
 from .methods import method_maps
 from .readings import images_at_once
@@ -128,7 +129,7 @@ def measure_model(
     generator = torch.Generator().manual_seed(seed)
     device = device_of(model)
     precision = resolve_precision("auto", device)
-    signed = model.card.get("overrides", {}).get("mask_activation") == "channel"
+    signed = masks_are_signed(model)
 
     def probabilities(images: Tensor) -> Tensor:
         with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):

@@ -11,10 +11,11 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 
+from ..attention.choices import READINGS
 from ..attention.overlay import OPACITY
 from ..checkpoints import Classifier
 from ..data.images import ImageError
-from .session import READINGS, Session, before_and_after, module_names, open_session, overlay
+from .session import Session, before_and_after, module_names, open_session, overlay, reading_labels
 
 MAX_FILE_MB = 20
 FORGET_AFTER_S = 1800  # a session's masks, and uploaded files
@@ -71,7 +72,7 @@ def build_page(model: Classifier, name: str, examples: Sequence[Path] = ()) -> g
         except ImageError as error:
             _refuse(error)
             return None, None, *NOTHING
-        return session, session.top, *redraw(session, last, next(iter(READINGS)), 0, OPACITY)
+        return session, session.top, *redraw(session, last, READINGS.default, 0, OPACITY)
 
     def redraw(session: Session | None, module: int, reading: str, channel: float | None, opacity: float):
         if session is None:
@@ -81,7 +82,7 @@ def build_page(model: Classifier, name: str, examples: Sequence[Path] = ()) -> g
         return picture, line, *before_and_after(session, int(module), reading, number)
 
     def example(event: gr.SelectData):
-        return (*classify(str(examples[event.index])), last, next(iter(READINGS)), OPACITY)
+        return (*classify(str(examples[event.index])), last, READINGS.default, OPACITY)
 
     with gr.Blocks(
         title=f"Where {name} looks", analytics_enabled=False, delete_cache=(FORGET_AFTER_S, FORGET_AFTER_S)
@@ -125,7 +126,7 @@ def build_page(model: Classifier, name: str, examples: Sequence[Path] = ()) -> g
                 module = gr.Slider(
                     0, max(last, 1), value=last, step=1, label="Attention module, low to high level", elem_id="module"
                 )
-                reading = gr.Radio(list(READINGS), value=next(iter(READINGS)), label="Reading", elem_id="reading")
+                reading = gr.Radio(reading_labels(), value=READINGS.default, label="Reading", elem_id="reading")
                 with gr.Row():
                     channel = gr.Number(0, label="Channel", precision=0, minimum=0, elem_id="channel")
                     opacity = gr.Slider(0, 1, value=OPACITY, step=0.05, label="Opacity", elem_id="opacity")
@@ -144,7 +145,7 @@ def build_page(model: Classifier, name: str, examples: Sequence[Path] = ()) -> g
         about = gr.Markdown(elem_id="about")
         shown = [picture, line, triple, about]
         upload.change(
-            lambda path: (*classify(path), last, next(iter(READINGS)), OPACITY),
+            lambda path: (*classify(path), last, READINGS.default, OPACITY),
             upload,
             [session, classes, *shown, module, reading, opacity],
             api_name="classify",
