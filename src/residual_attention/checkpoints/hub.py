@@ -25,7 +25,7 @@ from .format import FORMAT, CheckpointError
 LOCAL, REMOTE = "local-dir:", "hf-hub:"
 OWN = "residual_attention"
 CONFIG, WEIGHTS_FILE = "config.json", "model.safetensors"
-KEPT = ("model", "overrides", "classes", "preprocess", "config", "train_images", "metrics")
+KEPT = ("model", "overrides", "classes", "preprocess", "config", "train_images", "metrics", "plugins")
 CROP_MODES: dict[Resize, str] = {"crop": "center", "squash": "squash", "letterbox": "border"}  # ours, timm's
 
 

@@ -9,6 +9,7 @@ from ..data.preprocess import Preprocess
 from ..errors import UserError
 from ..family import ResidualAttentionNetwork, create_model
 from ..hints import did_you_mean
+from ..plugins import require
 from .exported import ExportedClassifier
 from .format import CheckpointError, read_checkpoint
 from .hub import is_hub, read_hub
@@ -93,6 +94,7 @@ def load(
     given, metadata = read_model(model)
     if metadata.get("task") == "detection":
         raise CheckpointError(f"{model} is a detector; use `ran detect eval` or `ran detect predict`")
+    require(metadata.get("plugins", ()), str(model))
     try:
         with torch.device("meta"):  # no initialisation, which would only be overwritten
             network = create_model(metadata["model"], **metadata["overrides"])

@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..attention.choices import is_signed
 from ..attention.figures import draw_attention
-from ..attention.masks import attention_modules
+from ..attention.masks import attention_modules, masks_are_signed
 from ..attention.overlay import as_picture
 from ..attention.readings import look_in_parts, read
 from ..data.datasets import Dataset
@@ -124,7 +125,7 @@ def _draw_examples(
             read(found, reading),
             out,
             reading=reading,
-            signed=writer.config.mask_activation == "channel" and reading == "mean",
+            signed=is_signed(reading, masks_are_signed(model)),
         )
 
 

@@ -15,6 +15,7 @@ from ..data.datasets import Dataset
 from ..data.load import load_dataset
 from ..data.loading import Shard, TrainBatch, TrainingData, evaluation_batches
 from ..errors import UserError
+from ..family.choices import plugins_needed
 from ..training.config import RunConfig
 from ..training.distributed import Processes
 from ..training.machine import Machine
@@ -161,8 +162,7 @@ class ClassificationTask:
                 val, self.dataset.preprocess, batch_size=min(8, len(val)), device=self.machine.device
             )
             watched = next(iter(batches)).images
-        signed = self.config.mask_activation == "channel"
-        return ClassifierBoard(folder, self.dataset.preprocess, watched, purge_step=purge_step, signed=signed)
+        return ClassifierBoard(folder, self.dataset.preprocess, watched, purge_step=purge_step)
 
     def finish(self, job: "Job", state: "TrainState", writer: "RunWriter") -> dict[str, Any]:
         return finish_classification(self, job, state, writer)
@@ -209,5 +209,6 @@ def prepare_classification(
         "preprocess": dataset.preprocess.to_dict(),
         "config": plan.config.to_dict(),
         "train_images": len(task.data.samples),
+        "plugins": plugins_needed(overrides),
     }
     return Prepared(plan, machine, model, task)

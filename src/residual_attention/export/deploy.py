@@ -92,7 +92,11 @@ def deploy(
     calibration = real_images(network, data, data_dir, "train", CALIBRATION_IMAGES) if int8 else None
     if int8 and calibration is None:
         raise UserError("--int8 needs images to calibrate on: name them by --data or --data-dir")
-    card = {key: network.card[key] for key in ("model", "overrides", "classes", "preprocess") if key in network.card}
+    card = {
+        key: network.card[key]
+        for key in ("model", "overrides", "classes", "preprocess", "plugins")
+        if key in network.card
+    }
     card["config"] = {**network.card.get("config", {}), "out": None, "data_dir": None}
     result: dict[str, Any] = {"model": model, "file": str(out), "masks": masks, "precision": "int8" if int8 else "fp32"}
     with tempfile.TemporaryDirectory() as folder:
