@@ -77,6 +77,7 @@ def test_the_detection_pages_python_runs():
 def _texts() -> dict[str, str]:
     """Everything for readers that shows commands, and the commands on record."""
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "notebooks").glob("*.md")]
+    pages = [page for page in pages if page.name != "extending.md"]  # test_extending runs its commands, with plugins
     found = {page.name: page.read_text() for page in pages}
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         cells = json.loads(notebook.read_text())["cells"]

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .attention.choices import register_reading
     from .attention.masks import attention_masks, record_masks
     from .checkpoints.load import load
+    from .classification.metrics import register_metric
+    from .data.sources import register_data_source
     from .detection.load import load_detector
     from .detection.predict import detect_files
+    from .family.choices import register_mask_activation, register_unit
     from .family.variants import create_model, list_models
+    from .training.sections import register_report_section
 
 _HOMES = {
     "attention_masks": "attention.masks",
@@ -23,6 +28,12 @@ _HOMES = {
     "load": "checkpoints.load",
     "load_detector": "detection.load",
     "record_masks": "attention.masks",
+    "register_data_source": "data.sources",
+    "register_mask_activation": "family.choices",
+    "register_metric": "classification.metrics",
+    "register_reading": "attention.choices",
+    "register_report_section": "training.sections",
+    "register_unit": "family.choices",
 }
 
 __all__ = [
@@ -34,6 +45,12 @@ __all__ = [
     "load",
     "load_detector",
     "record_masks",
+    "register_data_source",
+    "register_mask_activation",
+    "register_metric",
+    "register_reading",
+    "register_report_section",
+    "register_unit",
 ]
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from residual_attention import create_model
-from residual_attention.attention.readings import combined, excited_channels, look, read
+from residual_attention.attention.readings import combined, look, read
+from residual_attention.attention.reductions import excited_channels
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_unknown_readings_and_missing_gradients_are_told(model, images):
     assert not found.contributions
     with pytest.raises(ValueError, match="needs gradients"):
         read(found, "class")
-    with pytest.raises(ValueError, match="mean, excited, class or a channel number"):
+    with pytest.raises(ValueError, match=r"one of mean, excited, class, not 'meen' \(did you mean mean\?\)"):
         read(found, "meen")
     with pytest.raises(ValueError, match="between 0 and 31"):
         read(found, 32)

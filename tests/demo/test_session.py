@@ -10,7 +10,7 @@ from PIL import Image
 from residual_attention.checkpoints import load
 from residual_attention.cli.main import main
 from residual_attention.data.images import ImageError
-from residual_attention.demo.session import READINGS, before_and_after, example_images, open_session, overlay
+from residual_attention.demo.session import before_and_after, example_images, open_session, overlay, reading_labels
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def test_an_image_is_classified_and_seen_through_every_reading(session):
     assert next(iter(session.top.values())) == max(session.top.values())
     drawn = {}
     for module in range(len(session.modules)):
-        for reading in READINGS:
+        for _, reading in reading_labels():
             picture, line = overlay(session, module, reading, channel=2)
             assert picture.size == session.picture.size
             assert session.modules[module] in line
@@ -32,7 +32,7 @@ def test_an_image_is_classified_and_seen_through_every_reading(session):
 
 
 def test_opacity_and_numbers_out_of_range_are_bounded(session):
-    clear, _ = overlay(session, 0, "mean over channels", opacity=-3)
+    clear, _ = overlay(session, 0, "mean", opacity=-3)
     assert np.abs(np.diff(np.asarray(clear).astype(int), axis=2)).max() <= 1  # the gray image alone
     last, _ = overlay(session, 99, "one channel", channel=10**9)
     assert last.size == session.picture.size
@@ -44,7 +44,7 @@ def test_before_and_after_are_the_chosen_channel(session):
     assert "Channel 7" in line
     name = session.modules[0]
     excited = int(session.found.contributions[name][0].sum((1, 2)).argmax())
-    assert f"Channel {excited} " in before_and_after(session, 0, "mean over channels")[1]
+    assert f"Channel {excited} " in before_and_after(session, 0, "mean")[1]
 
 
 def test_what_is_no_image_is_refused(session, tmp_path):

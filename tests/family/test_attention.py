@@ -12,9 +12,8 @@ from residual_attention.family.attention import (
     SoftMaskBranch,
     SpatialMask,
 )
-from residual_attention.family.units import UNIT_STYLES, PreActUnit
-
-PREACT = UNIT_STYLES["preact"]
+from residual_attention.family.choices import LEARNINGS
+from residual_attention.family.units import PREACT, PreActUnit
 
 
 def module(chs: int = 16, depth: int = 2, **changes) -> AttentionModule:
@@ -156,10 +155,22 @@ class Constant(nn.Module):
     "learning, value, factor", [("residual", 0.0, 1.0), ("residual", 0.5, 1.5), ("naive", 0.0, 0.0)]
 )
 def test_fusion(learning, value, factor):
-    m = module(learning=learning, p=0).eval()
+    m = module(fusion=LEARNINGS.value(learning), p=0).eval()
     m.mask = Constant(value)
     x = torch.randn(2, 16, 8, 8)
     assert torch.equal(m(x), factor * m.trunk(x))
+
+
+@pytest.mark.parametrize("p", [0, 1])
+def test_input_fusion_adds_what_both_branches_read(p):
+    """H = x + M * T, x after the p shared units."""
+    m = module(fusion=LEARNINGS.value("input"), p=p).eval()
+    x = torch.randn(2, 16, 8, 8)
+    shared = m.pre(x)
+    expected = m.post(shared + m.mask(shared) * m.trunk(shared))
+    assert torch.allclose(m(x), expected, atol=1e-6 * expected.abs().max().item())
+    m.mask = Constant(0.0)
+    assert torch.equal(m(x), m.post(shared))  # a closed mask lets the input pass
 
 
 # Activations
@@ -176,7 +187,7 @@ def test_masks_are_finite_and_in_range(activation, low, high, size):
 
 
 def test_mixed_mask_of_a_network_lies_strictly_between_0_and_1():
-    mask = module(mask_activation="mixed").train().mask(torch.randn(4, 16, 16, 16))
+    mask = module().train().mask(torch.randn(4, 16, 16, 16))
     assert 0 < mask.min() < mask.max() < 1
 
 

@@ -1,5 +1,1 @@
-"""The attention masks of a network: recording them, and drawing them over images."""
-
-from .masks import attention_masks, record_masks
-
-__all__ = ["attention_masks", "record_masks"]
+"""The attention masks of a network: recording them, reading and measuring them, and drawing them over images."""

@@ -16,10 +16,12 @@ from ..data.images import ImageError, read_image
 from ..data.loading import evaluation_batches
 from ..data.splits import evenly_spaced
 from ..devices import device_of
+from .choices import is_signed, needs_gradients
 from .figures import Drawn, draw_attention, draw_channels, draw_image
 from .geometry import on_original
-from .masks import signed_masks
-from .readings import Look, check_channel, excited_channels, look, look_in_parts, read
+from .masks import masks_are_signed
+from .readings import Look, check_channel, look, look_in_parts, read
+from .reductions import excited_channels
 
 SHEET_IMAGES = 20
 LONGEST_SIDE = 800  # px of the picture drawn; larger originals are reduced, arrays are not concerned
@@ -30,7 +32,7 @@ SMALLEST_SIDE = 224  # small originals are enlarged, so that a smooth map shows
 class AttendOptions:
     """How masks are read and what is written.
 
-    ``reading``: mean, excited, class, or a channel number. ``channels``: what the before/after figure draws;
+    ``reading``: one of `READINGS`, or a channel number. ``channels``: what the before/after figure draws;
     the most excited one of each module when empty. ``form``: of the pictures, png, jpg or webp.
     """
 
@@ -101,10 +103,10 @@ def _chosen_channels(found: Look, options: AttendOptions) -> dict[str, tuple[int
 
 def look_at(model: Classifier, image: Image.Image, options: AttendOptions) -> tuple[Look, torch.Tensor]:
     """The forward pass of one image, and the square (1, C, S, S) that the network read."""
-    needs_gradients = options.reading in ("excited", "class") or (options.before_after and not options.channels)
+    gradients = needs_gradients(options.reading) or (options.before_after and not options.channels)
     device = device_of(model)
     square = model.preprocess(image)[None].to(device)
-    return look(model, square, gradients=needs_gradients, features=options.before_after), square
+    return look(model, square, gradients=gradients, features=options.before_after), square
 
 
 def maps_on(model: Classifier, image: Image.Image, found: Look, reading: str | int) -> OrderedDict[str, torch.Tensor]:
@@ -119,7 +121,7 @@ def attend_one(model: Classifier, path: Path, name: str, out: Path, options: Att
     """Read, look, draw. Raises ImageError for what is no image."""
     image = read_image(path, model.preprocess.in_chans)
     found, square = look_at(model, image, options)
-    signed = signed_masks(model) and options.reading != "class"
+    signed = masks_are_signed(model)
     shown = displayed(image)
     top = _top_classes(model, found.probabilities[0].cpu(), options.top_k)
     sizes = {module: (mask.shape[2], mask.shape[3]) for module, mask in found.masks.items()}
@@ -127,12 +129,12 @@ def attend_one(model: Classifier, path: Path, name: str, out: Path, options: Att
         path.name, np.asarray(shown.convert("RGB")), top, maps_on(model, shown, found, options.reading), sizes
     )
     files = [out / f"{name}.{options.form}"]
-    draw_image(drawn, files[0], reading=options.reading, signed=signed)
+    draw_image(drawn, files[0], reading=options.reading, signed=is_signed(options.reading, signed))
     if options.before_after:
         files.append(out / f"{name}-before-after.{options.form}")
         picture = model.preprocess.denormalize(square.cpu())[0].permute(1, 2, 0).numpy()
         picture = picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture
-        draw_channels(picture, found, _chosen_channels(found, options), files[-1], signed=signed_masks(model))
+        draw_channels(picture, found, _chosen_channels(found, options), files[-1], signed=signed)
     if options.save_arrays:
         files.append(out / f"{name}.npz")
         _save_arrays(found, files[-1])
@@ -163,7 +165,7 @@ def _draw_sheet(
     model: Classifier, squares: torch.Tensor, truth: Sequence[str | None], out: Path, reading: str | int
 ) -> Path:
     """One sheet of preprocessed images (N, C, S, S)."""
-    found = look_in_parts(model, squares.to(device_of(model)), gradients=reading in ("excited", "class"))
+    found = look_in_parts(model, squares.to(device_of(model)), gradients=needs_gradients(reading))
     best = found.probabilities.cpu().max(dim=1)
     draw_attention(
         model.preprocess.denormalize(squares.cpu()),
@@ -173,7 +175,7 @@ def _draw_sheet(
         read(found, reading),
         out,
         reading=reading,
-        signed=signed_masks(model) and reading != "class",
+        signed=is_signed(reading, masks_are_signed(model)),
     )
     return out
 

@@ -9,22 +9,13 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from ..palette import BLUE, GRAY, ORANGE, UNSIGNED, new_figure, save_photographs, shortened
+from .choices import meaning
 from .overlay import as_picture, display_range, enlarged, heat, mask_overlay
 from .readings import Look, last_of_each_stage
 
 MAX_COLUMNS = 6  # of maps on a sheet; deeper networks show the last module of each stage
 PICTURES_PER_ROW = 5  # of the detailed figure, the image itself among them
 SCALES = {False: "dark low, bright high", True: "purple negative, orange positive"}
-MEANINGS = {
-    "mean": "mean over channels",
-    "excited": "the channel most excited by the class",
-    "class": "where the mask supports the class",
-}
-
-
-def meaning(reading: str | int) -> str:
-    """A reading in words for a title."""
-    return f"channel {reading}" if isinstance(reading, int) else MEANINGS[reading]
 
 
 def _set_title(axes: Axes, title: str, colour: str = "black") -> None:

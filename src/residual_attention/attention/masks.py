@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import Classifier
 from ..checkpoints.exported import ExportedClassifier
 from ..family import AttentionModule
+from ..family.choices import signed_masks
 from ..family.modes import evaluating
+from ..plugins import require
 
 
 @dataclass
@@ -42,6 +43,18 @@ def attention_modules(model: nn.Module) -> OrderedDict[str, AttentionModule]:
     """Every attention module that has a mask, by its name, from low to high level."""
     found = ((name, m) for name, m in plain_network(model).named_modules() if isinstance(m, AttentionModule))
     return OrderedDict((name, module) for name, module in found if module.mask is not None)
+
+
+def masks_are_signed(model: nn.Module) -> bool:
+    """Whether masks lie in [-1, 1] about 0, as those of the channel activation do (paper, eq. 5), not in [0, 1].
+
+    Of an exported network the card tells. Raises UserError when that names a plugin that is not here.
+    """
+    network = plain_network(model)
+    if isinstance(network, ExportedClassifier):
+        require(network.card.plugins)
+        return signed_masks(network.card.overrides)
+    return any(module.masks_are_signed for module in attention_modules(network).values())
 
 
 @contextmanager
@@ -83,7 +96,7 @@ def attention_masks(model: nn.Module, images: Tensor) -> OrderedDict[str, Tensor
     """The masks of preprocessed ``images`` (B, C, H, W): module name -> (B, C, h, w), float32.
 
     The network is read in eval mode and left as it was. To have predictions and masks of one pass, use
-    `record_masks` around the call. Mixed and spatial masks lie in (0, 1), channel masks in [-1, 1] (paper, eq. 4 to 6).
+    `record_masks` around the call. `masks_are_signed` tells their range (paper, eq. 4 to 6).
     """
     network = plain_network(model)
     if isinstance(network, ExportedClassifier):
@@ -91,8 +104,3 @@ def attention_masks(model: nn.Module, images: Tensor) -> OrderedDict[str, Tensor
     with evaluating(network), record_masks(network) as recording:
         network(images)
     return OrderedDict((name, mask.float()) for name, mask in recording.masks.items())
-
-
-def signed_masks(model: Classifier) -> bool:
-    """Whether masks may be negative: those of the channel activation are (paper, eq. 5)."""
-    return model.card.overrides.get("mask_activation", "mixed") == "channel"

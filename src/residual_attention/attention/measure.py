@@ -17,7 +17,6 @@ from .batches import LabelledBatch, Say, boxed_batches, silent, split_batches
 from .bootstrap import RESAMPLES, Interval, bootstrap
 from .faithfulness import BATCH, STEPS, replacement_auc
 from .localisation import energy_in_box, pointing_hits
-from .masks import signed_masks
 from .methods import method_maps
 from .statistics import mask_statistics
 
@@ -129,7 +128,7 @@ class _Measured:
         self.model, self.device = model, device_of(model)
         self.precision = resolve_precision("auto", self.device)
         self.generator = torch.Generator().manual_seed(seed)
-        self.signed = signed_masks(model)
+        self.signed = masks_are_signed(model)
         self.values: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
         self.statistics: list[tuple[int, ModuleStatistics]] = []
         self.images = self.right = 0

@@ -7,6 +7,7 @@ what y would lose, to first order, if M were 0 at that position of that channel.
 - *excited*: the one channel whose R, summed over positions, is largest: the channel most excited by the class.
 - *class*: the positive part of R summed over channels, where the mask supports the class.
 - a channel number: that channel of M.
+- what a plugin registers: any other function of M and R (`choices.register_reading`).
 
 `combined` adds up the modules' maps. Only *class* answers "why this class"; the others show the mask itself.
 """
@@ -21,10 +22,9 @@ from torch import Tensor, nn
 from ..checkpoints.exported import ExportedClassifier
 from ..errors import UserError
 from ..family.modes import evaluating
+from .choices import READINGS
 from .geometry import upsample
 from .masks import attention_modules, plain_network, record_masks
-
-READINGS = ("mean", "excited", "class")
 
 
 @dataclass(frozen=True)
@@ -132,16 +132,6 @@ def last_of_each_stage(names: list[str]) -> list[str]:
     return list({name.split(".")[1]: name for name in names}.values())
 
 
-def excited_channels(contribution: Tensor) -> Tensor:
-    """(B, C, h, w) to (B,): the channel that makes most of the class's logit."""
-    return contribution.sum(dim=(2, 3)).argmax(dim=1)
-
-
-def channel_of(mask: Tensor, channels: Tensor) -> Tensor:
-    """One channel an image: (B, C, h, w) and (B,) to (B, h, w)."""
-    return mask[torch.arange(len(mask), device=mask.device), channels.to(mask.device)]
-
-
 def check_channel(channel: int, masks: Mapping[str, Tensor]) -> None:
     """Raises UserError for a channel that no module has."""
     most = max(mask.shape[1] for mask in masks.values())
@@ -160,17 +150,10 @@ def read(found: Look, reading: str | int = "mean") -> OrderedDict[str, Tensor]:
     if isinstance(reading, int):
         check_channel(reading, found.masks)
         return OrderedDict((name, mask[:, reading]) for name, mask in found.masks.items() if reading < mask.shape[1])
-    if reading not in READINGS:
-        raise UserError(f"reading must be {', '.join(READINGS)} or a channel number, not {reading!r}")
-    if reading == "mean":
-        return OrderedDict((name, mask.mean(dim=1)) for name, mask in found.masks.items())
-    if len(found.contributions) < len(found.masks):
+    if READINGS.choice(reading).gradients and len(found.contributions) < len(found.masks):
         raise UserError(f"the reading {reading!r} needs gradients")
-    if reading == "excited":
-        return OrderedDict(
-            (name, channel_of(mask, excited_channels(found.contributions[name]))) for name, mask in found.masks.items()
-        )
-    return OrderedDict((name, part.sum(dim=1).clamp(min=0)) for name, part in found.contributions.items())
+    reduce = READINGS.value(reading)
+    return OrderedDict((name, reduce(mask, found.contributions.get(name))) for name, mask in found.masks.items())
 
 
 def combined(maps: Mapping[str, Tensor], size: int) -> Tensor:

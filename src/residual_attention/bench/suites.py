@@ -14,6 +14,7 @@ import torch
 
 from ..errors import UserError
 from ..family.ledger import ledger_row
+from ..plugins import FLAG, loaded
 from .ceiling import measure_ceiling
 from .child import alone, compare_alone
 from .contenders import (
@@ -218,7 +219,13 @@ def startup(setting: Setting) -> list[Row]:
         Image.new("RGB", (64, 64), (90, 120, 150)).save(image)
         calls = {"import torch": [sys.executable, "-c", "import torch"], "ran --help": [*command, "--help"]}
         if model:
-            calls["ran predict"] = [*command, "predict", model, str(image)]
+            calls["ran predict"] = [
+                *command,
+                "predict",
+                model,
+                str(image),
+                *(f"{FLAG}={plugin}" for plugin in loaded()),
+            ]
         else:
             setting.tell("ran predict: not run (no weights ship; name a --model)")
         found: dict[str, list[float]] = {name: [] for name in calls}

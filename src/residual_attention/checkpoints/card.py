@@ -26,6 +26,7 @@ class Card:
         train_images: how many images it was trained on.
         metrics: the row of metrics.csv of the epoch that the weights are from.
         training: optimizer, schedule and progress, of a checkpoint that can be resumed.
+        plugins: whose choices the network is made of, for `plugins.require`.
     """
 
     task: str = CLASSIFICATION
@@ -39,6 +40,7 @@ class Card:
     train_images: int | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] | None = None
+    plugins: tuple[str, ...] = ()
 
     @property
     def constants(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -65,6 +67,7 @@ class Card:
             "train_images": self.train_images,
             "metrics": dict(self.metrics) or None,
             "training": None if self.training is None else dict(self.training),
+            "plugins": list(self.plugins) or None,
         }
         return header | {key: value for key, value in optional.items() if value is not None}
 
@@ -88,6 +91,7 @@ class Card:
                 train_images=header.get("train_images"),
                 metrics=dict(header.get("metrics") or {}),
                 training=header.get("training"),
+                plugins=tuple(map(str, header.get("plugins", ()))),
             )
         except UserError as error:
             raise CheckpointError(f"{source} is damaged: {error}") from error

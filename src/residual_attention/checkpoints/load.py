@@ -7,6 +7,7 @@ import torch
 from ..errors import UserError
 from ..family.variants import network_arguments
 from ..hints import did_you_mean
+from ..plugins import require
 from .card import CLASSIFICATION, Card
 from .classifier import Classifier, TrainedNetwork
 from .exported import ExportedClassifier
@@ -85,6 +86,7 @@ def load(
     given, card = read_model(model)
     if card.task != CLASSIFICATION:
         raise CheckpointError(f"{model} is a detector; use `ran detect eval` or `ran detect predict`")
+    require(card.plugins, str(model))
     try:
         with torch.device("meta"):  # no initialisation, which would only be overwritten
             network = TrainedNetwork(**network_arguments(card.model, **card.overrides))

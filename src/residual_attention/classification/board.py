@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..attention.masks import attention_masks
+from ..attention.masks import attention_masks, masks_are_signed
 from ..attention.overlay import as_picture, mask_overlay
 from ..attention.statistics import mask_statistics
 from ..data.loading import TrainBatch
@@ -25,10 +25,9 @@ class ClassifierBoard(TensorBoard):
         watched: Tensor | None,
         *,
         purge_step: int | None = None,
-        signed: bool = False,
     ) -> None:
         super().__init__(folder, purge_step=purge_step)
-        self.preprocess, self.watched, self.signed = preprocess, watched, signed
+        self.preprocess, self.watched = preprocess, watched
 
     def start(self, model: nn.Module) -> None:
         """The network's graph; nothing when tracing does not work for it."""
@@ -51,15 +50,15 @@ class ClassifierBoard(TensorBoard):
         """The masks, one row of them a module, and their statistics."""
         if self.watched is None:
             return
-        masks = attention_masks(model, self.watched)
-        for name, found in mask_statistics(masks, signed=self.signed).items():
+        masks, signed = attention_masks(model, self.watched), masks_are_signed(model)
+        for name, found in mask_statistics(masks, signed=signed).items():
             for statistic, value in found.items():
                 self.writer.add_scalar(f"masks/{name}/{statistic}", value, step)
         pictures = as_picture(self.preprocess.denormalize(self.watched.cpu()))
         self.grid("masks/images", torch.from_numpy(pictures).permute(0, 3, 1, 2), 0)
         for name, mask in masks.items():
             drawn = [
-                torch.from_numpy(mask_overlay(picture, one.mean(dim=0).cpu(), signed=self.signed))
+                torch.from_numpy(mask_overlay(picture, one.mean(dim=0).cpu(), signed=signed))
                 for picture, one in zip(pictures, mask, strict=True)
             ]
             self.grid(f"masks/{name}", torch.stack(drawn).permute(0, 3, 1, 2), step)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
+from .metrics import METRICS, measured
+
 ECE_BINS = 15
 
 
@@ -24,7 +26,8 @@ def classification_measures(probabilities: Tensor, labels: Tensor, classes: list
 
     Returns ``top1_error_pct``, ``top5_error_pct`` (None up to five classes), ``images``, ``ece_pct`` (expected
     calibration error over 15 bins, Guo et al. 2017), ``per_class`` (error and precision in percent, None where
-    there is nothing to divide by) and ``confusion`` (rows true, columns predicted).
+    there is nothing to divide by), ``confusion`` (rows true, columns predicted), and ``metrics`` by name where plugins
+    registered any.
     """
     count = len(classes)
     confusion = multiclass_confusion_matrix(probabilities, labels, num_classes=count)
@@ -50,4 +53,5 @@ def classification_measures(probabilities: Tensor, labels: Tensor, classes: list
         "ece_pct": 100.0 * ece.item(),
         "per_class": per_class,
         "confusion": confusion.to(torch.int64).tolist(),
+        **({"metrics": measured(probabilities, labels)} if len(METRICS) else {}),
     }

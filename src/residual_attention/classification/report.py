@@ -9,6 +9,7 @@ import yaml
 
 from ..atomic import write_atomically
 from ..training.page import data_url, environment, made_rows, number, read_summary, short_duration
+from ..training.sections import render_sections
 from .figures import draw_compared_curves, draw_confusion, draw_curves
 
 PICTURES = ("attention", "mistakes", "successes", "curves", "confusion", "calibration")
@@ -40,6 +41,7 @@ def _splits(summary: dict[str, Any]) -> list[dict[str, str]]:
             "top5": number(part.get("top5_error_pct")),
             "loss": number(part["loss"], 4),
             "ece": number(part.get("ece_pct")),
+            "metrics": part.get("metrics", {}),
         }
         for name, label in names
         if (part := summary.get(name))
@@ -64,19 +66,17 @@ def write_report(run: Path) -> Path:
     """
     summary = read_summary(run)
     config = run / "config.yaml"
-    page = (
-        environment("residual_attention.classification")
-        .get_template("report.html.j2")
-        .render(
-            summary=summary,
-            headline=_headline(summary),
-            splits=_splits(summary),
-            assessed=_assessed(summary),
-            made=made_rows(summary),
-            pictures={name: data_url(run / f"{name}.png") for name in PICTURES},
-            config=config.read_text() if config.is_file() else None,
-            run=str(run),
-        )
+    templates = environment("residual_attention.classification")
+    page = templates.get_template("report.html.j2").render(
+        summary=summary,
+        headline=_headline(summary),
+        splits=_splits(summary),
+        assessed=_assessed(summary),
+        sections=render_sections(run, summary, templates),
+        made=made_rows(summary),
+        pictures={name: data_url(run / f"{name}.png") for name in PICTURES},
+        config=config.read_text() if config.is_file() else None,
+        run=str(run),
     )
     out = run / "report.html"
     write_atomically(out, page.encode())

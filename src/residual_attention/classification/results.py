@@ -8,8 +8,9 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
+from ..attention.choices import is_signed
 from ..attention.figures import draw_attention
-from ..attention.masks import attention_modules
+from ..attention.masks import attention_modules, masks_are_signed
 from ..attention.overlay import as_picture
 from ..attention.readings import look_in_parts, read
 from ..data.datasets import Dataset
@@ -123,7 +124,7 @@ class ClassificationOutcome:
             read(look, reading),
             out,
             reading=reading,
-            signed=self.config.mask_activation == "channel" and reading == "mean",
+            signed=is_signed(reading, masks_are_signed(self.model)),
         )
         return pictures, truth
 

@@ -20,6 +20,7 @@ from ..data.splits import evenly_spaced
 from ..data.strengths import Augment
 from ..errors import UserError
 from ..family import ResidualAttentionNetwork
+from ..family.choices import plugins_needed
 from ..training.distributed import Processes
 from ..training.machine import Machine
 from ..training.plan import Plan, evaluation_batch_size
@@ -87,6 +88,7 @@ class ClassificationTask:
             preprocess=dataset.preprocess,
             config=plan.config.to_dict(),
             train_images=len(self.data.samples),
+            plugins=plugins_needed(overrides),
         )
         assert dataset.val is None or len(dataset.val) > 0
         self._validation = None if dataset.val is None else partial(self.evaluation, dataset.val)
@@ -177,8 +179,7 @@ class ClassificationTask:
                 val, self.dataset.preprocess, batch_size=min(8, len(val)), device=self.machine.device
             )
             watched = next(iter(batches)).images
-        signed = self.config.mask_activation == "channel"
-        return ClassifierBoard(folder, self.dataset.preprocess, watched, purge_step=purge_step, signed=signed)
+        return ClassifierBoard(folder, self.dataset.preprocess, watched, purge_step=purge_step)
 
     def evaluate(self, model: nn.Module) -> ClassificationOutcome:
         """Every split once, in fp32 throughout: what is reported must not depend on the machine."""

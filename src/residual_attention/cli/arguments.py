@@ -14,6 +14,7 @@ import tyro
 
 from ..errors import UserError
 from ..hints import did_you_mean
+from ..plugins import FLAG
 from ..training.config import RunConfig
 from .grouping import Groups, flattened, grouped_class
 
@@ -58,7 +59,7 @@ def flags(cls: type) -> list[str]:
 
 def _one_line(text: str, cls: type, argv: list[str]) -> str:
     """tyro's boxed message, up to its first rule, as one sentence; with the nearest flag or choice."""
-    known = [*flags(cls), *(f"--no-{flag[2:]}" for flag in flags(cls)), "--help"]
+    known = [*flags(cls), *(f"--no-{flag[2:]}" for flag in flags(cls)), FLAG, "--help"]
     for argument in argv:
         flag = argument.partition("=")[0]
         if flag.startswith("-") and not re.fullmatch(r"-\d.*|-", flag) and flag.replace("_", "-") not in known:
@@ -97,6 +98,8 @@ def parse(
     groups: Groups | None = None,
 ) -> T:
     """An instance of the dataclass ``cls`` from arguments. ``--help`` prints, in ``groups``, and exits.
+
+    A field made by `plugins.chosen_from` takes the names that are registered.
 
     Raises:
         UserError: arguments that do not fit, in one line.

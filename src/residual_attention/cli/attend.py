@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from ..attention.choices import READINGS
 from ..errors import UserError
+from ..plugins import chosen_from
 from .arguments import parse, print_error
 
 if TYPE_CHECKING:
@@ -33,9 +35,7 @@ class AttendArguments:
     of class folders."""
     out: Path = Path("attention")
     """Folder for what is drawn and measured."""
-    reading: Literal["mean", "excited", "class"] = "mean"
-    """How a mask of many channels becomes one map: their mean; the channel most excited by the predicted class;
-    or where the mask supports that class."""
+    reading: str = chosen_from(READINGS, "mean")
     channel: int | None = None
     """Draw this channel of each mask instead."""
     before_after: bool = False

@@ -80,4 +80,6 @@ def main(argv: list[str]) -> int:
         f"error {result['top1_error_pct']:.2f} %{top5}   loss {result['loss']:.4f}   "
         f"calibration error {result['ece_pct']:.2f} %"
     )
+    for name, value in result.get("metrics", {}).items():
+        print(f"{name} {value:.4f}")
     return 0

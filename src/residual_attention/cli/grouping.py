@@ -15,6 +15,14 @@ import tyro
 Groups = Mapping[str, Iterable[str]]
 """Names of fields by the title of their group, in the order of the help."""
 
+Field = tuple[str, Any, Any]
+"""Name, type and `dataclasses.field`, as `dataclasses.make_dataclass` takes them."""
+
+PLUGIN = "plugin"
+_PLUGIN_HELP = "A Python file or module that adds choices of your own; repeat it for several."
+_PLUGINS = Annotated[
+    tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="MODULE_OR_FILE", help=_PLUGIN_HELP)
+]
 PLACEHOLDERS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
 
 
@@ -78,11 +86,15 @@ def _shown_default(value: Any) -> str:
     return f"(default: {' '.join(map(str, value)) if isinstance(value, tuple) else value})"
 
 
-def _field(
-    field: dataclasses.Field[Any], hint: Any, doc: str, default: object | None
-) -> tuple[str, Any, dataclasses.Field[Any]]:
-    """The field again with the help's words, as `dataclasses.make_dataclass` takes it."""
+def _field(field: dataclasses.Field[Any], hint: Any, doc: str, default: object | None) -> Field:
+    """The field again with the help's words, as `dataclasses.make_dataclass` takes it.
+
+    One made by `plugins.chosen_from` takes the names that are registered now: plugins are imported before.
+    """
     markers: tuple[Any, ...] = ()
+    if choices := field.metadata.get("choices"):
+        names: Any = Literal.__getitem__(tuple(choices))  # type: ignore[attr-defined]
+        hint, doc = (names | None if field.default is None else names), choices.help
     if typing.get_origin(hint) is Annotated:
         hint, *rest = typing.get_args(hint)
         markers = tuple(rest)
@@ -102,27 +114,31 @@ def grouped_class(cls: type, groups: Groups | None, default: object | None) -> t
     """A dataclass for tyro to read, of one dataclass a group if there are any; `flattened` gives the values again."""
     hints, docs = typing.get_type_hints(cls, include_extras=True), field_docs(cls)
     fields = {
-        field.name: _field(field, hints[field.name], docs[field.name], default) for field in dataclasses.fields(cls)
+        field.name: _field(field, hints[field.name], docs.get(field.name, ""), default)
+        for field in dataclasses.fields(cls)
     }
+    plugin = (PLUGIN, _PLUGINS, dataclasses.field(default=()))
     if groups is None:
-        return _made("Arguments", list(fields.values()))
-    parts = []
+        return _made("Arguments", [*fields.values(), plugin])
+    parts: list[Field] = []
     for title, names in groups.items():
         part = _made(title, [fields[name] for name in names])
         parts.append((title, part, dataclasses.field(default_factory=part)))
-    return _made("Arguments", parts)
+    return _made("Arguments", [*parts, plugin])
 
 
-def _made(name: str, fields: list[tuple[str, Any, dataclasses.Field[Any]]]) -> type:
+def _made(name: str, fields: list[Field]) -> type:
     made = dataclasses.make_dataclass(name, fields, kw_only=True)
     made.__doc__ = ""
     return made
 
 
 def flattened(parsed: Any) -> dict[str, Any]:
-    """The values by field name, those of the groups among them."""
+    """The values by field name, those of the groups among them; without the plugins, which are imported already."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(parsed):
+        if field.name == PLUGIN:
+            continue
         value = getattr(parsed, field.name)
         values |= flattened(value) if dataclasses.is_dataclass(value) else {field.name: value}
     return values

@@ -9,6 +9,7 @@ from importlib import import_module
 from ..allocator import keep_freed_memory
 from ..errors import UserError
 from ..hints import did_you_mean
+from ..plugins import FLAG, blamed, load_plugin
 from ..version import __version__
 
 COMMANDS = {
@@ -42,6 +43,7 @@ def usage() -> str:
             "",
             "Start with `ran train` (handwritten digits, a few minutes) or `ran train FOLDER`.",
             "`ran COMMAND --help` tells a command's arguments; `ran --version` the version.",
+            "`ran COMMAND --plugin MODULE_OR_FILE` adds choices of your own, to any command.",
         ]
     )
 
@@ -78,14 +80,16 @@ def _user_message(error: Exception) -> str | None:
         return f"this needs the package {error.name}, which is not installed"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    return str(error) if isinstance(error, UserError) else None
+    return str(error) if isinstance(error, UserError) else blamed(error)
 
 
-def run(command: str, arguments: list[str]) -> int:
-    """Call a command's ``main(arguments)`` and turn what it raises into an exit status."""
+def run(command: str, arguments: list[str], plugins: list[str]) -> int:
+    """Import the plugins, call a command's ``main(arguments)``, and turn what either raises into an exit status."""
     debug = "--debug" in arguments
     try:
         keep_freed_memory()
+        for plugin in plugins:
+            load_plugin(plugin)
         return import_module(f".{command}", __package__).main(arguments) or 0
     except KeyboardInterrupt:
         return 130
@@ -102,8 +106,31 @@ def run(command: str, arguments: list[str]) -> int:
         return _report_bug(error) if message is None else fail(message)
 
 
+def _without_plugins(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The other arguments, and what each ``--plugin`` names. Raises UserError for one that names nothing."""
+    rest: list[str] = []
+    plugins: list[str] = []
+    waiting = False
+    for argument in argv:
+        if waiting:
+            plugins.append(argument)
+            waiting = False
+        elif argument.startswith(f"{FLAG}="):
+            plugins.append(argument.partition("=")[2])
+        elif argument == FLAG:
+            waiting = True
+        else:
+            rest.append(argument)
+    if waiting or any(not plugin or plugin.startswith("-") for plugin in plugins):
+        raise UserError(f"{FLAG} needs a Python file or a module's name")
+    return rest, plugins
+
+
 def main(argv: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        arguments, plugins = _without_plugins(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        return fail(str(error))
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -113,4 +140,4 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if command not in COMMANDS:
         return fail(f"no command {command!r}{did_you_mean(command, COMMANDS)}; there are {', '.join(COMMANDS)}")
-    return run(command, rest)
+    return run(command, rest, plugins)

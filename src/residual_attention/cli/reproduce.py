@@ -9,6 +9,7 @@ import tyro
 
 from ..errors import UserError
 from ..experiments.slices import Slice
+from ..plugins import FLAG, loaded
 from .arguments import parse
 
 DESCRIPTION = """The paper's tables, ours beside the paper's.
@@ -196,6 +197,7 @@ def _submit(given: ReproduceArguments, left: list[bool], cost: str) -> int:
 def _job_arguments(given: ReproduceArguments) -> list[str]:
     """The arguments that each job is called with; folders absolute, since a job starts elsewhere."""
     arguments = [*given.tables, "--protocol", given.protocol, "--device", given.device]
+    arguments += [f"{FLAG}={plugin}" for plugin in loaded()]
     if given.only:
         arguments += ["--only", *given.only]
     if given.seeds is not None:

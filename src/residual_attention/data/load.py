@@ -6,6 +6,7 @@ import torch
 
 from ..errors import DataNotFoundError, UserError
 from ..hints import did_you_mean
+from ..plugins import FLAG
 from .datasets import Dataset, from_listing, from_shards
 from .folders import scan_folder, split_folders
 from .preprocess import Preprocess
@@ -23,12 +24,12 @@ def load_dataset(request: DataRequest, preprocess: Preprocess | None = None) -> 
         ImageError: an unreadable validation or test image.
     """
     if request.data in SOURCES:
-        return SOURCES[request.data](request, preprocess)
+        return SOURCES.value(request.data)(request, preprocess)
     path = Path(request.data)
     if not path.exists():
         raise DataNotFoundError(
             f"no data set or folder named {request.data!r}{did_you_mean(request.data, SOURCES)}; "
-            f"there are {', '.join(SOURCES)}, or give a folder"
+            f"there are {', '.join(SOURCES)}, or give a folder; a plugin's needs {FLAG}"
         )
     if find_shards(path):
         return from_shards(path, request, preprocess)

@@ -6,12 +6,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 
 from ..errors import DataNotFoundError, UserError
+from ..plugins import Choice, Choices
 from .cache import cache_folder
 from .datasets import IMAGENET_MEAN, IMAGENET_STD, Dataset, from_listing, in_channels, split_as_configured
 from .folders import SPLIT_NAMES, scan_folder
@@ -176,9 +177,24 @@ def imagenet(request: DataRequest, preprocess: Preprocess | None = None) -> Data
     )
 
 
-SOURCES: dict[str, Callable[[DataRequest, Preprocess | None], Dataset]] = {
-    "digits": digits,
-    "cifar10": cifar10,
-    "cifar100": cifar100,
-    "imagenet": imagenet,
-}
+Source = Callable[[DataRequest, Preprocess | None], Dataset]
+S = TypeVar("S", bound=Source)
+
+SOURCES: Choices[Choice] = Choices(
+    "data set",
+    {
+        "digits": Choice("handwritten digits, which come with scikit-learn", digits),
+        "cifar10": Choice("CIFAR-10, downloaded", cifar10),
+        "cifar100": Choice("CIFAR-100, downloaded", cifar100),
+        "imagenet": Choice("ImageNet in class folders", imagenet),
+    },
+)
+
+
+def register_data_source(name: str, *, text: str = "") -> Callable[[S], S]:
+    """A decorator: DATA ``name`` is a function of a `DataRequest`, and of a trained model's `Preprocess` or None.
+
+    It returns a `Dataset`. `datasets.split_as_configured` holds validation images out and applies the request's limit
+    and label noise; with a ``Preprocess`` given, images are prepared by it and no constant is measured.
+    """
+    return SOURCES.register(name, lambda function: Choice(text, function))

@@ -7,16 +7,17 @@ from typing import Any
 
 import gradio as gr
 
+from ..attention.choices import READINGS
 from ..attention.overlay import OPACITY
 from ..checkpoints import Classifier
 from ..data.images import ImageError
 from .guards import middleware, uploads_only
-from .session import READINGS, Session, before_and_after, module_names, open_session, overlay
+from .session import Session, before_and_after, module_names, open_session, overlay, reading_labels
 
 MAX_FILE_MB = 20
 FORGET_AFTER_S = 1800  # a session's masks, and uploaded files
 NOTHING = (None, "", [], "")  # picture, line, and before and after, of no image
-FIRST_READING = next(iter(READINGS))
+FIRST_READING = READINGS.default
 SYSTEM_FONTS = ("system-ui", "sans-serif")  # Gradio's own come from another host
 CSS = ".gradio-container { max-width: 1100px !important; margin: auto; }"
 
@@ -108,7 +109,7 @@ def _controls(last: int) -> tuple[gr.Slider, gr.Radio, gr.Number, gr.Slider]:
     module = gr.Slider(
         0, max(last, 1), value=last, step=1, label="Attention module, low to high level", elem_id="module"
     )
-    reading = gr.Radio(list(READINGS), value=FIRST_READING, label="Reading", elem_id="reading")
+    reading = gr.Radio(reading_labels(), value=FIRST_READING, label="Reading", elem_id="reading")
     with gr.Row():
         channel = gr.Number(0, label="Channel", precision=0, minimum=0, elem_id="channel")
         opacity = gr.Slider(0, 1, value=OPACITY, step=0.05, label="Opacity", elem_id="opacity")

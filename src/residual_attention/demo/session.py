@@ -11,21 +11,18 @@ from matplotlib import colormaps
 from PIL import Image
 
 from ..attention.attend import AttendOptions, displayed, look_at
+from ..attention.choices import READINGS, is_signed
 from ..attention.geometry import on_original
-from ..attention.masks import attention_modules, signed_masks
+from ..attention.masks import attention_modules, masks_are_signed
 from ..attention.overlay import OPACITY, display_range, enlarged, heat
-from ..attention.readings import Look, excited_channels, read
+from ..attention.readings import Look, read
+from ..attention.reductions import excited_channels
 from ..checkpoints import Classifier
 from ..data.folders import EXTENSIONS
 from ..data.images import read_image
 from ..palette import SIGNED, UNSIGNED
 
-READINGS = {
-    "mean over channels": "mean",
-    "most excited channel": "excited",
-    "supports the class": "class",
-    "one channel": "channel",
-}
+ONE_CHANNEL = "one channel"  # beside the readings; no registered name has a space
 TILE = 224  # px, the least side of the pictures before and after
 SHOWN = 400  # px, the least longer side of the image itself
 EXAMPLES = 12
@@ -48,6 +45,11 @@ class Session:
         return list(self.found.masks)
 
 
+def reading_labels() -> list[tuple[str, str]]:
+    """What the page calls each reading, and its name."""
+    return [*((READINGS.choice(name).text, name) for name in READINGS), (ONE_CHANNEL, ONE_CHANNEL)]
+
+
 def module_names(model: Classifier) -> list[str]:
     """The attention modules from low to high level."""
     return list(attention_modules(model))
@@ -66,11 +68,10 @@ def open_session(model: Classifier, path: Path, top_k: int = 5) -> Session:
 
 def _map_values(session: Session, module: str, reading: str, channel: int) -> torch.Tensor:
     """(h, w) of a module; a channel number too high for the module is its last one."""
-    kind = READINGS.get(reading, "mean")
-    if kind == "channel":
+    if reading == ONE_CHANNEL:
         mask = session.found.masks[module][0]
         return mask[min(max(channel, 0), len(mask) - 1)].cpu()
-    return read(session.found, kind)[module][0].cpu()
+    return read(session.found, reading)[module][0].cpu()
 
 
 def overlay(
@@ -79,7 +80,7 @@ def overlay(
     """The image with the map of the ``module``-th attention module over it, and a line that says what it is."""
     name = session.modules[min(max(module, 0), len(session.modules) - 1)]
     values = _map_values(session, name, reading, channel)
-    signed = signed_masks(session.model) and READINGS.get(reading) != "class"
+    signed = is_signed(channel if reading == ONE_CHANNEL else reading, masks_are_signed(session.model))
     on_picture = on_original(values, session.model.preprocess, *session.picture.size)
     low, high = display_range(on_picture, signed)
     drawn = heat(np.asarray(session.picture), on_picture, signed=signed, opacity=min(max(opacity, 0.0), 1.0))
@@ -101,13 +102,13 @@ def before_and_after(session: Session, module: int, reading: str, channel: int =
     """
     name = session.modules[min(max(module, 0), len(session.modules) - 1)]
     found = session.found
-    if READINGS.get(reading) == "channel":
+    if reading == ONE_CHANNEL:
         chosen = min(max(channel, 0), found.masks[name].shape[1] - 1)
     else:
         chosen = int(excited_channels(found.contributions[name])[0])
     before, mask, after = (part[name][0, chosen].cpu() for part in (found.before, found.masks, found.after))
     limit = max(float(before.abs().max()), float(after.abs().max()), 1e-6)
-    signed = signed_masks(session.model)
+    signed = masks_are_signed(session.model)
     low, high = display_range(mask, signed)
     pictures = [
         _coloured(before, -limit, limit, SIGNED),

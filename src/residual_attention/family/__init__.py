@@ -1,11 +1,25 @@
 """The network family, of torch alone; `residual_attention.models` is the same with timm knowing the names.
 
 Nothing here imports timm, which takes longer to import than torch does, so that a prediction need not wait for it.
+The package is lazy (PEP 562), so that `choices` costs no import of torch.
 """
 
-from .attention import AttentionModule
-from .network import ResidualAttentionNetwork
-from .variants import VARIANTS, create_model, default_image_size, list_models
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .attention import AttentionModule
+    from .network import ResidualAttentionNetwork
+    from .variants import VARIANTS, create_model, default_image_size, list_models
+
+_HOMES = {
+    "VARIANTS": "variants",
+    "AttentionModule": "attention",
+    "ResidualAttentionNetwork": "network",
+    "create_model": "variants",
+    "default_image_size": "variants",
+    "list_models": "variants",
+}
 
 __all__ = [
     "VARIANTS",
@@ -15,3 +29,9 @@ __all__ = [
     "default_image_size",
     "list_models",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

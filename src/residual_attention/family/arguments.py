@@ -5,11 +5,6 @@ from collections.abc import Sequence
 from ..errors import UserError
 
 
-def check_choice(name: str, value: str, allowed: Sequence[str] | dict) -> None:
-    if not isinstance(value, str) or value not in allowed:
-        raise UserError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
-
-
 def check_at_least(name: str, value: int, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}")

@@ -1,5 +1,7 @@
 """The attention module: trunk branch, soft mask branch, and their fusion (paper, section 3)."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +19,8 @@ class MixedMask(nn.Module):
 class ChannelMask(nn.Module):
     """Channel attention (paper, eq. 5): x / max(||x[i, :]||_2, 1e-6) at each position i, in [-1, 1]."""
 
+    signed = True
+
     def forward(self, x: Tensor) -> Tensor:
         return F.normalize(x.float(), dim=1, eps=1e-6).to(x.dtype)  # (B, C, H, W)
 
@@ -31,11 +35,6 @@ class SpatialMask(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)  # (B, C, 1, 1)
         return torch.sigmoid((x.float() - mean) * torch.rsqrt(variance + 1e-5)).to(x.dtype)
-
-
-MASK_ACTIVATIONS: dict[str, type[nn.Module]] = {"mixed": MixedMask, "channel": ChannelMask, "spatial": SpatialMask}
-MASK_STRUCTURES = ("encoder_decoder", "local")
-LEARNINGS = ("residual", "naive", "plain")
 
 
 class SoftMaskBranch(nn.Module):
@@ -79,13 +78,33 @@ def mask_head(chs: int, preact: bool) -> nn.Sequential:
     return nn.Sequential(BNReLU(chs), *layers) if preact else nn.Sequential(*layers)
 
 
+Fusion = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(mask M, trunk T, input x of both branches) to H, each (B, C, H, W)."""
+
+
+def residual_fusion(mask: Tensor, trunk: Tensor, x: Tensor) -> Tensor:
+    """Attention residual learning (paper, eq. 3): H = (1 + M) * T = T + M * T, in one pass over memory."""
+    return torch.addcmul(trunk, mask, trunk)
+
+
+def naive_fusion(mask: Tensor, trunk: Tensor, x: Tensor) -> Tensor:
+    """Naive attention learning (paper, section 4.1): H = M * T."""
+    return mask * trunk
+
+
+def input_fusion(mask: Tensor, trunk: Tensor, x: Tensor) -> Tensor:
+    """H = x + M * T, the input in the trunk's place: some descriptions of the network have it, *the paper does not*."""
+    return torch.addcmul(x, mask, trunk)
+
+
 class AttentionModule(nn.Module):
-    """H(x) = (1 + M(x)) * T(x) (attention residual learning, paper eq. 3), or M(x) * T(x) (naive).
+    """H(x) = (1 + M(x)) * T(x) (attention residual learning, paper eq. 3), or another ``fusion`` of M, T and x.
 
-    Without a mask (plain) H(x) = T(x): the units of a residual network as deep, the paper's baseline (section 4.1).
+    Without a fusion there is no mask, and H(x) = T(x): the units of a residual network as deep, the paper's baseline
+    (section 4.1).
 
-    p shared units come before, p after; trunk T is t units, mask M the soft mask branch, its head and
-    its activation. ``module.mask`` returns M and ``module.trunk`` T, which is what recording hooks on.
+    p shared units come before, p after; x is what the first p leave. Trunk T is t units, mask M the soft mask branch,
+    its head and its ``activation``. ``module.mask`` returns M and ``module.trunk`` T, which is what recording hooks on.
 
     Shapes: (B, C, H, W) to the same.
     """
@@ -99,31 +118,26 @@ class AttentionModule(nn.Module):
         p: int,
         t: int,
         r: int,
-        mask_activation: str = "mixed",
-        mask_structure: str = "encoder_decoder",
-        learning: str = "residual",
+        activation: Callable[[], nn.Module] = MixedMask,
+        fusion: Fusion | None = residual_fusion,
         skip: bool = True,
+        resample: bool = True,
     ) -> None:
         super().__init__()
-        resample = mask_structure == "encoder_decoder"
         self.pre = nn.Sequential(*[style.unit(chs, chs) for _ in range(p)])
         self.trunk = nn.Sequential(*[style.trunk(chs, chs) for _ in range(t)])
         self.mask = None
-        if learning != "plain":
+        if fusion is not None:
             self.mask = nn.Sequential(
-                SoftMaskBranch(chs, depth, style, r, skip, resample),
-                mask_head(chs, style.preact),
-                MASK_ACTIVATIONS[mask_activation](),
+                SoftMaskBranch(chs, depth, style, r, skip, resample), mask_head(chs, style.preact), activation()
             )
-        self.residual_learning = learning == "residual"
+        self.fusion = fusion
+        self.masks_are_signed = bool(getattr(activation, "signed", False))
         self.post = nn.Sequential(*[style.unit(chs, chs) for _ in range(p)])
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pre(x)
         trunk = self.trunk(x)  # T
-        if self.mask is None:
+        if self.mask is None or self.fusion is None:
             return self.post(trunk)
-        mask = self.mask(x)  # M
-        # H = (1 + M) * T = T + M * T in one pass over memory, or M * T
-        fused = torch.addcmul(trunk, mask, trunk) if self.residual_learning else mask * trunk
-        return self.post(fused)
+        return self.post(self.fusion(self.mask(x), trunk, x))

@@ -3,25 +3,9 @@
 from collections.abc import Sequence
 
 from ..errors import UserError
-from .arguments import check_at_least, check_choice, per_stage
-from .attention import LEARNINGS, MASK_ACTIVATIONS, MASK_STRUCTURES
-from .stems import STEMS
-from .units import UNIT_STYLES
+from .arguments import check_at_least, per_stage
 
-CHOICES = {
-    "stem": STEMS,
-    "unit": UNIT_STYLES,
-    "mask_activation": MASK_ACTIVATIONS,
-    "mask_structure": MASK_STRUCTURES,
-    "learning": LEARNINGS,
-}
 MINIMUMS = {"num_classes": 0, "in_chans": 1, "final_width": 1, "final_stride": 1, "p": 0, "t": 1, "r": 1}
-
-
-def check_choices(**chosen: str) -> None:
-    """Each argument is one of those that `CHOICES` lists for its name."""
-    for name, value in chosen.items():
-        check_choice(name, value, CHOICES[name])
 
 
 def check_counts(**counts: int) -> None:
@@ -47,9 +31,8 @@ def stage_widths(widths: Sequence[int]) -> tuple[int, ...]:
     return per_stage("widths", widths, len(widths), 1)
 
 
-def check_divisor(widths: Sequence[int], unit: str) -> None:
+def check_divisor(widths: Sequence[int], unit: str, divisor: int) -> None:
     """Units divide their channels among groups or branches, so that only some widths fit."""
-    divisor = UNIT_STYLES[unit].divisor
     for width in widths:
         if width % divisor:
             raise UserError(f"widths must be multiples of {divisor} for unit={unit}, not {width}")

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .arguments import check_at_least, levels_taken, per_stage
 from .attention import AttentionModule
-from .checks import check_choices, check_counts, check_divisor, check_dropout, check_skip, stage_widths
+from .checks import check_counts, check_divisor, check_dropout, check_skip, stage_widths
+from .choices import LEARNINGS, MASK_ACTIVATIONS, MASK_STRUCTURES, STEMS, UNITS
 from .head import Head
 from .recomputation import recomputed
 from .sizes import feature_levels, smallest_input, stage_strides
-from .stems import STEMS
-from .units import UNIT_STYLES, BNReLU
+from .units import BNReLU
 
 
 class ResidualAttentionNetwork(nn.Module):
@@ -26,18 +26,15 @@ class ResidualAttentionNetwork(nn.Module):
     Args:
         num_classes: outputs of the classifier; 0 returns the pooled features.
         in_chans: channels of the input images.
-        stem: imagenet | cifar | cifar_wide | cifar_wide_nopool.
+        stem, unit, mask_activation, mask_structure, learning: names of `choices`, which says what each means (paper,
+            section 3.2 and table 1; section 4.1). A network of learning=plain has no masks: it is the pre-activation
+            residual network of the same depth and widths, ResNet-164 for m = 4.
         widths: channels of each stage.
         modules: attention modules of each stage (one number for all, or one a stage).
         mask_depths: down-sampling steps in the soft mask branch of each stage.
         final_width, final_stride: the three final units.
         p, t, r: units shared before and after, in the trunk, and between poolings in the mask
             (paper, section 3.3; 1, 2, 1 there).
-        unit: preact | resnext | inception (every unit), vgg | dense (the trunk's units alone).
-        mask_activation: mixed | channel | spatial (paper, table 1).
-        mask_structure: encoder_decoder | local (paper, section 4.1).
-        learning: residual H = (1 + M) * T | naive H = M * T (paper, section 4.1) | plain H = T, without any mask: the
-            pre-activation residual network of the same depth and widths (paper, section 4.1: ResNet-164 for m = 4).
         skip: False leaves the skip paths out of the mask branch.
         dropout: probability before the classifier, in [0, 1).
 
@@ -69,9 +66,9 @@ class ResidualAttentionNetwork(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_choices(
-            stem=stem, unit=unit, mask_activation=mask_activation, mask_structure=mask_structure, learning=learning
-        )
+        style, make_stem = UNITS.value(unit), STEMS.value(stem)
+        activation, fusion = MASK_ACTIVATIONS.value(mask_activation), LEARNINGS.value(learning)
+        resample = MASK_STRUCTURES.value(mask_structure)
         check_counts(num_classes=num_classes, in_chans=in_chans, p=p, t=t, r=r)
         check_counts(final_width=final_width, final_stride=final_stride)
         check_skip(skip)
@@ -79,26 +76,25 @@ class ResidualAttentionNetwork(nn.Module):
         self.widths = stage_widths(widths)
         self.modules_per_stage = per_stage("modules", modules, len(self.widths), 1)
         self.mask_depths = per_stage("mask_depths", mask_depths, len(self.widths), 1)
-        check_divisor((*self.widths, final_width), unit)
+        check_divisor((*self.widths, final_width), unit, style.divisor)
 
         self.num_classes, self.in_chans = num_classes, in_chans
         self.num_features = self.head_hidden_size = final_width
         self.p, self.t, self.r = p, t, r
         self.grad_checkpointing = False
 
-        style = UNIT_STYLES[unit]
         attention = partial(
             AttentionModule,
             style=style,
             p=p,
             t=t,
             r=r,
-            mask_activation=mask_activation,
-            mask_structure=mask_structure,
-            learning=learning,
+            activation=activation,
+            fusion=fusion,
             skip=skip,
+            resample=resample,
         )
-        self.stem = STEMS[stem](in_chans)
+        self.stem = make_stem(in_chans)
         chs = self.stem.chs
         self.stages = nn.Sequential()
         for width, stride, count, depth in zip(
@@ -116,8 +112,8 @@ class ResidualAttentionNetwork(nn.Module):
         self.head = Head(final_width, num_classes, dropout)
 
         self.feature_info = feature_levels(self.stem, self.widths, final_width, final_stride)
-        resample = mask_structure == "encoder_decoder" and learning != "plain"
-        self.min_size = smallest_input(self.stem, self.mask_depths if resample else ())
+        masks_resample = resample and fusion is not None
+        self.min_size = smallest_input(self.stem, self.mask_depths if masks_resample else ())
         self._initialise()
 
     @property

@@ -13,26 +13,18 @@ class Stem(nn.Sequential):
         self.chs, self.reduction, self.min_size = chs, reduction, min_size
 
 
-def _imagenet_stem(in_chans: int) -> Stem:
+def imagenet_stem(in_chans: int) -> Stem:
     pool = nn.MaxPool2d(3, 2, ceil_mode=True)
     return Stem(conv(in_chans, 64, 7, 2), BNReLU(64), pool, chs=64, reduction=4, min_size=32)
 
 
-def _cifar_stem(in_chans: int) -> Stem:
+def cifar_stem(in_chans: int) -> Stem:
     return Stem(conv(in_chans, 16, 3), chs=16, reduction=1, min_size=16)
 
 
-def _cifar_wide_stem(in_chans: int) -> Stem:
+def cifar_wide_stem(in_chans: int) -> Stem:
     return Stem(conv(in_chans, 32, 5), BNReLU(32), nn.MaxPool2d(2), chs=32, reduction=2, min_size=16)
 
 
-def _cifar_wide_nopool_stem(in_chans: int) -> Stem:
+def cifar_wide_nopool_stem(in_chans: int) -> Stem:
     return Stem(conv(in_chans, 32, 3), BNReLU(32), chs=32, reduction=1, min_size=16)
-
-
-STEMS = {
-    "imagenet": _imagenet_stem,
-    "cifar": _cifar_stem,
-    "cifar_wide": _cifar_wide_stem,
-    "cifar_wide_nopool": _cifar_wide_nopool_stem,
-}

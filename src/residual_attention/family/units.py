@@ -4,6 +4,7 @@ Every unit maps (B, C_in, H, W) to (B, C, ceil(H / stride), ceil(W / stride)) an
 ``unit(in_chs, out_chs, stride=1)``. No convolution has a bias.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -179,13 +180,11 @@ class UnitStyle:
     @property
     def divisor(self) -> int:
         """Every width must divide by this."""
-        return max(self.unit.divisor, self.trunk.divisor)  # type: ignore[attr-defined]
+        return math.lcm(*(getattr(factory, "divisor", 1) for factory in (self.unit, self.trunk)))
 
 
-UNIT_STYLES = {
-    "preact": UnitStyle(PreActUnit, PreActUnit),
-    "resnext": UnitStyle(ResNeXtUnit, ResNeXtUnit, preact=False),
-    "inception": UnitStyle(InceptionUnit, InceptionUnit),
-    "vgg": UnitStyle(PreActUnit, VGGUnit),
-    "dense": UnitStyle(PreActUnit, DenseUnit),
-}
+PREACT = UnitStyle(PreActUnit, PreActUnit)
+RESNEXT = UnitStyle(ResNeXtUnit, ResNeXtUnit, preact=False)
+INCEPTION = UnitStyle(InceptionUnit, InceptionUnit)
+VGG = UnitStyle(PreActUnit, VGGUnit)
+DENSE = UnitStyle(PreActUnit, DenseUnit)

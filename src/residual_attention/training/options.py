@@ -4,11 +4,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-Unit = Literal["preact", "resnext", "inception", "vgg", "dense"]
-MaskActivation = Literal["mixed", "channel", "spatial"]
-MaskStructure = Literal["encoder_decoder", "local"]
-Learning = Literal["residual", "naive", "plain"]
-StemName = Literal["imagenet", "cifar", "cifar_wide", "cifar_wide_nopool"]
+from ..family.choices import LEARNINGS, MASK_ACTIVATIONS, MASK_STRUCTURES, STEMS, UNITS
+from ..plugins import chosen_from
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal["cosine", "multistep", "plateau", "constant"]
 Switch = Literal["auto", "on", "off"]
@@ -93,18 +91,13 @@ class NetworkOptions:
     """Channels of each stage."""
     mask_depths: tuple[int, ...] | None = None
     """Down-samplings in the mask branch of each stage."""
-    unit: Unit | None = None
-    """preact | resnext | inception (all units), vgg | dense (trunk alone)."""
-    mask_activation: MaskActivation | None = None
-    """mixed | channel | spatial."""
-    mask_structure: MaskStructure | None = None
-    """encoder_decoder | local."""
-    learning: Learning | None = None
-    """residual: (1 + M) * T | naive: M * T | plain: T, a residual network without masks."""
+    unit: str | None = chosen_from(UNITS)
+    mask_activation: str | None = chosen_from(MASK_ACTIVATIONS)
+    mask_structure: str | None = chosen_from(MASK_STRUCTURES)
+    learning: str | None = chosen_from(LEARNINGS)
     skip: bool | None = None
     """Skip paths in the mask branch."""
-    stem: StemName | None = None
-    """imagenet | cifar | cifar_wide | cifar_wide_nopool."""
+    stem: str | None = chosen_from(STEMS)
     dropout: float | None = None
     """Dropout before the classifier."""
 
