@@ -19,7 +19,7 @@ from PIL import Image
 
 from residual_attention import plugins
 from residual_attention.attention.choices import READINGS
-from residual_attention.checkpoints.format import read_metadata
+from residual_attention.checkpoints.card import read_card
 from residual_attention.classification.metrics import METRICS
 from residual_attention.cli.main import main
 from residual_attention.data.sources import SOURCES
@@ -107,8 +107,8 @@ def test_every_recipe_is_one_file_and_a_template(worked):
 
 def test_a_registered_mask_activation_is_trained_loaded_and_drawn(worked):
     assert (worked.folder / "attention" / "photo.png").is_file()
-    card = read_metadata(worked.folder / "runs" / "hard" / "checkpoints" / "best.safetensors")
-    assert list(card["plugins"]) == ["hard.py"]
+    card = read_card(worked.folder / "runs" / "hard" / "checkpoints" / "best.safetensors")
+    assert list(card.plugins) == ["hard.py"]
     assert "%" in said(worked, "ran predict runs/hard")
 
 

@@ -17,6 +17,7 @@ from .batches import LabelledBatch, Say, boxed_batches, silent, split_batches
 from .bootstrap import RESAMPLES, Interval, bootstrap
 from .faithfulness import BATCH, STEPS, replacement_auc
 from .localisation import energy_in_box, pointing_hits
+from .masks import masks_are_signed
 from .methods import method_maps
 from .statistics import mask_statistics
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..checkpoints.card import DETECTION, Card
 from ..checkpoints.format import CheckpointError, read_checkpoint
 from ..checkpoints.load import model_weights, resolve_model
+from ..plugins import require
 from .config import DetectConfig
 from .detectors import BaseDetector, Detector, build_body, build_detector
 
@@ -30,6 +31,7 @@ def load_detector(model: str | Path, device: str | torch.device = "cpu") -> Dete
         UserError: no such file, a damaged one, or a classifier.
     """
     tensors, card = read_detector(model)
+    require(card.plugins, str(model))
     config = DetectConfig.from_dict(card.config)
     body, _ = build_body(config, card.model)
     detector = build_detector(config, body, card.classes, *card.constants)

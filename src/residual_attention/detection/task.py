@@ -14,6 +14,7 @@ from ..data.datasets import IMAGENET_MEAN, IMAGENET_STD
 from ..data.loading import Replica, steps_per_epoch
 from ..data.randomness import derive_seed
 from ..errors import UserError
+from ..family.choices import plugins_needed
 from ..training.distributed import Processes
 from ..training.machine import Machine
 from ..training.optimization import check_optimizer
@@ -249,6 +250,7 @@ def prepare_detection(config: DetectConfig, machine: Machine, processes: Process
         std=std,
         config=plan.config.to_dict(),
         train_images=len(dataset.train or ()),
+        plugins=plugins_needed(overrides),
     )
     return Prepared(plan, machine, detector, DetectionTask(plan, machine, processes, dataset, card))
 
