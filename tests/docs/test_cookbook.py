@@ -15,11 +15,9 @@ from residual_attention.cli.main import main
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COOKBOOK = (DOCS / "cookbook.md").read_text()
-SHORT = {  # the commands as shown, but for their length
-    "train": ["--image-size", "32", "--steps", "2", "--limit-train", "6", "--batch-size", "3", "--precision", "fp32", "--workers", "0"],
-    "resume": ["--epochs", "2", "--workers", "0"],
-}
-THIN = ["--widths", "16", "16", "16", "--mask-depths", "1", "1", "1", "--t", "1"]  # where the network is not that of --init
+TRAINED = "--image-size 32 --steps 2 --limit-train 6 --batch-size 3 --precision fp32 --workers 0"
+SHORT = {"train": shlex.split(TRAINED), "resume": shlex.split("--epochs 2 --workers 0")}  # as shown, but for length
+THIN = shlex.split("--widths 16 16 16 --mask-depths 1 1 1 --t 1")  # unless the network is that of --init
 ELSEWHERE = {"detect": "tests/detection", "--int8": "tests/export"}  # what takes long and is run there
 
 
