@@ -1,4 +1,4 @@
-"""What the README says is run, and what it shows is current."""
+"""What the README and the docs say is run, and what they show is current."""
 
 import hashlib
 import importlib
@@ -23,15 +23,39 @@ from residual_attention.cli.train import configuration
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")),
+    WEIGHTS / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+GENERIC = re.compile(r"\.\.\.|\||/eval|TABLE|COMMAND")  # `ran attend ... --measure` shows no single command
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
+
+
+def run(code: str, folder: Path) -> str:
+    """What the code prints, warnings being errors."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def anchors(page: Path) -> set[str]:
+    """Where a link into the page can lead: its headings as GitHub and MkDocs spell them."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
 def test_tables_are_current():
     done = subprocess.run([sys.executable, ROOT / "tools" / "update_docs.py", "--check"])
     assert done.returncode == 0, "run `python tools/update_docs.py`"
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 170
 
 
 def test_the_figures_of_the_weights_are_of_the_files_that_ship():
@@ -49,36 +73,31 @@ def test_the_figures_of_the_weights_are_of_the_files_that_ship():
     assert evaluate_model(digits)["top1_error_pct"] == pytest.approx(record[digits]["top1_error_pct"])
 
 
-def test_pictures_and_links_exist():
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
-    for target in re.findall(r"\]\(#([^)]+)\)", README):
-        assert f"## {target}" in README.lower()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pictures_and_links_exist(page):
+    for target, anchor in re.findall(r"\]\((?!http)([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text()):
+        place = page.parent / target if target else page
+        assert place.exists(), target
+        assert not anchor or anchor in anchors(place), f"{target}#{anchor}"
 
 
 @pytest.mark.skipif(not list_weights(), reason="no weights ship yet")
 def test_the_python_example_runs(tmp_path):
     (code,) = blocks("python")
     Image.effect_mandelbrot((60, 40), (-2, -1, 1, 1), 50).convert("RGB").save(tmp_path / "photo.jpg")
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "stages.0.1 (1, 64, 32, 32)" in done.stdout
+    assert "stages.0.1 (1, 64, 32, 32)" in run(code, tmp_path)
 
 
-def test_the_detection_pages_python_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "detection.md").read_text(), flags=re.S)
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for line, shown in zip(done.stdout.splitlines(), re.findall(r"\) +# (\[.*)", code), strict=True):
+def test_the_detection_pages_python_runs(tmp_path):
+    (code,) = blocks("python", (ROOT / "docs" / "detection.md").read_text())
+    for line, shown in zip(run(code, tmp_path).splitlines(), re.findall(r"\) +# (\[.*)", code), strict=True):
         assert line == shown
 
 
 def _texts() -> dict[str, str]:
     """Everything for readers that shows commands, and the commands on record."""
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "notebooks").glob("*.md")]
-    pages = [page for page in pages if page.name != "extending.md"]  # test_extending runs its commands, with plugins
-    found = {page.name: page.read_text() for page in pages}
+    pages = [page for page in PAGES if page.name != "extending.md"]  # test_extending runs its commands, with plugins
+    found = {str(page.relative_to(ROOT)): page.read_text() for page in pages}
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         cells = json.loads(notebook.read_text())["cells"]
         found[notebook.name] = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
@@ -88,17 +107,27 @@ def _texts() -> dict[str, str]:
     return found
 
 
+def _lines(text: str) -> list[str]:
+    """Lines of shell blocks, and commands within the text that are complete."""
+    shown = "\n".join(blocks("sh", text)).replace("\\\n", " ").splitlines()
+    prose = re.sub(r"```.*?```", "", text, flags=re.S)
+    named = [" ".join(span.split()) for span in re.findall(r"`((?:ran|make) [^`]+)`", prose)]
+    return shown + [span for span in named if not GENERIC.search(span)]
+
+
 def _commands() -> list[Any]:
-    found = []
+    found = {}
     for source, text in _texts().items():
-        blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.S)
-        for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+        for line in _lines(text):
             words = shlex.split(line, comments=True)
             while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
                 words = words[1:]
-            if words[:1] in (["make"], ["ran"]) or words[1:3] == ["-m", "residual_attention"]:
-                found.append(pytest.param(words, id=f"{source}: {' '.join(words)}"))
-    return found
+            if "residual_attention" in words:  # torchrun -m residual_attention
+                words = ["ran", *words[words.index("residual_attention") + 1 :]]
+            if words[:1] in (["make"], ["ran"]):
+                label = f"{source}: {' '.join(words)}"
+                found[label] = pytest.param(words, id=label)
+    return list(found.values())
 
 
 @pytest.mark.parametrize("words", _commands())
@@ -108,17 +137,19 @@ def test_commands_shown_are_commands_that_exist(words):
     if words[0] == "make":
         assert f"\n{words[1]}:" in makefile
         return
-    words = ["ran", *words[3:]] if words[1] == "-m" else words
-    assert words[1] in COMMANDS
+    assert words[1] in (*COMMANDS, "--help", "--version")
+    own = words[1:3] if words[1] == "detect" else words[1:2]  # `ran detect` has commands of its own
+    arguments = words[1 + len(own) :]
+    if words[-1] == "--help" or not arguments:  # the name of a command, within a sentence
+        return
     if words[1] == "train":
         configuration(words[2:])
         return
     module = importlib.import_module(f"residual_attention.cli.{words[1]}")
-    own = words[1:3] if words[1] == "detect" else words[1:2]  # `ran detect` has commands of its own
     name = "".join(word.title() for word in own) + "Arguments"
     if own[1:] or hasattr(module, name):
-        parse(getattr(module, name), words[1 + len(own) :], prog=f"ran {' '.join(own)}", description="")
+        parse(getattr(module, name), arguments, prog=f"ran {' '.join(own)}", description="")
 
 
 def test_enough_commands_are_shown():
-    assert len(_commands()) >= 60
+    assert len(_commands()) >= 120
