@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import residual_attention.training.loop as loop
+from residual_attention.classification import results
 from residual_attention.classification.config import TrainConfig
 from residual_attention.classification.task import ClassificationTask
 from residual_attention.cli.main import main
@@ -21,7 +22,6 @@ from residual_attention.experiments import protocols, runner
 from residual_attention.experiments.cells import Places, cells_of, fraction_left, state_of
 from residual_attention.experiments.declarations import EXPERIMENTS, Row
 from residual_attention.experiments.runner import Todo, todo
-from residual_attention.training import results
 from residual_attention.training.runfolder import RunFolder, RunInUse
 
 DRAW_EXAMPLES = results._draw_examples
