@@ -359,7 +359,7 @@ def test_help_lists_what_a_plugin_adds(alone, capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help", "--plugin", "listed.py"])
     text = " ".join(capsys.readouterr().out.replace("│", "").split())
-    assert "{None,mixed,channel,spatial,listed}" in text
+    assert "{mixed,channel,spatial,listed}" in text
     assert "listed: of straight lines" in text
     assert "--plugin MODULE_OR_FILE" in text
 
