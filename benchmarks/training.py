@@ -32,7 +32,7 @@ from residual_attention.devices import hardware, versions
 from residual_attention.training.loop import train_step
 from residual_attention.training.run import Started, begin
 
-CIFAR_PREPROCESS = Preprocess(32, "crop", (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))
+CIFAR_PREPROCESS = Preprocess(32, "crop", mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616))
 
 
 def made_dataset(count: int) -> Dataset:
@@ -40,7 +40,14 @@ def made_dataset(count: int) -> Dataset:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
     samples = TensorSamples(images, torch.randint(0, 10, (count,), generator=generator))
-    return Dataset("made", [str(i) for i in range(10)], samples, None, None, CIFAR_PREPROCESS)
+    return Dataset(
+        name="made",
+        classes=[str(i) for i in range(10)],
+        train=samples,
+        val=None,
+        test=None,
+        preprocess=CIFAR_PREPROCESS,
+    )
 
 
 class Contestant:

@@ -34,7 +34,7 @@ def small(tmp_path, *, in_chans=1, **overrides):
     options = {"num_classes": 3, "in_chans": in_chans, "modules": [1, 1, 1], "mask_depths": [1, 1, 1], **overrides}
     network = create_model("attention56_cifar", **options).eval()
     channels = (0.5,) * in_chans
-    preprocess = Preprocess(40, "letterbox", channels, channels, 0.9)
+    preprocess = Preprocess(40, "letterbox", mean=channels, std=channels, crop_pct=0.9)
     metadata = {
         "model": "attention56_cifar",
         "overrides": options,

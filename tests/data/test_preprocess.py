@@ -15,7 +15,7 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 @pytest.mark.parametrize("size", [(320, 160), (90, 200), (64, 64), (17, 500)])
 def test_geometry_finds_a_bright_square_where_it_was(resize, size):
     width, height = size
-    preprocess = Preprocess(64, resize, (0.0, 0.0, 0.0), STD)  # padding is black, as the image is
+    preprocess = Preprocess(64, resize, mean=(0.0, 0.0, 0.0), std=STD)  # padding is black, as the image is
     left, top, side = width // 2 - 4, height // 2 - 4, 8
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[top : top + side, left : left + side] = 255
@@ -30,7 +30,7 @@ def test_geometry_finds_a_bright_square_where_it_was(resize, size):
 
 
 def test_letterbox_pads_with_the_mean_which_is_zero_to_the_network():
-    preprocess = Preprocess(32, "letterbox", MEAN, STD)
+    preprocess = Preprocess(32, "letterbox", mean=MEAN, std=STD)
     image = preprocess(Image.new("RGB", (64, 16), "white"))
     assert image[:, 0].abs().max() < 0.02
     assert image[:, 16].min() > 1
@@ -39,14 +39,14 @@ def test_letterbox_pads_with_the_mean_which_is_zero_to_the_network():
 def test_crop_takes_the_centre_and_crop_pct_more_around_it():
     image = Image.new("RGB", (80, 40), "black")
     image.paste("white", (20, 0, 60, 40))
-    assert Preprocess(40, "crop", MEAN, STD).to_uint8(image).min() == 255
-    assert Preprocess(40, "crop", MEAN, STD, crop_pct=0.5).to_uint8(image).min() == 255
-    assert Preprocess(40, "squash", MEAN, STD).to_uint8(image).min() == 0
+    assert Preprocess(40, "crop", mean=MEAN, std=STD).to_uint8(image).min() == 255
+    assert Preprocess(40, "crop", mean=MEAN, std=STD, crop_pct=0.5).to_uint8(image).min() == 255
+    assert Preprocess(40, "squash", mean=MEAN, std=STD).to_uint8(image).min() == 0
 
 
 @pytest.mark.parametrize("mode, chans", [("L", 3), ("RGB", 1), ("RGB", 3), ("L", 1)])
 def test_channels_and_normalisation(mode, chans):
-    preprocess = Preprocess(16, "crop", MEAN[:chans], STD[:chans])
+    preprocess = Preprocess(16, "crop", mean=MEAN[:chans], std=STD[:chans])
     image = Image.effect_noise((16, 16), 60).convert(mode)
     out = preprocess(image)
     assert out.shape == (chans, 16, 16)
@@ -60,12 +60,12 @@ def test_channels_and_normalisation(mode, chans):
 def test_an_image_of_the_right_size_is_not_touched():
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     for resize in ("crop", "squash", "letterbox"):
-        out = Preprocess(32, resize, MEAN, STD).to_uint8(Image.fromarray(pixels))
+        out = Preprocess(32, resize, mean=MEAN, std=STD).to_uint8(Image.fromarray(pixels))
         assert torch.equal(out, torch.from_numpy(pixels).permute(2, 0, 1))
 
 
 def test_dictionaries_come_back_and_unknown_keys_are_refused():
-    preprocess = Preprocess(48, "letterbox", MEAN, STD, 0.9)
+    preprocess = Preprocess(48, "letterbox", mean=MEAN, std=STD, crop_pct=0.9)
     assert Preprocess.from_dict(preprocess.to_dict()) == preprocess
     with pytest.raises(ValueError, match="unknown preprocessing colour"):
         Preprocess.from_dict({**preprocess.to_dict(), "colour": 1})
@@ -90,6 +90,6 @@ def test_an_image_given_by_the_user_follows_the_rules_of_files(tmp_path, kind):
     else:
         rgb.convert("P" if kind == "palette.gif" else "CMYK").save(path)
     for chans in (1, 3):
-        preprocess = Preprocess(32, "crop", (0.5,) * chans, (0.5,) * chans)
+        preprocess = Preprocess(32, "crop", mean=(0.5,) * chans, std=(0.5,) * chans)
         with Image.open(path) as image:
             assert torch.equal(preprocess(image), preprocess(read_image(path, chans)))

@@ -293,8 +293,8 @@ def test_imagenet_at_another_size_is_on_record_and_in_the_table(short, tmp_path,
     base = replace(protocols._BASES["smoke"]("digits"), image_size=32, val_fraction=0.2, steps=2, batch_size=8)
     monkeypatch.setitem(protocols._BASES, "paper", lambda _data: base)
     rows = [
-        Row("thin", "attention92_cifar", {}, 19.5, "imagenet", test_px=48, reported_top5_error_pct=4.8),
-        Row("thin at its own size", "attention92_cifar", {}, 21.0, "imagenet"),
+        Row("thin", "attention92_cifar", {}, 19.5, data="imagenet", test_px=48, reported_top5_error_pct=4.8),
+        Row("thin at its own size", "attention92_cifar", {}, 21.0, data="imagenet"),
     ]
     monkeypatch.setitem(EXPERIMENTS, "imagenet", replace(EXPERIMENTS["imagenet"], rows=tuple(rows)))
     arguments = ["reproduce", "imagenet", "--protocol", "paper", "--seeds", "1", *short]

@@ -149,7 +149,7 @@ def test_class_weights_balance_the_loss():
     from residual_attention.data.datasets import Dataset
 
     samples = TensorSamples(torch.zeros(40, 1, 1, 1, dtype=torch.uint8), torch.tensor([0] * 30 + [1] * 10))
-    data = Dataset("x", ["a", "b"], samples, None, None, Preprocess(1))
+    data = Dataset(name="x", classes=["a", "b"], train=samples, val=None, test=None, preprocess=Preprocess(1))
     weights = _class_weights(TrainConfig(class_weights=True), data, torch.device("cpu"))
     assert weights is not None
     assert weights.tolist() == pytest.approx([40 / 60, 2.0])

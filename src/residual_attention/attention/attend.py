@@ -28,7 +28,7 @@ LONGEST_SIDE = 800  # px of the picture drawn; larger originals are reduced, arr
 SMALLEST_SIDE = 224  # small originals are enlarged, so that a smooth map shows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AttendOptions:
     """How masks are read and what is written.
 
@@ -126,7 +126,11 @@ def attend_one(model: Classifier, path: Path, name: str, out: Path, options: Att
     top = _top_classes(model, found.probabilities[0].cpu(), options.top_k)
     sizes = {module: (mask.shape[2], mask.shape[3]) for module, mask in found.masks.items()}
     drawn = Drawn(
-        path.name, np.asarray(shown.convert("RGB")), top, maps_on(model, shown, found, options.reading), sizes
+        name=path.name,
+        picture=np.asarray(shown.convert("RGB")),
+        top=top,
+        maps=maps_on(model, shown, found, options.reading),
+        sizes=sizes,
     )
     files = [out / f"{name}.{options.form}"]
     draw_image(drawn, files[0], reading=options.reading, signed=is_signed(options.reading, signed))

@@ -86,7 +86,7 @@ def draw_attention(
     save_photographs(figure, out)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Drawn:
     """One image as it was given, uint8 (H, W, 3), its prediction, and maps of its own size by module."""
 

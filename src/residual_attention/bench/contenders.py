@@ -3,7 +3,7 @@
 import importlib.util
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class Contender:
 
     label: str
     network: str
+    _: KW_ONLY
     way: str = "eager"
     precision: str = "fp32"
     channels_last: bool = False
@@ -88,7 +89,7 @@ def _on_cuda(size: int) -> list[Contender]:
     peer = [Contender(f"{PEER} resattnet56, AMP bf16", f"{PEER}/resattnet56", precision="bf16")] if size >= 224 else []
     ours = [
         Contender("ours, AMP bf16", name, precision="bf16"),
-        Contender("ours, compiled bf16", name, "compile", "bf16", True),
+        Contender("ours, compiled bf16", name, way="compile", precision="bf16", channels_last=True),
     ]
     return [*_eager(size), *peer, *ours]
 
@@ -103,12 +104,12 @@ def inference_contenders(size: int, device: torch.device) -> list[Contender]:
         Contender("ours, channels_last fp32, freed memory given back", name, channels_last=True, plain=True),
         Contender("ours, channels_last fp32", name, channels_last=True),
         Contender(f"ours, channels_last {half}", name, precision=half, channels_last=True),
-        Contender(f"ours, compiled {half}", name, "compile", half, True),
-        Contender("ours, ONNX Runtime fp32", name, "onnxruntime"),
-        Contender("ours, ONNX Runtime int8", name, "onnxruntime", "int8"),
-        Contender("ours, OpenVINO fp32", name, "openvino"),
-        Contender(f"ours, OpenVINO {half}", name, "openvino", half),
-        Contender("ours, OpenVINO int8", name, "openvino", "int8"),
+        Contender(f"ours, compiled {half}", name, way="compile", precision=half, channels_last=True),
+        Contender("ours, ONNX Runtime fp32", name, way="onnxruntime"),
+        Contender("ours, ONNX Runtime int8", name, way="onnxruntime", precision="int8"),
+        Contender("ours, OpenVINO fp32", name, way="openvino"),
+        Contender(f"ours, OpenVINO {half}", name, way="openvino", precision=half),
+        Contender("ours, OpenVINO int8", name, way="openvino", precision="int8"),
     ]
 
 
@@ -117,7 +118,9 @@ def training_contenders(size: int, device: torch.device) -> list[Contender]:
     if device.type == "cuda":
         return _on_cuda(size)
     half = "bf16" if cpu_computes_bf16() else "fp32"
-    ours = Contender(f"ours, defaults ({half}, channels_last)", _our_network(size), "eager", half, True)
+    ours = Contender(
+        f"ours, defaults ({half}, channels_last)", _our_network(size), way="eager", precision=half, channels_last=True
+    )
     return [*_eager(size), ours]
 
 

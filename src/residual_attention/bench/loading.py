@@ -28,7 +28,7 @@ def cifar_batches(device: torch.device) -> TrainingData:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (CIFAR_IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator)
     samples = TensorSamples(images, torch.randint(0, 10, (CIFAR_IMAGES,), generator=generator))
-    preprocess = Preprocess(32, "crop", MEAN, STD)
+    preprocess = Preprocess(32, "crop", mean=MEAN, std=STD)
     return TrainingData(
         samples=samples,
         preprocess=preprocess,
@@ -74,7 +74,7 @@ def _decode_alone(paths: list[Path]) -> int:
     from ..data.images import read_image
 
     torch.set_num_threads(1)
-    transform = file_transform(Augment(), Preprocess(224, "crop", MEAN, STD))
+    transform = file_transform(Augment(), Preprocess(224, "crop", mean=MEAN, std=STD))
     for path in paths:
         transform(read_image(path, 3))
     return len(paths)
@@ -91,7 +91,7 @@ def jpeg_speeds(device: torch.device, rounds: int) -> dict[str, Timing]:
         paths = write_jpegs(Path(folder))
         shares = [paths[i::cores] for i in range(cores)]
         labels = torch.zeros(len(paths), dtype=torch.int64)
-        preprocess = Preprocess(224, "crop", MEAN, STD)
+        preprocess = Preprocess(224, "crop", mean=MEAN, std=STD)
         data = TrainingData(
             samples=FileSamples(tuple(paths), labels),
             preprocess=preprocess,

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ IMAGE_SIZES = (64, 128, 224, 320)
 CUDA_BATCHES = 8  # times the batch of a CPU
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """``tell`` takes one line for a person, as each figure is there."""
 
@@ -136,9 +136,9 @@ def training(setting: Setting) -> list[Row]:
 def memory(setting: Setting) -> list[Row]:
     """Peak memory and time to first result, each contender in a process of its own."""
     rows = []
-    half = training_contenders(32, setting.device)[-1]
+    default = training_contenders(32, setting.device)[-1]
     deep = [
-        (Contender(f"ours, 452 deep{told}", "attention452_cifar", half.way, half.precision, True), options)
+        (replace(default, label=f"ours, 452 deep{told}", network="attention452_cifar"), options)
         for told, options in (("", {}), (", checkpointing", {"checkpointing": True}))
     ]
     for size in setting.sizes:
@@ -179,7 +179,7 @@ def cost(setting: Setting) -> list[Row]:
         setting.tell(f"{what} over {over}")
         calls, batches = {}, {}
         for value, (network, size, batch) in cases.items():
-            contender = Contender(str(value), network, "eager", half.precision, True)
+            contender = Contender(str(value), network, way="eager", precision=half.precision, channels_last=True)
             calls[str(value)] = make(contender, _images(batch, size, setting.device), num_classes_at(size))
             batches[str(value)] = (network, size, batch)
         for value, timing in interleaved(calls, rounds=setting.rounds, device=setting.device).items():

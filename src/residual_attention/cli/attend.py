@@ -101,7 +101,12 @@ def _options(given: AttendArguments) -> "AttendOptions":
     from ..attention.attend import AttendOptions
 
     return AttendOptions(
-        _reading(given), given.before_after, given.channels, given.save_arrays, given.top_k, given.format
+        reading=_reading(given),
+        before_after=given.before_after,
+        channels=given.channels,
+        save_arrays=given.save_arrays,
+        top_k=given.top_k,
+        form=given.format,
     )
 
 

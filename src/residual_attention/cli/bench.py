@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
         print(line, file=sys.stderr if given.json else sys.stdout, flush=True)
 
     device = resolve_device(given.device)
-    setting = Setting(device, given.rounds, given.sizes, tell, given.model)
+    setting = Setting(device=device, rounds=given.rounds, sizes=given.sizes, tell=tell, model=given.model)
     rows = run(given.suites, setting)
     result = {
         "command": shlex.join(["ran", "bench", *argv]),

@@ -21,7 +21,7 @@ MAX_MEASURED = 5_000  # training images that mean and standard deviation are mea
 MAX_CHECKED = 20_000  # held-out files that are decoded once before training, so that a bad one is found then
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """``flip``: whether mirrored images keep their class; ``skipped``: unreadable training images left out."""
 
@@ -188,7 +188,9 @@ def from_listing(
         size = request.image_size or image_size or _folder_image_size(main.paths, notices)
         chans = request.in_chans or (3 if constants else _count_channels(main.paths))
         mean, std = constants or (IMAGENET_MEAN, IMAGENET_STD)
-        preprocess = Preprocess(size, request.resize, in_channels(mean, chans), in_channels(std, chans), crop_pct)
+        preprocess = Preprocess(
+            size, request.resize, mean=in_channels(mean, chans), std=in_channels(std, chans), crop_pct=crop_pct
+        )
     splits: dict[str, Samples] = dict(files)
     skipped = 0
     if fits_in_memory(sum(map(len, files.values())), preprocess.image_size, preprocess.in_chans):
@@ -198,8 +200,17 @@ def from_listing(
             assert isinstance(training, TensorSamples)
             mean, std = channel_statistics(training.images)
             preprocess = replace(preprocess, mean=mean, std=std)
-    divided, bad = _complete_splits(splits, preprocess, request, len(listing.classes), notices)
-    return Dataset(name, listing.classes, *divided, preprocess, True, notices, skipped + bad)
+    (train, val, test), bad = _complete_splits(splits, preprocess, request, len(listing.classes), notices)
+    return Dataset(
+        name=name,
+        classes=listing.classes,
+        train=train,
+        val=val,
+        test=test,
+        preprocess=preprocess,
+        notices=notices,
+        skipped=skipped + bad,
+    )
 
 
 def in_channels(values: tuple[float, ...], chans: int) -> tuple[float, ...]:
@@ -214,7 +225,16 @@ def from_shards(root: Path, request: DataRequest, preprocess: Preprocess | None)
     if preprocess is None:
         chans = request.in_chans or 3
         mean, std = in_channels(IMAGENET_MEAN, chans), in_channels(IMAGENET_STD, chans)
-        preprocess = Preprocess(request.image_size or 224, request.resize, mean, std)
+        preprocess = Preprocess(request.image_size or 224, request.resize, mean=mean, std=std)
     splits: dict[str, Samples] = dict(shards)
-    divided, bad = _complete_splits(splits, preprocess, request, len(classes), notices)
-    return Dataset(root.resolve().name, classes, *divided, preprocess, True, notices, bad)
+    (train, val, test), bad = _complete_splits(splits, preprocess, request, len(classes), notices)
+    return Dataset(
+        name=root.resolve().name,
+        classes=classes,
+        train=train,
+        val=val,
+        test=test,
+        preprocess=preprocess,
+        notices=notices,
+        skipped=bad,
+    )

@@ -1,6 +1,6 @@
 """From a decoded image to what the network reads; stored in every model, used in train, eval and predict."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import KW_ONLY, asdict, dataclass, fields
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -36,6 +36,7 @@ class Preprocess:
 
     image_size: int
     resize: Resize = "crop"
+    _: KW_ONLY
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     crop_pct: float = 1.0

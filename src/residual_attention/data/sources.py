@@ -39,10 +39,19 @@ def digits(request: DataRequest, preprocess: Preprocess | None = None) -> Datase
     images = F.interpolate(images, (size, size), mode="bilinear").round().to(torch.uint8).repeat(1, chans, 1, 1)
     everything = TensorSamples(images, torch.tensor(data.target, dtype=torch.int64))
     kept, held = stratified_split(everything.labels, 0.2, DIGITS_TEST_SEED)
-    preprocess = preprocess or Preprocess(size, request.resize, DIGITS_MEAN * chans, DIGITS_STD * chans)
+    preprocess = preprocess or Preprocess(size, request.resize, mean=DIGITS_MEAN * chans, std=DIGITS_STD * chans)
     notices: list[str] = []
-    splits = split_as_configured(everything.subset(kept), None, everything.subset(held), request, 10, notices)
-    return Dataset("digits", [str(i) for i in range(10)], *splits, preprocess, flip=False, notices=notices)
+    train, val, test = split_as_configured(everything.subset(kept), None, everything.subset(held), request, 10, notices)
+    return Dataset(
+        name="digits",
+        classes=[str(i) for i in range(10)],
+        train=train,
+        val=val,
+        test=test,
+        preprocess=preprocess,
+        flip=False,
+        notices=notices,
+    )
 
 
 def _has_class_folders(folder: Path) -> bool:
@@ -121,11 +130,11 @@ def _cifar(name: str, request: DataRequest, preprocess: Preprocess | None) -> Da
     classes, splits = _cifar_splits(name, data_dir)
     if preprocess is None:
         mean, std = (in_channels(values, request.in_chans or 3) for values in constants)
-        preprocess = Preprocess(request.image_size or 32, request.resize, mean, std)
+        preprocess = Preprocess(request.image_size or 32, request.resize, mean=mean, std=std)
     ready = {split: _as_read(samples, preprocess) for split, samples in splits.items()}
     notices: list[str] = []
-    divided = split_as_configured(ready["train"], None, ready["test"], request, len(classes), notices)
-    return Dataset(name, classes, *divided, preprocess, notices=notices)
+    train, val, test = split_as_configured(ready["train"], None, ready["test"], request, len(classes), notices)
+    return Dataset(name=name, classes=classes, train=train, val=val, test=test, preprocess=preprocess, notices=notices)
 
 
 def _as_read(samples: TensorSamples, preprocess: Preprocess) -> Samples:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, get_args
 
 from scipy import stats
@@ -27,7 +27,7 @@ def response(record: Mapping[str, Any]) -> float | None:
     return record.get("responses", {}).get("stage 2")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """``weights``: of rows of ``experiment``, by label; the claim is that the weighted sum of ``value`` is above 0.
 
@@ -49,6 +49,7 @@ class Finding:
     claim: Claim
     verdict: Verdict
     runs: tuple[int, ...]
+    _: KW_ONLY
     estimate: float | None = None
     half_width: float | None = None
     p: float | None = None
@@ -63,7 +64,7 @@ class Finding:
 
 
 def _lower_error(text: str, source: str, experiment: str, good: str, bad: str) -> Claim:
-    return Claim(text, source, experiment, {bad: 1.0, good: -1.0})
+    return Claim(text=text, source=source, experiment=experiment, weights={bad: 1.0, good: -1.0})
 
 
 def _learning_claims() -> list[Claim]:
@@ -86,18 +87,23 @@ def _learning_claims() -> list[Claim]:
     }
     responses = [
         Claim(
-            f"Attention-{depth}: under naive learning the second stage's response is weaker",
-            source,
-            "learning",
-            {f"Attention-{depth}, residual learning": 1.0, f"Attention-{depth}, naive learning": -1.0},
-            response,
-            "mean response",
+            text=f"Attention-{depth}: under naive learning the second stage's response is weaker",
+            source=source,
+            experiment="learning",
+            weights={f"Attention-{depth}, residual learning": 1.0, f"Attention-{depth}, naive learning": -1.0},
+            value=response,
+            unit="mean response",
         )
         for depth, source in ((164, "4.1, figure of responses"), (56, "ours, after 4.1"))
     ]
     return [
         *by_depth,
-        Claim("The gap between the two grows with depth (164 against 56)", source, "learning", gap),
+        Claim(
+            text="The gap between the two grows with depth (164 against 56)",
+            source=source,
+            experiment="learning",
+            weights=gap,
+        ),
         *responses,
     ]
 
@@ -191,10 +197,10 @@ def find(claim: Claim, protocol: str, places: Places) -> Finding:
         return Finding(claim, "not run", runs)
     estimate = sum(weight * statistics.mean(values) for values, weight in found)
     if min(runs) < 2:
-        return Finding(claim, "not decided", runs, estimate)
+        return Finding(claim, "not decided", runs, estimate=estimate)
     half_width, p = _interval(estimate, found)
     verdict: Verdict = "not decided" if p >= LEVEL else "holds" if estimate > 0 else "does not hold"
-    return Finding(claim, verdict, runs, estimate, half_width, p)
+    return Finding(claim, verdict, runs, estimate=estimate, half_width=half_width, p=p)
 
 
 def _values(claim: Claim, row: Row, protocol: str, places: Places) -> list[float]:

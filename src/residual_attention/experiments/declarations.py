@@ -4,7 +4,7 @@ Errors are in percent, top-1, on the test split unless a field says otherwise. A
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 
@@ -20,6 +20,7 @@ class Row:
     model: str
     changes: Mapping[str, Any] = field(default_factory=dict)  # fields of `TrainConfig`
     reported_error_pct: float | None = None
+    _: KW_ONLY
     data: str = "cifar10"
     test_px: int | None = None
     deep: bool = False
@@ -29,7 +30,7 @@ class Row:
     reported_time_s: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """``question``: what the rows are to show; ``source``: where the reported figures stand."""
 
@@ -78,7 +79,7 @@ def _depth_by_data() -> tuple[Row, ...]:
             f"attention{depth}_cifar",
             {},
             error,
-            data,
+            data=data,
             deep=depth > 236,
         )
         for depth, errors in reported.items()
@@ -118,7 +119,7 @@ def _imagenet() -> tuple[Row, ...]:
         ("Attention-92, tested at 320 px", "attention92", 320, 19.5, 4.8),
     )
     return tuple(
-        Row(label, model, {}, top1, "imagenet", test_px=pixels, reported_top5_error_pct=top5)
+        Row(label, model, {}, top1, data="imagenet", test_px=pixels, reported_top5_error_pct=top5)
         for label, model, pixels, top1, top5 in reported
     )
 
@@ -132,29 +133,29 @@ EXPERIMENTS: dict[str, Experiment] = {
     e.name: e
     for e in (
         Experiment(
-            "learning",
-            "Attention residual learning against naive learning, by depth",
-            f"{_PAPER}, section 4.1, attention residual learning",
-            "Is H = (1 + M) * T better than H = M * T, and does the gap grow with depth?",
-            _learning_by_depth(),
+            name="learning",
+            title="Attention residual learning against naive learning, by depth",
+            source=f"{_PAPER}, section 4.1, attention residual learning",
+            question="Is H = (1 + M) * T better than H = M * T, and does the gap grow with depth?",
+            rows=_learning_by_depth(),
             responses=True,
         ),
         Experiment(
-            "mask_activation",
-            "Mixed, channel and spatial attention",
-            f"{_PAPER}, section 3.3, table 1",
-            "Is the mask best left without a constraint (sigmoid of each value)?",
-            tuple(
+            name="mask_activation",
+            title="Mixed, channel and spatial attention",
+            source=f"{_PAPER}, section 3.3, table 1",
+            question="Is the mask best left without a constraint (sigmoid of each value)?",
+            rows=tuple(
                 Row(f"{kind} attention", _FIFTY_SIX, {"mask_activation": kind}, error)
                 for kind, error in (("mixed", 5.52), ("channel", 6.24), ("spatial", 6.33))
             ),
         ),
         Experiment(
-            "mask_structure",
-            "Encoder-decoder mask against local convolutions",
-            f"{_PAPER}, section 4.1, mask structures",
-            "Does the mask need the bottom-up top-down structure?",
-            tuple(
+            name="mask_structure",
+            title="Encoder-decoder mask against local convolutions",
+            source=f"{_PAPER}, section 4.1, mask structures",
+            question="Does the mask need the bottom-up top-down structure?",
+            rows=tuple(
                 Row(label, _FIFTY_SIX, {"mask_structure": structure}, error)
                 for label, structure, error in (
                     ("encoder and decoder", "encoder_decoder", 5.52),
@@ -163,48 +164,48 @@ EXPERIMENTS: dict[str, Experiment] = {
             ),
         ),
         Experiment(
-            "label_noise",
-            "Noisy labels: Attention-92 against the pre-activation ResNet-164",
-            f"{_PAPER}, section 4.1, noisy labels",
-            "Do masks help a network to withstand wrong labels?",
-            _label_noise(),
+            name="label_noise",
+            title="Noisy labels: Attention-92 against the pre-activation ResNet-164",
+            source=f"{_PAPER}, section 4.1, noisy labels",
+            question="Do masks help a network to withstand wrong labels?",
+            rows=_label_noise(),
         ),
         Experiment(
-            "label_noise_56",
-            "Noisy labels: Attention-56 against a residual network as deep, without masks",
-            "ours; the paper compares networks of other depths",
-            "The same at a depth that a processor trains.",
-            _label_noise_at_equal_depth(),
+            name="label_noise_56",
+            title="Noisy labels: Attention-56 against a residual network as deep, without masks",
+            source="ours; the paper compares networks of other depths",
+            question="The same at a depth that a processor trains.",
+            rows=_label_noise_at_equal_depth(),
         ),
         Experiment(
-            "depth",
-            "Depth on CIFAR-10 and CIFAR-100",
-            f"{_PAPER}, section 4.1, comparison with others",
-            "Does the error fall with depth?",
-            _depth_by_data(),
+            name="depth",
+            title="Depth on CIFAR-10 and CIFAR-100",
+            source=f"{_PAPER}, section 4.1, comparison with others",
+            question="Does the error fall with depth?",
+            rows=_depth_by_data(),
         ),
         Experiment(
-            "wide_learning",
-            "Wide Attention-56 and -92: residual against naive learning",
-            f"{_TF2} (README)",
-            "Does Attention-92 train at all, which it did not there?",
-            _wide_learning(),
+            name="wide_learning",
+            title="Wide Attention-56 and -92: residual against naive learning",
+            source=f"{_TF2} (README)",
+            question="Does Attention-92 train at all, which it did not there?",
+            rows=_wide_learning(),
             recipe="classic",
         ),
         Experiment(
-            "wide_errors",
-            "Wide Attention-56 and -92: training and validation error, training time",
-            f"{_TF2} (README), times on one P100",
-            "How far apart are training and validation, and how long does it take?",
-            _wide_errors(),
+            name="wide_errors",
+            title="Wide Attention-56 and -92: training and validation error, training time",
+            source=f"{_TF2} (README), times on one P100",
+            question="How far apart are training and validation, and how long does it take?",
+            rows=_wide_errors(),
             recipe="classic",
         ),
         Experiment(
-            "optimizers",
-            "Optimizers",
-            "ours; the re-implementation's recipe compares SGD, Adam and RMSprop without figures",
-            "Which optimizer at its usual rate?",
-            tuple(
+            name="optimizers",
+            title="Optimizers",
+            source="ours; the re-implementation's recipe compares SGD, Adam and RMSprop without figures",
+            question="Which optimizer at its usual rate?",
+            rows=tuple(
                 Row(name, _FIFTY_SIX, {"optimizer": optimizer, **({} if lr is None else {"lr": lr})})
                 for name, optimizer, lr in (
                     ("SGD, Nesterov momentum", "sgd", None),
@@ -215,29 +216,31 @@ EXPERIMENTS: dict[str, Experiment] = {
             ),
         ),
         Experiment(
-            "trunks",
-            "Trunks: the attention module around other units",
-            "ours; the paper's ImageNet networks use residual, ResNeXt and Inception units",
-            "Is the trunk any network?",
-            tuple(Row(unit, _FIFTY_SIX, {"unit": unit}) for unit in ("preact", "resnext", "inception", "vgg", "dense")),
+            name="trunks",
+            title="Trunks: the attention module around other units",
+            source="ours; the paper's ImageNet networks use residual, ResNeXt and Inception units",
+            question="Is the trunk any network?",
+            rows=tuple(
+                Row(unit, _FIFTY_SIX, {"unit": unit}) for unit in ("preact", "resnext", "inception", "vgg", "dense")
+            ),
         ),
         Experiment(
-            "best",
-            "The best public re-implementations' network",
-            "a public re-implementation with mixup, cutout, cosine, no decay of BN and biases; another one, with mixup "
-            "alone, has 3.16 % with the first network",
-            "How far does the modern recipe go?",
-            (
+            name="best",
+            title="The best public re-implementations' network",
+            source="a public re-implementation with mixup, cutout, cosine, no decay of BN and biases; another, with "
+            "mixup alone, has 3.16 % with the first network",
+            question="How far does the modern recipe go?",
+            rows=(
                 Row("Attention-92 wide, no pool", "attention92_cifar_wide_nopool", {}, 2.86),
                 Row("Attention-452 wide, no pool", "attention92_cifar_wide_nopool", _DEEPEST, 2.43, deep=True),
             ),
         ),
         Experiment(
-            "imagenet",
-            "ImageNet: one central crop",
-            f"{_PAPER}, section 4.2; for the second row a public re-implementation",
-            "Does the error fall with other units and with depth?",
-            _imagenet(),
+            name="imagenet",
+            title="ImageNet: one central crop",
+            source=f"{_PAPER}, section 4.2; for the second row a public re-implementation",
+            question="Does the error fall with other units and with depth?",
+            rows=_imagenet(),
         ),
     )
 }
