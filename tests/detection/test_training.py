@@ -242,6 +242,21 @@ def test_changed_data_are_not_resumed(config_for, made_voc, tmp_path):
         go_on(config.out, epochs=2)
 
 
+def test_a_test_split_that_was_held_out_stays_held_out(config_for, made_voc, tmp_path):
+    for path in (*(made_voc / "JPEGImages").iterdir(), *(made_voc / "Annotations").iterdir()):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "photos")
+    config = config_for(data=str(tmp_path / "photos"), epochs=1, test_fraction=0.25)
+    first = go(config)
+    assert "no test split: 4 of 16 images are held out for it" in first["notices"]
+    assert first["test"]["images"] == 4
+    summary = go_on(config.out, epochs=2)
+    assert [summary[split]["boxes"] for split in ("train", "val", "test")] == [
+        first[split]["boxes"] for split in ("train", "val", "test")
+    ]
+    assert evaluate_detector(str(config.out))["map_pct"] == pytest.approx(summary["test"]["map_pct"])
+
+
 def test_predict_tells_boxes_in_the_images_own_pixels(finished, made_voc, tmp_path, capsys):
     source = next((made_voc / "JPEGImages").glob("*.jpg"))
     large = tmp_path / "large.png"

@@ -18,7 +18,7 @@ USAGE = """usage: ran detect train DATA | eval MODEL [DATA] | predict MODEL IMAG
 
 An object detector on the network's stages.
 
-  train    from a PASCAL VOC or COCO folder to a detector, a report and its figures
+  train    from a folder of images with VOC, COCO, CSV or YOLO boxes to a detector, a report and its figures
   eval     COCO's and VOC's average precision of a trained detector on a split
   predict  boxes in images, folders or globs; --out draws them, --masks shows where the backbone looks
   export   one ONNX file, checked against PyTorch; eval and predict take it as MODEL
@@ -27,12 +27,13 @@ An object detector on the network's stages.
 
 TRAIN = """Train a detector, measure and report it: one command from annotated images to a model.
 
-DATA is a PASCAL VOC folder (Annotations, JPEGImages, ImageSets/Main) or one with COCO annotation files. Every box is
-checked first. The run's folder holds the report, drawn boxes, curves and checkpoints."""
+DATA is a folder of images with boxes in PASCAL VOC's XML, COCO's JSON, a CSV or YOLO's labels, with or without
+train/val/test, or one JSON or CSV file. Every box is checked first. The run's folder holds the report, drawn boxes,
+curves and checkpoints."""
 
 EVAL = """COCO's mean average precision and PASCAL VOC's, per class, of a trained detector.
 
-DATA is a VOC or COCO folder, or one COCO annotation file; the detector's own training data when left out."""
+DATA is a folder as for training, or one JSON or CSV file; the detector's own training data when left out."""
 
 EXPORT = """One ONNX file of a detector: a single image of any size in, boxes, labels and scores out.
 
@@ -46,7 +47,7 @@ What cannot be read is reported, the rest is predicted, and the exit status is 2
 @dataclass(frozen=True)
 class DetectTrainArguments(DetectConfig):
     data: tyro.conf.Positional[str] = ""
-    """DATA: a PASCAL VOC folder, or one with COCO annotation files."""
+    """DATA: a folder of images with VOC, COCO or YOLO annotations or a CSV of boxes."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class DetectEvalArguments:
     model: tyro.conf.Positional[str]
     """MODEL: a run folder, a .safetensors or a detector's .onnx of ours."""
     data: tyro.conf.Positional[str | None] = None
-    """VOC or COCO folder or annotation file; the detector's own data by default."""
+    """Folder or annotation file; the detector's own data by default."""
     split: Literal["test", "val", "train"] = "test"
     """Split to measure; an annotation file is measured whole."""
     problems: Literal["skip", "stop"] = "skip"

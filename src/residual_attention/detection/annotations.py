@@ -130,7 +130,7 @@ def _sized(picture: Picture, decode: bool, problems: Problems) -> Picture | None
         if decode:
             width, height = read_image(picture.path, 3).size
         else:
-            width, height = _shown_size(picture.path)
+            width, height = shown_size(picture.path)
     except ImageError as error:
         kind = "missing image" if not picture.path.exists() else "unreadable image"
         problems.add(kind, picture.path, f"{str(error).removeprefix(f'{picture.path}: ')}; left out")
@@ -144,7 +144,7 @@ def _sized(picture: Picture, decode: bool, problems: Problems) -> Picture | None
     return Picture(picture.path, picture.boxes, width, height)
 
 
-def _shown_size(path: Path) -> tuple[int, int]:
+def shown_size(path: Path) -> tuple[int, int]:
     """Width and height after EXIF orientation, from the header. Raises ImageError."""
     try:
         with Image.open(path) as image:

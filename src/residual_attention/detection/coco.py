@@ -7,6 +7,9 @@ from typing import Any
 
 from ..errors import UserError
 from .annotations import Box, Picture, Pictures, Problems
+from .tree import Tree
+
+LISTS = ("images", "annotations", "categories")
 
 
 def find_coco(root: Path) -> dict[str, Path]:
@@ -37,16 +40,35 @@ def _image_folders(file: Path) -> list[Path]:
     return [*folders, root / "images", root / "JPEGImages", file.parent, root]
 
 
-def _load(file: Path, problems: Problems) -> dict[str, Any]:
+def _parsed(file: Path) -> dict[str, Any]:
+    """Raises UserError when the file is not in COCO's form."""
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{file} is no readable JSON: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{file} is not in COCO's form: it holds no object")
-    for key in ("images", "annotations", "categories"):
+    for key in LISTS:
         if not isinstance(content.get(key), list):
             raise UserError(f"{file} is not in COCO's form: it has no list {key!r}")
+    return content
+
+
+def find_json(tree: Tree) -> tuple[list[Path], str]:
+    """COCO files below a folder, or why its JSON files are not."""
+    found, objection = [], ""
+    for path in tree.of(".json"):
+        try:
+            _parsed(path)
+            found.append(path)
+        except UserError as error:
+            objection = objection or str(error)
+    return found, objection
+
+
+def _load(file: Path, problems: Problems) -> dict[str, Any]:
+    content = _parsed(file)
+    for key in LISTS:
         entries = [entry for entry in content[key] if isinstance(entry, dict)]
         if len(entries) < len(content[key]):
             text = f"{len(content[key]) - len(entries)} entries of {key!r} are no objects; left out"
@@ -71,12 +93,13 @@ def _box(entry: dict[str, Any], name: str) -> Box:
     return Box(name, x, y, x + width, y + height, str(entry.get("iscrowd", 0)).lower() in ("1", "true"))
 
 
-def read_coco(file: Path, problems: Problems) -> list[Picture]:
+def read_coco(file: Path, problems: Problems, tree: Tree | None = None) -> list[Picture]:
     """The pictures of an annotation file, unchecked; entries that refer to nothing are lines of ``problems``.
 
-    Raises UserError when the file is not in COCO's form at all.
+    Images that are in none of the usual folders are looked for in ``tree``, the data folder. Raises UserError when the
+    file is not in COCO's form at all.
     """
-    content = _load(file, problems)
+    content, tree = _load(file, problems), tree or Tree.around(file)
     names = {str(entry.get("id")): str(entry.get("name", "")).strip() for entry in content["categories"]}
     boxes: dict[Any, list[Box]] = {}
     images: dict[Any, dict[str, Any]] = {}
@@ -98,14 +121,26 @@ def read_coco(file: Path, problems: Problems) -> list[Picture]:
             problems.add("unknown class", file.name, text)
         else:
             boxes[image].append(_box(entry, names[category]))
-    return [_picture(file, entry, boxes[number]) for number, entry in images.items()]
+    pictures = []
+    for number, entry in images.items():
+        path = _image_of(file, str(entry["file_name"]).replace("\\", "/"), tree)
+        if path is None:
+            text = f"several images match {entry['file_name']} equally well; image left out"
+            problems.add("ambiguous image", file.name, text)
+        else:
+            size = _whole(entry.get("width")), _whole(entry.get("height"))
+            pictures.append(Picture(path, tuple(boxes[number]), *size))
+    return pictures
 
 
-def _picture(file: Path, entry: dict[str, Any], boxes: list[Box]) -> Picture:
-    name = str(entry["file_name"]).replace("\\", "/")
+def _image_of(file: Path, name: str, tree: Tree) -> Path | None:
+    """In a usual folder, else anywhere; where it is expected when there is none, None when several fit."""
     candidates = [folder / name for folder in _image_folders(file)]
-    path = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
-    return Picture(path, tuple(boxes), _whole(entry.get("width")), _whole(entry.get("height")))
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    found = tree.image((name,), file, tree.split_of(file, by_name=True))
+    return found if found is None or found.is_file() else candidates[0]
 
 
 def as_coco(pictures: Pictures, relative_to: Path | None = None) -> dict[str, Any]:

@@ -1,6 +1,5 @@
-"""A detection data set from a folder: its form, its splits, its classes, what is wrong with it."""
+"""A detection data set from a folder: its splits, its classes, what is wrong with it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,16 +8,15 @@ import torch
 from ..checkpoints.card import Card
 from ..data.randomness import torch_generator
 from ..errors import UserError
-from ..hints import did_you_mean
 from .annotations import Picture, Pictures, Problems, checked, class_names
-from .coco import find_coco, read_coco
 from .config import DetectConfig
-from .voc import find_voc, read_voc, voc_splits
+from .layouts import find_layout
+from .splits import hold_out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DetectionDataset:
-    """``form`` is voc or coco; ``problems`` what the sanity pass found in all splits."""
+    """``form`` is voc, coco, csv or yolo; ``problems`` what the sanity pass found in all splits."""
 
     name: str
     form: str
@@ -30,57 +28,39 @@ class DetectionDataset:
     problems: Problems = field(default_factory=Problems)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """A folder's form and a reader for each split that it has."""
-
-    form: str
-    readers: dict[str, Callable[[Problems], list[Picture]]]
-    notices: list[str] = field(default_factory=list)
-
-
-def find_layout(root: Path) -> Layout:
-    """Raises UserError when the folder is in neither form."""
-    if root.is_file():
-        if root.suffix != ".json":
-            raise UserError(f"{root} is neither a folder nor a COCO annotation file")
-        return Layout("coco", {"all": lambda problems: read_coco(root, problems)})
-    if not root.is_dir():
-        close = did_you_mean(root.name, (path.name for path in root.parent.iterdir())) if root.parent.is_dir() else ""
-        raise UserError(f"no folder at {root}{close}")
-    if voc := find_voc(root):
-        return _voc_layout(voc)
-    files = find_coco(root)
-    if not files:
-        raise UserError(
-            f"{root} holds neither PASCAL VOC's Annotations folder nor COCO's annotation files "
-            "(annotations/instances_train*.json, train/_annotations.coco.json or train.json)"
-        )
-    notices = []
-    if "test" not in files and "val" in files and files["val"].name.startswith("instances_val"):
-        files["test"] = files.pop("val")
-        notices.append("COCO's val is reported as the test; validation images come from training")
-    readers = {split: lambda problems, file=file: read_coco(file, problems) for split, file in files.items()}
-    return Layout("coco", readers, notices)
-
-
-def _voc_layout(root: Path) -> Layout:
-    lists = voc_splits(root)
-    if "train" in lists and "val" in lists:
-        lists.pop("trainval", None)
-    elif "trainval" in lists:
-        held = set(lists.get("val", ()))
-        lists["train"] = [name for name in lists.pop("trainval") if name not in held]
-    if "test" in lists and not any((root / "Annotations" / f"{name}.xml").is_file() for name in lists["test"]):
-        lists.pop("test")  # VOC 2012 lists its test images without annotations
-    readers = {split: lambda problems, names=names: read_voc(root, names, problems) for split, names in lists.items()}
-    return Layout("voc", readers)
-
-
 def _split_off(pictures: Pictures, fraction: float, seed: int, what: str) -> tuple[Pictures, Pictures]:
+    """(kept, held) by chance, as every run before ``test_fraction`` had it."""
     order = torch.randperm(len(pictures), generator=torch_generator(seed, what)).tolist()
     count = min(len(pictures) - 1, max(1, round(fraction * len(pictures))))
     return pictures.subset(sorted(order[count:])), pictures.subset(sorted(order[:count]))
+
+
+def _divided(
+    splits: dict[str, Pictures], config: DetectConfig, notices: list[str]
+) -> tuple[Pictures, Pictures | None, Pictures | None]:
+    """Training, validation and test images. What is missing is held out of training, with a notice.
+
+    A test split is held out only where the data have neither it nor a validation split; then both by `hold_out`. Data
+    that have one of the two keep the splits that they had before there was a ``test_fraction``, and so do runs of then.
+    """
+    train, val, test = splits["train"], splits.get("val"), splits.get("test")
+    stratified = False
+    if val is None and test is None and config.test_fraction > 0:
+        kept, held = hold_out(train, config.test_fraction, config.seed, "test")
+        if len(held):
+            notices.append(f"no test split: {len(held)} of {len(train)} images are held out for it")
+            train, test, stratified = kept, held, True
+    if config.limit_train is not None and config.limit_train < len(train):
+        order = torch.randperm(len(train), generator=torch_generator(config.seed, "subset")).tolist()
+        train = train.subset(sorted(order[: config.limit_train]))
+    if val is None and config.val_fraction > 0 and len(train) > 1:
+        whole = len(train)
+        if stratified:
+            train, val = hold_out(train, config.val_fraction, config.seed, "val")
+        else:
+            train, val = _split_off(train, config.val_fraction, config.seed, "split")
+        notices.append(f"no val split: {len(val)} of {whole} training images are held out for it")
+    return train, val, test
 
 
 def _unseen(training: list[Picture], splits: dict[str, list[Picture]], problems: Problems) -> list[Picture]:
@@ -102,11 +82,11 @@ def _stop_at(problems: Problems) -> None:
 def load_detection(config: DetectConfig) -> DetectionDataset:
     """The data set of ``config.data``, every box checked.
 
-    Classes are those of the training annotations. A missing validation split is held out of training, from the seed.
+    Classes are those of the training annotations.
 
     Raises:
-        UserError: no such folder, neither form, no training image or box, or, with ``problems`` stop, anything that
-            the sanity pass found.
+        UserError: no such folder, none of the forms, no training image or box, or, with ``problems`` stop, anything
+            that the sanity pass found.
     """
     root = Path(config.data)
     layout, problems = find_layout(root), Problems()
@@ -114,35 +94,35 @@ def load_detection(config: DetectConfig) -> DetectionDataset:
     raw = {split: reader(problems) for split, reader in layout.readers.items()}
     training = raw.pop("all", None) or raw.get("train")
     if not training:
-        found = " ".join(problems.lines[:3]) or f"its splits are {', '.join(raw) or 'none'}"
+        found = " ".join([*problems.lines[:3], *notices]) or f"its splits are {', '.join(raw) or 'none'}"
         raise UserError(f"{root}: no training images. {found}")
     raw["train"] = training = _unseen(training, raw, problems)
     classes = class_names(training)
     splits = {split: checked(pictures, classes, problems) for split, pictures in raw.items()}
     if problems.lines and config.problems == "stop":
         _stop_at(problems)
-    train = splits["train"]
-    if not train.counts():
+    if not splits["train"].counts():
         raise UserError(f"{root}: not one good box in {len(training)} training images. {' '.join(problems.lines[:3])}")
-    if config.limit_train is not None and config.limit_train < len(train):
-        order = torch.randperm(len(train), generator=torch_generator(config.seed, "subset")).tolist()
-        train = train.subset(sorted(order[: config.limit_train]))
-    val = splits.get("val")
-    if val is None and config.val_fraction > 0 and len(train) > 1:
-        whole = len(train)
-        train, val = _split_off(train, config.val_fraction, config.seed, "split")
-        notices.append(f"no val split: {len(val)} of {whole} training images are held out for it")
+    train, val, test = _divided(splits, config, notices)
     if val is not None and not val.counts():
         val = None
         notices.append("the validation split holds no box; the last epoch is kept")
-    test = splits.get("test")
     if test is not None and not test.counts():
         test = None
     if test is None:
         notices.append("no test split with boxes: the figures are of validation, on which the best epoch was chosen")
     if problems.lines:
         notices.append(f"{problems.summary()}; problems.txt in the run's folder lists them")
-    return DetectionDataset(root.resolve().name, layout.form, classes, train, val, test, notices, problems)
+    return DetectionDataset(
+        name=root.resolve().name,
+        form=layout.form,
+        classes=classes,
+        train=train,
+        val=val,
+        test=test,
+        notices=notices,
+        problems=problems,
+    )
 
 
 def check_same_data(dataset: DetectionDataset, config: DetectConfig, card: Card) -> None:
@@ -179,4 +159,5 @@ def load_detection_split(data: str, split: str, classes: tuple[str, ...], config
     if not found.counts():
         raise UserError(f"{data}: the {split} split holds no box to measure against. {' '.join(problems.lines[:3])}")
     parts = {"train": None, "val": None, "test": None, split: found}
-    return DetectionDataset(Path(data).resolve().name, layout.form, classes, **parts, problems=problems)
+    name = Path(data).resolve().name
+    return DetectionDataset(name=name, form=layout.form, classes=classes, **parts, problems=problems)

@@ -1,4 +1,4 @@
-"""PASCAL VOC's layout: ``JPEGImages``, ``Annotations/*.xml``, ``ImageSets/Main/<split>.txt``.
+"""PASCAL VOC's XML: in its own layout (``Annotations``, ``JPEGImages``, ``ImageSets/Main/<split>.txt``) or any other.
 
 Corners in VOC files count pixels from 1 and are both inside the box (Everingham et al., development kit, section 4.4);
 here a box starts at ``xmin - 1`` and ends at ``xmax``.
@@ -6,11 +6,14 @@ here a box starts at ``xmin - 1`` and ends at ``xmax``.
 
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 
 from .annotations import Box, Picture, Problems
+from .tree import Tree
 
+ROOT_TAG = "annotation"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -67,15 +70,20 @@ def _box(node: ElementTree.Element, file: str, problems: Problems) -> Box | None
     return Box(name, x0 - 1, y0 - 1, x1, y1, ignored)
 
 
-def _image_of(root: Path, stem: str, filename: str) -> Path:
-    """The image of an annotation: by the list's name, whatever its suffix, else by the annotation's ``filename``."""
-    images = root / "JPEGImages"
+def _image_of(tree: Tree, stem: str, filename: str, near: Path) -> Path | None:
+    """The image of an annotation: by the list's name, whatever its suffix, else by the annotation's ``filename``; in
+    ``JPEGImages``, else wherever it lies.
+    """
+    images = tree.root / "JPEGImages"
     for suffix in SUFFIXES:
         for candidate in (images / f"{stem}{suffix}", images / f"{stem}{suffix.upper()}"):
             if candidate.is_file():
                 return candidate
     named = images / Path(filename).name
-    return named if filename and named.is_file() else images / f"{stem}.jpg"
+    if filename and named.is_file():
+        return named
+    found = tree.image((stem, filename), near)
+    return found if found is None or found.is_file() else images / f"{stem}.jpg"
 
 
 def _whole(node: ElementTree.Element, tag: str) -> int:
@@ -83,24 +91,75 @@ def _whole(node: ElementTree.Element, tag: str) -> int:
     return int(value) if isfinite(value) else 0
 
 
+def root_tag(path: Path) -> str:
+    """The first element of an XML file; empty when it is not XML."""
+    try:
+        return next(iter(ElementTree.iterparse(path, events=("start",))))[1].tag
+    except (ElementTree.ParseError, ValueError, LookupError, StopIteration, OSError):
+        return ""
+
+
+def _parsed(path: Path, problems: Problems) -> ElementTree.Element | None:
+    """The annotation, or None with a line in ``problems``."""
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter: encodings it does not read
+        problems.add("broken annotation", path.name, f"no readable XML ({error}); image left out")
+        return None
+    if root.tag.lower() != ROOT_TAG:
+        text = f"it starts with <{root.tag}>, not with <{ROOT_TAG}>; image left out"
+        problems.add("broken annotation", path.name, text)
+        return None
+    return root
+
+
+def _picture(node: ElementTree.Element, path: Path, image: Path | None, problems: Problems) -> Picture | None:
+    """The annotation's picture, or None with a line in ``problems`` when its image is not certain."""
+    if image is None:
+        problems.add("ambiguous image", path.name, "several images match it equally well; image left out")
+        return None
+    boxes = [_box(entry, path.name, problems) for entry in node.findall("object")]
+    size = node.find("size")
+    width, height = (0, 0) if size is None else (_whole(size, "width"), _whole(size, "height"))
+    return Picture(image, tuple(box for box in boxes if box is not None), width, height)
+
+
+def _filename(node: ElementTree.Element) -> str:
+    return (node.findtext("filename") or "").strip()
+
+
 def read_voc(root: Path, names: list[str], problems: Problems) -> list[Picture]:
     """The pictures of a list, unchecked; annotations that cannot be read are lines of ``problems``."""
-    pictures = []
+    pictures, tree = [], Tree(root)
     for name, times in Counter(names).items():
         if times > 1:
             problems.add("image listed twice", name, f"listed {times} times in one split; taken once")
         path = root / "Annotations" / f"{name}.xml"
         if not path.is_file():
             problems.add("missing annotation", path.name, "no such file in Annotations; image left out")
+        elif (node := _parsed(path, problems)) is not None:
+            pictures.append(_picture(node, path, _image_of(tree, name, _filename(node), path), problems))
+    return [picture for picture in pictures if picture is not None]
+
+
+def find_xml(tree: Tree) -> tuple[list[Path], str]:
+    """XML files below a folder if any is VOC's, else why they are not."""
+    files = tree.of(".xml")
+    if not files or any(root_tag(path).lower() == ROOT_TAG for path in files):
+        return files, ""
+    tag = root_tag(files[0])
+    return [], f"{files[0].name} {f'starts with <{tag}>, not with <{ROOT_TAG}>' if tag else 'is not XML'}"
+
+
+def read_xml(files: Sequence[Path], tree: Tree, split: str | None, problems: Problems) -> list[Picture]:
+    """The pictures of annotation files wherever they and their images lie; else as `read_voc`."""
+    pictures: dict[Path, Picture] = {}
+    for path in files:
+        if (node := _parsed(path, problems)) is None:
             continue
-        try:
-            tree = ElementTree.parse(path).getroot()
-        except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter: encodings it does not read
-            problems.add("broken annotation", path.name, f"no readable XML ({error}); image left out")
-            continue
-        boxes = [_box(node, path.name, problems) for node in tree.findall("object")]
-        size = tree.find("size")
-        width, height = (0, 0) if size is None else (_whole(size, "width"), _whole(size, "height"))
-        image = _image_of(root, name, (tree.findtext("filename") or "").strip())
-        pictures.append(Picture(image, tuple(box for box in boxes if box is not None), width, height))
-    return pictures
+        picture = _picture(node, path, tree.image((path.stem, _filename(node)), path, split), problems)
+        if picture is not None and picture.path in pictures:
+            problems.add("image annotated twice", path.name, f"another file is of {picture.path.name} too; left out")
+        elif picture is not None:
+            pictures[picture.path] = picture
+    return list(pictures.values())

@@ -1,0 +1,46 @@
+"""Holding pictures out, stratified by class; the choice depends on the images' content, not on their names."""
+
+import hashlib
+from collections import Counter
+
+from ..data.randomness import derive_seed
+from .annotations import Picture, Pictures
+
+READ = 65_536  # bytes of a file that, with its length, tell it apart
+
+
+def _draw(picture: Picture, seed: int, name: str) -> int:
+    """A number drawn from the file's content; equal for copies."""
+    with open(picture.path, "rb") as file:
+        digest = hashlib.blake2b(file.read(READ), digest_size=16).hexdigest()
+    return derive_seed(seed, name, digest, picture.path.stat().st_size)
+
+
+def hold_out(pictures: Pictures, fraction: float, seed: int, name: str) -> tuple[Pictures, Pictures]:
+    """(kept, held): ``fraction`` of the images of each class, at least one where it has two, but never its last.
+
+    An image counts for every class that it shows; the rarest class chooses first (after Sechidis et al., 2011), the
+    images without boxes last. Which images are taken is a draw from ``seed``, ``name`` and their content: other files
+    beside them move few of them, and copies of an image stay together.
+    """
+    draws = [_draw(picture, seed, name) for picture in pictures.pictures]
+    shown: dict[int, set[str]] = {draw: set() for draw in draws}  # classes of each different image
+    for draw, picture in zip(draws, pictures.pictures, strict=True):
+        shown[draw] |= {box.name for box in picture.boxes if not box.ignored}
+    kept = Counter(label for labels in shown.values() for label in labels)  # images of each class
+    held: set[int] = set()
+    decided: set[int] = set()
+    for label in sorted(kept, key=lambda label: (kept[label], label)):
+        members = sorted(draw for draw, labels in shown.items() if label in labels)
+        wanted = min(len(members) - 1, max(1, round(fraction * len(members)))) - len(held.intersection(members))
+        for draw in members:
+            if draw not in decided and wanted > 0 and all(kept[other] > 1 for other in shown[draw]):
+                held.add(draw)
+                kept.subtract(shown[draw])
+                wanted -= 1
+        decided.update(members)
+    empty = sorted(draw for draw, labels in shown.items() if not labels)
+    held.update(empty[: round(fraction * len(empty))])
+    parts = ([i for i, draw in enumerate(draws) if (draw in held) is taken] for taken in (False, True))
+    first, second = map(pictures.subset, parts)
+    return first, second

@@ -1,0 +1,125 @@
+"""The files below a data folder: which split each belongs to, and which image an annotation means."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from ..data.folders import EXTENSIONS, JUNK, SPLIT_NAMES
+from ..errors import UserError
+
+DEPTH = 6  # folders below the data folder that are looked into; it also ends a circle of links
+ORDER = ("train", "val", "test")
+
+
+def split_in(name: str) -> str | None:
+    """The split that a folder or file is named after: ``val`` for valid, val2017 or labels_val; None without one."""
+    words = re.split(r"[^a-z]+", name.lower())
+    found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
+    return found.pop() if len(found) == 1 else None
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Everything below ``root``, hidden files and those of operating systems left out. Nothing is read before it is
+    asked for.
+    """
+
+    root: Path
+
+    @classmethod
+    def around(cls, file: Path) -> "Tree":
+        """Of a single annotation file: its folder, or the one above when no image lies there."""
+        tree = cls(file.parent)
+        return tree if tree.images else cls(file.parent.parent)
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        found = []
+        for folder, folders, names in os.walk(self.root, followlinks=True):
+            depth = len(Path(folder).relative_to(self.root).parts)
+            folders[:] = [name for name in folders if not _is_junk(name) and depth < DEPTH]
+            found += [Path(folder) / name for name in names if not _is_junk(name)]
+        return tuple(sorted(found))
+
+    def of(self, *suffixes: str) -> list[Path]:
+        return [path for path in self.files if path.suffix.lower() in suffixes]
+
+    @cached_property
+    def images(self) -> list[Path]:
+        return self.of(*EXTENSIONS)
+
+    @cached_property
+    def _named(self) -> dict[str, list[Path]]:
+        """Images by their name and by their stem, in lower case."""
+        found: dict[str, list[Path]] = {}
+        for path in self.images:
+            for key in {path.name.lower(), path.stem.lower()}:
+                found.setdefault(key, []).append(path)
+        return found
+
+    def split_of(self, path: Path, *, by_name: bool = False) -> str | None:
+        """By the innermost folder that is named after one; ``by_name`` lets the file's own name decide first."""
+        parts = path.relative_to(self.root).parts
+        names = [path.stem] if by_name else []
+        return next((split for name in (*names, *reversed(parts[:-1])) if (split := split_in(name))), None)
+
+    def by_split(self, files: Sequence[Path], *, by_name: bool = False) -> dict[str, list[Path]]:
+        """The files of each split; ``all`` when nothing is named after one.
+
+        Files outside of the splits are for training when no folder says which those are. Raises UserError when one
+        does.
+        """
+        found: dict[str | None, list[Path]] = {}
+        for path in files:
+            found.setdefault(self.split_of(path, by_name=by_name), []).append(path)
+        outside = found.pop(None, [])
+        if not found:
+            return {"all": outside}
+        if outside and "train" in found:
+            first, inside = (paths[0].relative_to(self.root) for paths in (outside, found["train"]))
+            raise UserError(
+                f"{self.root}: {first} is in no split, but {inside} is; name it or its folder train, val or test, or "
+                "rename the other if that is not a split"
+            )
+        if outside:
+            found["train"] = outside
+        return {split: found[split] for split in ORDER if split in found}
+
+    def image(self, names: Sequence[str], near: Path, split: str | None = None) -> Path | None:
+        """The image that the annotation file ``near`` calls by one of ``names``, with or without a suffix.
+
+        Of several the one beside it, else the one that has most folders in common with it; none of another split. A
+        path where nothing is when there is none; None when two match equally well.
+        """
+        bases = [PurePosixPath(name.replace("\\", "/")).name for name in names if name]
+        stems = [path.stem for path in map(PurePosixPath, bases) if path.suffix.lower() in EXTENSIONS]
+        found: list[Path] = []
+        for key in (*bases, *stems):
+            found = found or self._named.get(key.lower(), [])
+        found = [path for path in found if split is None or self.split_of(path) in (None, split)]
+        if not found:
+            return near.with_name(bases[-1])
+
+        def fit(path: Path) -> tuple[bool, int, bool]:
+            common = set(path.relative_to(self.root).parts[:-1]) & set(near.relative_to(self.root).parts[:-1])
+            return path.parent == near.parent, len(common), path.name in bases
+
+        ranked = sorted(found, key=fit, reverse=True)
+        return None if len(ranked) > 1 and fit(ranked[0]) == fit(ranked[1]) else ranked[0]
+
+    def summary(self) -> str:
+        """What a person sees in it: ``212 .jpg and 3 .txt files``."""
+        counts = Counter(path.suffix.lower() or "nameless" for path in self.files).most_common(4)
+        if not counts:
+            return "no files"
+        shown = [f"{count} {suffix}" for suffix, count in counts]
+        plural = "" if shown == [f"1 {counts[0][0]}"] else "s"
+        return f"{', '.join(shown[:-1])}{' and ' if shown[:-1] else ''}{shown[-1]} file{plural}"
+
+
+def _is_junk(name: str) -> bool:
+    return name.startswith(".") or name.lower() in JUNK
