@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from residual_attention.classification.config import TrainConfig
+from residual_attention.classification.results import ClassificationOutcome
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,6 +25,16 @@ def own_cache(tmp_path_factory, monkeypatch) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("RAN_DATA", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch) -> None:
+    """Pictures are most of a small run's time: a test draws its runs' only when it is marked ``drawn``.
+
+    The fixture `finished` is a run with all of its pictures.
+    """
+    if "drawn" not in request.keywords:
+        monkeypatch.setattr(ClassificationOutcome, "draw", lambda *_: {})
 
 
 @pytest.fixture

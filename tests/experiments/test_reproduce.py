@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 import residual_attention.training.loop as loop
-from residual_attention.classification import results
 from residual_attention.classification.config import TrainConfig
 from residual_attention.classification.task import ClassificationTask
 from residual_attention.cli.main import main
@@ -23,8 +22,6 @@ from residual_attention.experiments.cells import Places, cells_of, fraction_left
 from residual_attention.experiments.declarations import EXPERIMENTS, Row
 from residual_attention.experiments.runner import Todo, todo
 from residual_attention.training.runfolder import RunFolder, RunInUse
-
-DRAW_EXAMPLES = results._draw_examples
 
 
 @pytest.fixture
@@ -43,7 +40,6 @@ def short(monkeypatch, tmp_path) -> list[str]:
         )
 
     monkeypatch.setitem(protocols._BASES, "smoke", tiny)
-    monkeypatch.setattr(results, "_draw_examples", lambda *_: None)  # most of so short a run's time
     return ["--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs"), "--device", "cpu"]
 
 
@@ -180,9 +176,9 @@ def test_responses_are_on_record_and_drawn(short, tmp_path, monkeypatch):
     assert widths[0] > 1.4 * widths[1]  # a panel of responses beside that of the errors
 
 
+@pytest.mark.drawn
 def test_a_plain_residual_network_is_a_cell_too(short, tmp_path, monkeypatch):
     noise = EXPERIMENTS["label_noise_56"]
-    monkeypatch.setattr(results, "_draw_examples", DRAW_EXAMPLES)
     monkeypatch.setitem(EXPERIMENTS, "label_noise_56", replace(noise, rows=noise.rows[1:2]))
     assert main(["reproduce", "label_noise_56", *short]) == 0
     run = next(Path(tmp_path / "runs" / "smoke").iterdir())
