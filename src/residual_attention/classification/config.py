@@ -9,7 +9,7 @@ from ..data.strengths import Augment
 from ..errors import UserError
 from ..training.config import RunConfig, check_between, check_least
 
-RecipeName = Literal["quick", "paper", "modern", "classic"]
+RecipeName = Literal["quick", "paper", "modern", "classic", "finetune"]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Figures of a classifier from its probabilities and the true labels; by torchmetrics."""
 
+import math
 from typing import Any
 
 import torch
@@ -16,6 +17,14 @@ def _percentage(part: int, whole: int) -> float | None:
     return 100.0 * part / whole if whole else None
 
 
+def wilson_interval_pct(wrong: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of an error in percent, of ``wrong`` among ``total`` images (Wilson, 1927)."""
+    share, z = wrong / total, 1.959964
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+
+
 def classification_measures(probabilities: Tensor, labels: Tensor, classes: list[str]) -> dict[str, Any]:
     """Errors, calibration, per-class figures and confusion matrix, as JSON values.
 
@@ -24,7 +33,8 @@ def classification_measures(probabilities: Tensor, labels: Tensor, classes: list
         labels: (N,) int64.
         classes: K names.
 
-    Returns ``top1_error_pct``, ``top5_error_pct`` (None up to five classes), ``images``, ``ece_pct`` (expected
+    Returns ``top1_error_pct`` with ``error_interval_pct`` (95 %), ``balanced_error_pct`` (the mean of the classes'
+    errors), ``top5_error_pct`` (None up to five classes), ``images``, ``ece_pct`` (expected
     calibration error over 15 bins, Guo et al. 2017), ``per_class`` (error and precision in percent, None where
     there is nothing to divide by), ``confusion`` (rows true, columns predicted), and ``metrics`` by name where plugins
     registered any.
@@ -44,11 +54,14 @@ def classification_measures(probabilities: Tensor, labels: Tensor, classes: list
                 "precision_pct": _percentage(hits, predicted[i]),
             }
         )
+    errors = [row["error_pct"] for row in per_class if row["error_pct"] is not None]
     top5 = (probabilities.topk(min(5, count), dim=1).indices == labels[:, None]).any(dim=1)
     ece = multiclass_calibration_error(probabilities, labels, num_classes=count, n_bins=ECE_BINS, norm="l1")
     return {
         "images": len(labels),
         "top1_error_pct": 100.0 * (1.0 - right.sum().item() / len(labels)),
+        "error_interval_pct": list(wilson_interval_pct(len(labels) - int(right.sum()), len(labels))),
+        "balanced_error_pct": sum(errors) / len(errors),
         "top5_error_pct": 100.0 * (1.0 - top5.double().mean().item()) if count > 5 else None,
         "ece_pct": 100.0 * ece.item(),
         "per_class": per_class,

@@ -4,10 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
 
-from ..checkpoints import load
-from ..checkpoints.format import CheckpointError
 from ..data.datasets import Dataset
 from ..data.loading import steps_per_epoch
 from ..data.randomness import derive_seed
@@ -44,7 +41,7 @@ def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[T
         config,
         data=absolute(config.data) if config.data not in SOURCES else config.data,
         data_dir=None if config.data_dir is None else config.data_dir.resolve(),
-        init=None if config.init is None else absolute(config.init),
+        init=None if config.init in (None, "none") else absolute(config.init),
         model=config.model or default_model(size),
         image_size=size,
         in_chans=dataset.preprocess.in_chans,
@@ -62,10 +59,8 @@ def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[T
     return Plan(resolved, resolved.model, epochs, total, per_epoch)
 
 
-def build_model(
-    plan: Plan[TrainConfig], num_classes: int, init: str | None = None
-) -> tuple[ResidualAttentionNetwork, dict[str, Any], list[str]]:
-    """The network, initialised from the seed or from MODEL ``init``; its `create_model` arguments; notices."""
+def build_model(plan: Plan[TrainConfig], num_classes: int) -> tuple[ResidualAttentionNetwork, dict[str, Any]]:
+    """The network, initialised from the seed, and its `create_model` arguments."""
     config = plan.config
     overrides = {"num_classes": num_classes, "in_chans": config.in_chans, **config.network_overrides()}
     torch.manual_seed(derive_seed(config.seed, "init"))
@@ -77,24 +72,4 @@ def build_model(
         )
     model.set_grad_checkpointing(config.grad_checkpointing)
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in overrides.items()}
-    return model, plain, init_weights(model, init) if init else []
-
-
-def init_weights(model: nn.Module, source: str) -> list[str]:
-    """Copy the weights of MODEL ``source``; only a classifier of another size may stay fresh.
-
-    Raises UserError when the networks differ anywhere else.
-    """
-    given = load(source).state_dict()
-    own = model.state_dict()
-    differing = [name for name in own if name not in given or given[name].shape != own[name].shape]
-    differing += [name for name in given if name not in own]
-    others = [name for name in differing if not name.startswith("head.fc.")]
-    if others:
-        raise CheckpointError(
-            f"--init {source}: another network than this one ({len(others)} tensors differ, {others[0]} first); "
-            "give the same --model and network options"
-        )
-    model.load_state_dict({k: v for k, v in given.items() if k not in differing}, strict=False)
-    classifier = "; the classifier starts fresh" if differing else ""
-    return [f"initial weights from {source}{classifier}"]
+    return model, plain

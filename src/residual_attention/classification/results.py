@@ -1,5 +1,6 @@
 """What a finished classifier's run reached: its figures, and the pictures of its folder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from .figures import draw_calibration, draw_confusion, draw_curves
 from .measures import classification_measures
 
 EXAMPLES = 8
+MANY_IMAGES = 1000  # from here on an error is told to two decimals, without its interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ class ClassificationOutcome:
 
     def lines(self) -> list[str]:
         return [
-            f"{name:>5}  error {part['error_pct']:6.2f} %   loss {part['loss']:.4f}   {part['images']} images"
+            f"{name:>5}  error {error_text(part)}   loss {part['loss']:.4f}   {part['images']} images"
             for name in ("train", "val", "test")
             if (part := self.figures[name])
         ]
@@ -127,6 +129,19 @@ class ClassificationOutcome:
             signed=is_signed(reading, masks_are_signed(self.model)),
         )
         return pictures, truth
+
+
+def error_text(part: Mapping[str, Any]) -> str:
+    """The error of a split, with its interval and fewer decimals where images are few, and balanced where that differs.
+
+    ``  7.45 %``; `` 13.0 % (95 %: 6 to 26)``; `` 13.0 % (95 %: 6 to 26), 20.5 % balanced over classes``.
+    """
+    if "error_interval_pct" not in part or part["images"] >= MANY_IMAGES:
+        return f"{part['error_pct']:6.2f} %"
+    low, high = part["error_interval_pct"]
+    text = f"{part['error_pct']:5.1f} % (95 %: {low:.0f} to {high:.0f})"
+    balanced = part["balanced_error_pct"]
+    return text if abs(balanced - part["error_pct"]) < 1 else f"{text}, {balanced:.1f} % balanced over classes"
 
 
 def _save_examples(folder: Path, pictures: Tensor, truth: list[str]) -> None:

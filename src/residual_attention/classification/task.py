@@ -28,6 +28,7 @@ from ..training.task import Prepared, StepLoss, TaskEntry, Validation
 from .board import ClassifierBoard
 from .config import TrainConfig
 from .evaluate import evaluate
+from .initial import Start, copy_weights, read_start, started_from
 from .plan import build_model, make_plan
 from .report import rebuild_report
 from .results import ClassificationOutcome
@@ -60,6 +61,7 @@ def _class_weights(config: TrainConfig, dataset: Dataset, device: torch.device) 
     return (len(dataset.train) / (len(dataset.classes) * counts.clamp(min=1))).to(device)
 
 
+FEW_IMAGES = 20  # of a class, below which a run warns
 TRAIN_IMAGES_EVALUATED = 10_000  # at most, at the end of a run
 
 
@@ -168,7 +170,7 @@ class ClassificationTask:
             *(f"note: {notice}" for notice in dataset.notices),
             f"{dataset.name}: {images} images of {len(dataset.classes)} classes, {dataset.preprocess.image_size} px",
             f"{plan.model} ({millions:.2f} M parameters), recipe {plan.config.recipe}: {plan.epochs} epochs, "
-            f"{plan.total_steps} steps of {plan.config.batch_size}; {self.machine}",
+            f"{plan.total_steps} steps of {plan.config.batch_size}{_reads(plan.config)}; {self.machine}",
         ]
 
     def open_board(self, folder: Path, purge_step: int | None) -> ClassifierBoard:
@@ -199,6 +201,23 @@ class ClassificationTask:
         )
 
 
+def _reads(config: TrainConfig) -> str:
+    """What an epoch is, where it is not one pass over the images."""
+    repeats = config.repeats or 1
+    return "" if repeats == 1 else f" (an epoch reads every image {repeats} times)"
+
+
+def small_class_notices(dataset: Dataset) -> list[str]:
+    """Classes with too few training images to learn or to judge, if there are any."""
+    assert dataset.train is not None
+    counts = torch.bincount(dataset.train.labels, minlength=len(dataset.classes)).tolist()
+    few = [f"{name} ({count})" for name, count in zip(dataset.classes, counts, strict=True) if count < FEW_IMAGES]
+    if not few:
+        return []
+    shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
+    return [f"fewer than {FEW_IMAGES} training images: {shown}; expect little of these classes, and add images"]
+
+
 def _load_dataset(config: TrainConfig, processes: Processes) -> Dataset:
     """Rank 0 goes first where something may be downloaded, so that it is downloaded once."""
     downloads = config.data_dir is None and config.data in ("cifar10", "cifar100")
@@ -220,21 +239,30 @@ def _same_data(config: TrainConfig, dataset: Dataset, card: Card) -> None:
 
 def prepare_classification(config: TrainConfig, machine: Machine, processes: Processes, card: Card | None) -> Prepared:
     """Data, complete configuration and network of a classifier's run; see `training.task.Prepare`."""
-    return prepare_on(_load_dataset(config, processes), config, machine, processes, card)
+    start = read_start(config) if card is None else None  # on a resume the weights come from the checkpoint
+    if start is not None:
+        config = started_from(config, start)
+    return prepare_on(_load_dataset(config, processes), config, machine, processes, card, start)
 
 
 def prepare_on(
-    dataset: Dataset, config: TrainConfig, machine: Machine, processes: Processes, card: Card | None
+    dataset: Dataset,
+    config: TrainConfig,
+    machine: Machine,
+    processes: Processes,
+    card: Card | None,
+    start: Start | None = None,
 ) -> Prepared:
-    """`prepare_classification` on data that are loaded already."""
+    """`prepare_classification` on data that are loaded already, from weights that are read already."""
     if dataset.val is not None and len(dataset.val) == 0:
         dataset = replace(dataset, val=None)
     if card is not None:
         _same_data(config, dataset, card)
     plan = make_plan(config, dataset, machine)
-    init = plan.config.init if card is None else None  # on a resume the weights come from the checkpoint
-    model, overrides, notices = build_model(plan, len(dataset.classes), init)
-    dataset.notices.extend(notices)
+    model, overrides = build_model(plan, len(dataset.classes))
+    if start is not None:
+        dataset.notices.append(copy_weights(model, start))
+    dataset.notices.extend(small_class_notices(dataset))
     return Prepared(plan, machine, model, ClassificationTask(plan, machine, processes, dataset, model, overrides))
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import tyro
 
@@ -59,12 +60,33 @@ def _parsed(argv: list[str], name: str, data: str) -> TrainArguments:
     return parse(TrainArguments, argv, prog="ran train", description=DESCRIPTION, default=default, groups=GROUPS)
 
 
+def _default_recipe(argv: list[str]) -> str:
+    """*finetune* to start from weights: ``--init`` names some, or DATA is a folder and no network is asked for."""
+    init = given_value(argv, "--init")
+    if init is not None:
+        return "quick" if init == "none" else "finetune"
+    network = {"model", *(field.name for field in dataclasses.fields(NetworkOptions))}
+    asked = {argument.partition("=")[0].removeprefix("--").replace("-", "_") for argument in argv}
+    data = _data(argv, "quick")
+    if network & asked or not Path(data).is_dir():
+        return "quick"
+    from ..data.sources import SOURCES
+
+    return "quick" if data in SOURCES else "finetune"
+
+
 def configuration(argv: list[str]) -> TrainConfig:
-    """The recipe's configuration for the data that are named, with what the arguments override."""
+    """The recipe's configuration for the data that are named, with what the arguments override.
+
+    In the recipe *finetune* the rate follows the batch size: twice the images a step, twice the rate.
+    """
     given = given_value(argv, "--recipe")
-    name = given if given in RECIPES else "quick"  # an unknown one is answered by the parser
+    name = given if given in RECIPES else _default_recipe(argv)  # an unknown one is answered by the parser
     arguments = _parsed(argv, name, _data(argv, name))
-    return as_asked(TrainConfig(**_values(arguments)), argv)
+    config = as_asked(TrainConfig(**_values(arguments)), argv)
+    if name == "finetune" and given_value(argv, "--lr") is None:
+        config = dataclasses.replace(config, lr=config.lr * config.batch_size / recipe(name).batch_size)
+    return config
 
 
 def main(argv: list[str]) -> int:

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .folders import FolderListing
+from .folders import FolderListing, scan_folder
 from .images import is_grayscale
 from .preprocess import Preprocess
 from .request import DataRequest
@@ -89,6 +89,12 @@ def _folder_image_size(paths: tuple[Path, ...], notices: list[str]) -> int:
     size = 32 if longest <= 40 else 64
     notices.append(f"images are at most {longest} px: the network reads {size} px (--image-size overrides)")
     return size
+
+
+def suggested_image_size(folder: Path) -> int:
+    """The side in pixels that `from_listing` would choose for a folder of class folders. Raises as `scan_folder`."""
+    listing = scan_folder(folder)
+    return _folder_image_size(tuple(path for pairs in listing.splits.values() for path, _ in pairs), [])
 
 
 def _count_channels(paths: tuple[Path, ...]) -> int:

@@ -35,11 +35,11 @@ def repeats_of(config: RunConfig, images: int) -> int:
     """How often an epoch reads the data: more than once where epochs of a few steps would make up the run."""
     if config.repeats is not None:
         return config.repeats
-    once = steps_per_epoch(images, config.batch_size)
     if config.steps is not None:
-        return math.ceil(config.steps / once / MOST_EPOCHS)
+        return math.ceil(config.steps / steps_per_epoch(images, config.batch_size) / MOST_EPOCHS)
     assert config.epochs is not None
-    repeats = max(1, math.ceil(config.min_steps / (config.epochs * once)))
+    per_epoch = math.ceil(config.min_steps / config.epochs)
+    repeats = max(1, math.ceil(per_epoch * config.batch_size / images))
     while config.epochs * steps_per_epoch(repeats * images, config.batch_size) < config.min_steps:
         repeats += 1
     return repeats

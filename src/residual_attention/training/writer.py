@@ -1,6 +1,6 @@
 """What a run writes as it goes: checkpoints, metrics.csv, TensorBoard, and lines on the terminal."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..checkpoints.load import WEIGHTS_PREFIX
@@ -14,6 +14,8 @@ from .state import TrainState, pack
 from .task import Task
 
 LOG_EVERY_STEPS = 20
+WATCHED_STEPS = 10  # whose mean loss is compared with that of the first as many
+EXPLODED = 10.0  # times that
 
 
 @dataclass
@@ -28,6 +30,8 @@ class RunWriter:
     epochs: int
     board: TensorBoard | None = None
     _reported: int = 0
+    _losses: list[float] = field(default_factory=list)
+    _exploded: bool = False
 
     def on_step(self, state: TrainState, result: StepResult, batch: Any) -> None:
         if not self.processes.is_main:
@@ -41,6 +45,7 @@ class RunWriter:
             figures=self.task.progress_text(progress.tally, progress.seen),
             images=result.seen * self.processes.world,
         )
+        self._watch_loss(result.loss_sum / result.seen)
         if self.board is None:
             return
         if progress.step_in_epoch == 1 and progress.epoch == 0:
@@ -54,6 +59,20 @@ class RunWriter:
                 images_per_s=rate,
                 grad_norm=result.grad_norm,
             )
+
+    def _watch_loss(self, loss: float) -> None:
+        """Say once, as soon as it shows, that the loss explodes, and what to do."""
+        self._losses.append(loss)
+        if len(self._losses) == 2 * WATCHED_STEPS and not self._exploded:
+            before = sum(self._losses[:WATCHED_STEPS]) / WATCHED_STEPS
+            now = sum(self._losses[WATCHED_STEPS:]) / WATCHED_STEPS
+            self._losses = [before] * WATCHED_STEPS
+            if now > EXPLODED * max(before, 1.0):
+                self._exploded = True
+                self.display.say(
+                    f"warning: the loss has risen from {before:.3g} to {now:.3g}; stop (Ctrl-C) and begin again with a "
+                    f"lower --lr than {self.config.lr:g}, or with --clip-grad 1"
+                )
 
     def on_epoch(self, state: TrainState, row: dict[str, Any], is_best: bool) -> None:
         if not self.processes.is_main:
