@@ -114,8 +114,8 @@ def _list(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int)
 
 
 def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, part: Slice) -> int:
+    from ..experiments.pages import write_tables
     from ..experiments.runner import expected_s, is_complete, run_cells, todo
-    from ..experiments.tables import write_tables
     from ..training.progress import duration
 
     say = (lambda _text: None) if given.json else print

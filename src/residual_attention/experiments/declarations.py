@@ -227,8 +227,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             name="best",
             title="The best public re-implementations' network",
-            source="a public re-implementation with mixup, cutout, cosine, no decay of BN and biases; another, with "
-            "mixup alone, has 3.16 % with the first network",
+            source="a public re-implementation with mixup, cutout, cosine, no decay of BN and biases; another one, "
+            "with mixup alone, has 3.16 % with the first network",
             question="How far does the modern recipe go?",
             rows=(
                 Row("Attention-92 wide, no pool", "attention92_cifar_wide_nopool", {}, 2.86),

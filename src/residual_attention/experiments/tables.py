@@ -1,17 +1,12 @@
-"""An experiment's table, plot and page, from the records of its cells; what did not run says so."""
+"""An experiment's table, from the records of its cells, for people and for programs; what did not run says so."""
 
-import csv
-import io
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ..atomic import write_atomically
-from ..palette import BLUE, GRAY, ORANGE, new_figure
 from .cells import Places, cells_of, records_of, state_of, test_at
 from .declarations import Experiment, Row
-from .protocols import applies, describe
+from .protocols import applies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,13 +113,13 @@ COLUMNS: tuple[str, ...] = (
 )
 
 
-def _comparable(protocol: str) -> bool:
+def comparable(protocol: str) -> bool:
     """Whether our figures are of the data that the reported ones are of; smoke's digits are not."""
     return protocol != "smoke"
 
 
 def _difference(line: Line, protocol: str) -> float | None:
-    if line.mean is None or line.row.reported_error_pct is None or not _comparable(protocol):
+    if line.mean is None or line.row.reported_error_pct is None or not comparable(protocol):
         return None
     return line.mean - line.row.reported_error_pct
 
@@ -150,7 +145,7 @@ def _joined(first: float | None, second: float | None, sign: str) -> str:
     return _with_reported(first) if second is None else f"{_with_reported(first)} {sign} {second:.2f}"
 
 
-def _csv_row(line: Line, protocol: str) -> dict[str, str]:
+def csv_row(line: Line, protocol: str) -> dict[str, str]:
     """The same by `COLUMNS`, for programs: plain numbers, empty where there is none."""
     row = line.row
     reported = {name: getattr(row, name) for name in COLUMNS if name.startswith("reported_")}
@@ -181,94 +176,3 @@ def markdown(lines: list[Line], protocol: str) -> str:
     """The table; errors in percent."""
     rows = [HEADER, tuple("---" for _ in HEADER), *(_table_row(line, protocol) for line in lines)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def draw(experiment: Experiment, protocol: str, lines: list[Line], out: Path) -> bool:
-    """Reported and our errors side by side, and the responses of the stages; False when there is nothing of ours."""
-    from matplotlib.ticker import LogLocator
-
-    known = [line for line in lines if line.mean is not None]
-    if not known:
-        return False
-    responses = [(line.row.label, line.responses) for line in known if line.responses and experiment.responses]
-    figure = new_figure(12 if responses else 7.5, 0.42 * len(lines) + 1.6)
-    panels = figure.subplots(1, 2, squeeze=False)[0] if responses else [figure.subplots()]
-    axes = panels[0]
-    for i, line in enumerate(lines):
-        if line.row.reported_error_pct is not None and _comparable(protocol):
-            axes.plot(line.row.reported_error_pct, i, "D", color=GRAY, label="reported" if i == 0 else None)
-        if line.mean is not None:
-            first = line is known[0]
-            axes.errorbar(
-                line.mean, i, xerr=line.deviation or 0, fmt="o", color=BLUE, capsize=3, label="ours" if first else None
-            )
-    axes.set_yticks(range(len(lines)), [line.row.label for line in lines], fontsize=8)
-    axes.invert_yaxis()
-    axes.set(xlabel="test error (%)", xlim=(0, None))
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # above: it hides no point
-    for number, (label, values) in enumerate(responses):
-        assert values is not None
-        colour, style = (BLUE, ORANGE)[number % 2], ("-", "--", ":", "-.")[number // 2 % 4]
-        panels[1].plot(list(values), list(values.values()), color=colour, linestyle=style, marker="o", label=label)
-    if responses:
-        panels[1].set(ylabel="mean absolute response", yscale="log")
-        panels[1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panels[1].yaxis.set_major_formatter("{x:g}")
-        panels[1].yaxis.set_minor_formatter("")
-        panels[1].grid(alpha=0.25)
-        panels[1].legend(frameon=False, fontsize=7)
-    figure.savefig(out)
-    return True
-
-
-def page(experiment: Experiment, protocol: str, lines: list[Line], picture: bool) -> str:
-    """Markdown: question, source, protocol, table, plot."""
-    command = f"ran reproduce {experiment.name} --protocol {protocol}"
-    parts = [
-        f"# {experiment.title}",
-        f"{experiment.question} Reported: {experiment.source}.",
-        f"Protocol *{protocol}*. {describe(protocol, experiment)} `{command}`",
-        _legend(lines, protocol),
-        markdown(lines, protocol),
-    ]
-    if picture:
-        parts.append(f"![Reported and our errors]({experiment.name}.png)")
-    return "\n\n".join(parts) + "\n"
-
-
-def _legend(lines: list[Line], protocol: str) -> str:
-    """How the table is to be read."""
-    rows = [line.row for line in lines]
-    top5 = any(row.reported_top5_error_pct is not None for row in rows)
-    shown = "top-1 / top-5, means" if top5 else "as mean ± standard deviation"
-    parts = [
-        f"Errors in percent; ours {shown} over n seeds, on the test split, evaluated once at the best validation "
-        "epoch.",
-        "*Difference* is ours less the reported figure, which has a protocol of its own."
-        + ("" if _comparable(protocol) else " None here: the reported figures are of other data."),
-    ]
-    if any(row.reported_train_error_pct is not None for row in rows):
-        parts.append("In brackets: training and validation errors and time as reported.")
-    return " ".join(parts)
-
-
-def write_tables(experiment: Experiment, protocol: str, places: Places, seeds: int) -> Path | None:
-    """``<experiment>.md``, ``.csv`` and, where anything ran, ``.png`` beside the cells.
-
-    Returns the page; None, and nothing is written, where the protocol has none of the rows.
-    """
-    if not any(applies(protocol, row) for row in experiment.rows):
-        return None
-    lines = [line_of(experiment, row, protocol, places, seeds) for row in experiment.rows]
-    folder = places.records / protocol
-    folder.mkdir(parents=True, exist_ok=True)
-    picture = draw(experiment, protocol, lines, folder / f"{experiment.name}.png")
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_csv_row(line, protocol) for line in lines)
-    write_atomically(folder / f"{experiment.name}.csv", buffer.getvalue().encode())
-    out = folder / f"{experiment.name}.md"
-    write_atomically(out, page(experiment, protocol, lines, picture).encode())
-    return out
