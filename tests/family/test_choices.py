@@ -12,16 +12,14 @@ from residual_attention.attention.masks import attention_masks, masks_are_signed
 from residual_attention.family import ResidualAttentionNetwork, create_model, list_models
 from residual_attention.family.attention import AttentionModule
 from residual_attention.family.choices import (
+    CHOICES,
     LEARNINGS,
     MASK_ACTIVATIONS,
     MASK_STRUCTURES,
-    STEMS,
     UNITS,
     plugins_needed,
     signed_masks,
 )
-
-ALL = (UNITS, MASK_ACTIVATIONS, MASK_STRUCTURES, LEARNINGS, STEMS)
 
 
 def test_names_and_help_cost_no_import_of_torch():
@@ -29,7 +27,7 @@ def test_names_and_help_cost_no_import_of_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("choices", ALL, ids=lambda choices: choices.kind)
+@pytest.mark.parametrize("choices", CHOICES.values(), ids=CHOICES)
 def test_every_choice_is_implemented_explained_and_the_first_the_default(choices):
     for name in choices:
         choices.value(name)

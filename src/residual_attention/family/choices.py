@@ -70,7 +70,8 @@ STEMS: Choices[Choice] = Choices(
     closed=True,
 )
 
-_OF_THE_NETWORK = (UNITS, MASK_ACTIVATIONS, MASK_STRUCTURES, LEARNINGS, STEMS)  # each kind is an override's name
+CHOICES = {choices.kind: choices for choices in (UNITS, MASK_ACTIVATIONS, MASK_STRUCTURES, LEARNINGS, STEMS)}
+"""Override of `create_model` -> its choices."""
 
 
 def register_mask_activation(name: str, *, text: str = "") -> Callable[[T], T]:
@@ -117,5 +118,5 @@ def signed_masks(overrides: Mapping[str, Any]) -> bool:
 
 def plugins_needed(overrides: Mapping[str, Any]) -> tuple[str, ...]:
     """The plugins whose choices are among the overrides of `create_model`, for a checkpoint to keep."""
-    found = (choices.plugin_of(overrides[choices.kind]) for choices in _OF_THE_NETWORK if overrides.get(choices.kind))
-    return tuple(sorted({plugin for plugin in found if plugin is not None}))
+    found = {choices.plugin_of(overrides[name]) for name, choices in CHOICES.items() if overrides.get(name)}
+    return tuple(sorted(plugin for plugin in found if plugin is not None))
