@@ -100,14 +100,15 @@ def classic(data: str = "digits") -> TrainConfig:
 def finetune(data: str = "digits") -> TrainConfig:
     """From trained weights (``--init``) to new classes in a few minutes, for folders of some hundred photos and more.
 
-    A low rate with warm-up, clipped gradients, averaged weights, and at least 240 steps of 32 images.
+    A low rate with warm-up, clipped gradients, averaged weights, and at least 180 steps of 32 images.
+    Training starts at half the side, where a step takes a fifth of the time.
     """
     return TrainConfig(
         data=data,
         recipe="finetune",
         init="auto",
         epochs=12,
-        min_steps=240,
+        min_steps=180,
         batch_size=32,
         lr=0.02,
         warmup_epochs=1.0,
@@ -118,6 +119,7 @@ def finetune(data: str = "digits") -> TrainConfig:
         ema=0.98,
         rotation=10.0,
         cutout=8,
+        progressive=0.5,
     )
 
 
