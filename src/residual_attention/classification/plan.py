@@ -9,7 +9,8 @@ from ..checkpoints import load
 from ..checkpoints.format import CheckpointError
 from ..data.augment import Augment
 from ..data.datasets import Dataset
-from ..data.loading import FileAugment, steps_per_epoch
+from ..data.loading import FileAugment
+from ..data.order import steps_per_epoch
 from ..data.randomness import derive_seed
 from ..data.samples import TensorSamples
 from ..data.sources import SOURCES

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..data.augment import progressive_size
 from ..data.datasets import Dataset
 from ..data.load import load_dataset
-from ..data.loading import Replica, TrainBatch, TrainingData, evaluation_batches
+from ..data.loading import TrainBatch, TrainingData, evaluation_batches
+from ..data.order import Replica
 from ..errors import UserError
 from ..training.config import RunConfig
 from ..training.distributed import Processes

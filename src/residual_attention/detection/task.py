@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.datasets import IMAGENET_MEAN, IMAGENET_STD
-from ..data.loading import Replica, steps_per_epoch
+from ..data.order import Replica, steps_per_epoch
 from ..data.randomness import derive_seed
 from ..errors import UserError
 from ..training.config import RunConfig
