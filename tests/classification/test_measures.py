@@ -10,7 +10,8 @@ from residual_attention.attention.figures import draw_attention
 from residual_attention.classification.evaluate import evaluate
 from residual_attention.classification.figures import draw_confusion, draw_curves
 from residual_attention.classification.measures import classification_measures
-from residual_attention.data.loading import Replica, evaluation_batches
+from residual_attention.data.loading import evaluation_batches
+from residual_attention.data.order import Replica
 from residual_attention.data.preprocess import Preprocess
 from residual_attention.data.samples import TensorSamples
 

@@ -9,7 +9,8 @@ from torch import nn
 from residual_attention import create_model
 from residual_attention.classification.config import TrainConfig
 from residual_attention.data.augment import Augment
-from residual_attention.data.loading import Replica, TrainingData, batch_indices, epoch_order
+from residual_attention.data.loading import TrainingData
+from residual_attention.data.order import Replica, batch_indices, epoch_order
 from residual_attention.data.preprocess import Preprocess
 from residual_attention.data.samples import TensorSamples
 from residual_attention.training.optimization import Schedule, averaged_model, build_optimizer

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ..data.datasets import Dataset
-from ..data.loading import steps_per_epoch
+from ..data.order import steps_per_epoch
 from ..data.randomness import derive_seed
 from ..data.samples import TensorSamples
 from ..data.sources import SOURCES

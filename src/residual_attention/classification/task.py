@@ -14,7 +14,8 @@ from ..checkpoints.card import Card
 from ..data.augment import progressive_size
 from ..data.datasets import Dataset
 from ..data.load import load_dataset
-from ..data.loading import Replica, TrainBatch, TrainingData, evaluation_batches
+from ..data.loading import TrainBatch, TrainingData, evaluation_batches
+from ..data.order import Replica
 from ..data.request import DataRequest
 from ..data.splits import evenly_spaced
 from ..data.strengths import Augment

@@ -15,7 +15,6 @@ from .arguments import parse, print_error
 
 if TYPE_CHECKING:
     from ..attention.attend import AttendOptions
-    from ..attention.measure import MapMeasures
     from ..checkpoints import Classifier
 
 DESCRIPTION = """Where a model looks: its attention masks over images, one figure each, and a sheet for several.
@@ -170,6 +169,7 @@ def _say(line: str) -> None:
 def _measure(given: AttendArguments, model: "Classifier") -> int:
     from ..attention.measure import measure_maps
     from ..attention.measure_files import write_measures
+    from .measures import print_measures
 
     measures = measure_maps(
         model,
@@ -185,26 +185,9 @@ def _measure(given: AttendArguments, model: "Classifier") -> int:
     if given.json:
         print(json.dumps({**measures.to_dict(), "model": given.model}))
     else:
-        _print_measures(measures)
+        print_measures(measures)
         print(f"written     {' '.join(str(f) for f in files)}")
     return 0
-
-
-def _print_measures(measures: "MapMeasures") -> None:
-    """The tables, as plain columns."""
-    from ..attention.measure import MEASURES
-
-    print(f"{measures.data}: {measures.images} images, accuracy {measures.accuracy_pct:.2f} %")
-    width = max(map(len, measures.methods))
-    for measure, title in MEASURES.items():
-        rows = [(method, found[measure]) for method, found in measures.methods.items() if measure in found]
-        if rows:
-            print(f"\n{title}, mean [95 % interval]")
-        for method, value in sorted(rows, key=lambda row: row[1].mean, reverse=measure != "deletion_auc"):
-            print(f"  {method:<{width}}  {value.mean:.3f}  [{value.low:.3f}, {value.high:.3f}]")
-    print("\nmasks")
-    for module, found in measures.masks.items():
-        print(f"  {module}  " + "  ".join(f"{key} {value:.3f}" for key, value in found.items()))
 
 
 def _compare_responses(given: AttendArguments, model: "Classifier") -> int:

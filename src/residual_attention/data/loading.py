@@ -1,14 +1,12 @@
-"""Batches for training and evaluation: which samples, in which order, augmented how.
+"""Batches for training and evaluation: read, augmented and normalised.
 
 The order of an epoch is a function of (seed, epoch), the draws of a batch of (seed, epoch, step), those of
 a decoded file of (seed, epoch, sample); so a run can stop after any step and go on with any worker count.
 """
 
 import atexit
-import signal
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -23,10 +21,12 @@ from torchvision.transforms import v2
 from ..errors import UserError
 from .augment import augment_batch, flip_and_crop
 from .images import ImageError
+from .order import Replica, batch_indices, epoch_order, steps_per_epoch
 from .preprocess import Preprocess
-from .randomness import derive_seed, numpy_generator, torch_generator
+from .randomness import derive_seed, numpy_generator, seeded
 from .samples import Samples, StoredSamples, TensorSamples
 from .strengths import Augment
+from .workers import BatchKeys, Item, file_loader, single_threaded
 
 
 @dataclass(frozen=True)
@@ -52,64 +52,6 @@ class EvalBatch(NamedTuple):
     indices: Tensor
 
 
-@dataclass(frozen=True)
-class Replica:
-    """This process, ``rank``, among the ``world`` that split each batch between them."""
-
-    rank: int = 0
-    world: int = 1
-
-
-def epoch_order(labels: Tensor, *, seed: int, epoch: int, balanced: bool = False) -> Tensor:
-    """All samples once in order, (N,); ``balanced`` draws each class equally often, with replacement."""
-    generator = torch_generator(seed, "order", epoch)
-    if not balanced:
-        return torch.randperm(len(labels), generator=generator)
-    weights = 1.0 / torch.bincount(labels)[labels].double()
-    return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
-
-
-def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Whole batches only; a set smaller than one batch is one batch."""
-    return max(1, count // batch_size)
-
-
-def batch_indices(order: Tensor, batch_size: int, step: int, replica: Replica) -> Tensor:
-    """This process's part of a batch of an epoch."""
-    return order[step * batch_size : (step + 1) * batch_size][replica.rank :: replica.world]
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """torch's CPU generator, which the transforms draw from, at ``seed``; afterwards as it was.
-
-    What ``fork_rng`` and ``manual_seed`` do, without their visit to every kind of accelerator: 2 us, not 150.
-    """
-    generator = torch.default_generator
-    before = generator.get_state()
-    generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        generator.set_state(before)
-
-
-@contextmanager
-def _single_threaded(enabled: bool) -> Iterator[None]:
-    """One thread for elementwise work, for when workers keep every core busy.
-
-    A second thread would wait for a core, and the first for the second: 17 times as long on two cores.
-    """
-    threads = torch.get_num_threads()
-    if enabled:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        if enabled:
-            torch.set_num_threads(threads)
-
-
 class _TrainingFiles(TorchDataset):
     """Decoded, cropped uint8 images; the key is (epoch, sample). An unreadable file gives its error instead."""
 
@@ -117,7 +59,7 @@ class _TrainingFiles(TorchDataset):
         self.samples, self.preprocess, self.seed = samples, preprocess, seed
         self.transform = file_transform(augment, preprocess)
 
-    def __getitem__(self, key: tuple[int, int]) -> "_Item":
+    def __getitem__(self, key: tuple[int, int]) -> "Item":
         epoch, index = key
         label = int(self.samples.labels[index])
         try:
@@ -150,59 +92,12 @@ class _EvaluationFiles(TorchDataset):
     def __init__(self, samples: StoredSamples, preprocess: Preprocess) -> None:
         self.samples, self.preprocess = samples, preprocess
 
-    def __getitem__(self, index: int) -> "_Item":
+    def __getitem__(self, index: int) -> "Item":
         label = int(self.samples.labels[index])
         try:
             return self.preprocess.to_uint8(self.samples.read(index, self.preprocess.in_chans)), label, index
         except ImageError as error:
             return str(error), label, index
-
-
-_Item = tuple[Tensor | str, int, int]  # image or why there is none, label, index
-
-
-def _collate(items: list[_Item]) -> tuple[Tensor, Tensor, Tensor, list[tuple[int, str]]]:
-    """Images, labels and indices of the readable samples, and (index, error) of the others."""
-    good = [(image, label, index) for image, label, index in items if isinstance(image, Tensor)]
-    bad = [(index, image) for image, _, index in items if isinstance(image, str)]
-    images = torch.stack([item[0] for item in good]) if good else torch.empty(0)
-    labels, indices = (torch.tensor([item[i] for item in good], dtype=torch.int64) for i in (1, 2))
-    return images, labels, indices, bad
-
-
-def prepare_worker(_worker: int) -> None:
-    """One thread each; a signal to the process group is the main process's to answer, which ends its workers."""
-    torch.set_num_threads(1)
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, signal.SIG_IGN)
-
-
-@dataclass
-class _Keys:
-    """The keys of each batch; a loader whose workers stay reads those that stand here when it is iterated."""
-
-    batches: list[list] = field(default_factory=list)
-
-    def __iter__(self) -> Iterator[list]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
-def _file_loader(
-    files: TorchDataset, keys: _Keys, workers: int, device: torch.device, *, workers_stay: bool = False
-) -> DataLoader:
-    return DataLoader(
-        files,
-        batch_sampler=keys,  # type: ignore[arg-type]
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=prepare_worker,
-        prefetch_factor=4 if workers else None,
-        persistent_workers=workers_stay and workers > 0,
-    )
 
 
 def _stop_workers_at_exit(loader: DataLoader) -> None:
@@ -245,8 +140,8 @@ class TrainingData:
             self.labels = self.samples.labels.to(self.device)
         else:
             files = _TrainingFiles(self.samples, self.preprocess, self.seed, self.augment)
-            self.keys = _Keys()
-            self.loader = _file_loader(files, self.keys, self.workers, self.device, workers_stay=True)
+            self.keys = BatchKeys()
+            self.loader = file_loader(files, self.keys, self.workers, self.device, workers_stay=True)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -261,7 +156,7 @@ class TrainingData:
         busy = not isinstance(self.samples, TensorSamples) and self.workers > 0 and self.device.type == "cpu"
         for step, (images, labels) in zip(steps, self._read(parts), strict=True):
             rng = numpy_generator(self.seed, "batch", epoch, step, self.replica.rank)
-            with _single_threaded(busy):
+            with single_threaded(busy):
                 batch = self._augmented(images, labels, rng, size)
             yield batch
 
@@ -327,8 +222,8 @@ def evaluation_batches(
             yield EvalBatch(images, samples.labels[indices].to(device), indices)
         return
     files = _EvaluationFiles(samples, preprocess)
-    keys = _Keys([indices.tolist() for indices in parts])
-    for images, labels, indices, bad in _file_loader(files, keys, workers, device):
+    keys = BatchKeys([indices.tolist() for indices in parts])
+    for images, labels, indices, bad in file_loader(files, keys, workers, device):
         if bad and not skip_bad:
             raise ImageError(bad[0][1])
         if not len(labels):

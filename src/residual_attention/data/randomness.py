@@ -1,6 +1,8 @@
 """Randomness as a pure function of what it is for, so that a resumed run draws what the first would have."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -18,3 +20,18 @@ def torch_generator(*keys: int | str) -> torch.Generator:
 
 def numpy_generator(*keys: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(derive_seed(*keys)))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's CPU generator, which the transforms draw from, at ``seed``; afterwards as it was.
+
+    What ``fork_rng`` and ``manual_seed`` do, without their visit to every kind of accelerator: 2 us, not 150.
+    """
+    generator = torch.default_generator
+    before = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(before)

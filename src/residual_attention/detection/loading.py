@@ -17,8 +17,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transform
 
 from ..data.images import ImageError
-from ..data.loading import Replica, batch_indices, epoch_order, prepare_worker, seeded, steps_per_epoch
-from ..data.randomness import derive_seed
+from ..data.order import Replica, batch_indices, epoch_order, steps_per_epoch
+from ..data.randomness import derive_seed, seeded
+from ..data.workers import prepare_worker
 from ..errors import UserError
 from .annotations import Pictures
 

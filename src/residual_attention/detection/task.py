@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.card import DETECTION, Card
 from ..data.datasets import IMAGENET_MEAN, IMAGENET_STD
-from ..data.loading import Replica, steps_per_epoch
+from ..data.order import Replica, steps_per_epoch
 from ..data.randomness import derive_seed
 from ..errors import UserError
 from ..family.choices import plugins_needed

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ..data.loading import steps_per_epoch
+from ..data.order import steps_per_epoch
 from ..errors import UserError
 from .config import RunConfig
 

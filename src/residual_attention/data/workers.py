@@ -1,0 +1,73 @@
+"""Worker processes that decode files: their start, the keys they get, what they return, the cores they take."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+Item = tuple[Tensor | str, int, int]  # image or why there is none, label, index
+
+
+def collate(items: list[Item]) -> tuple[Tensor, Tensor, Tensor, list[tuple[int, str]]]:
+    """Images, labels and indices of the readable samples, and (index, error) of the others."""
+    good = [(image, label, index) for image, label, index in items if isinstance(image, Tensor)]
+    bad = [(index, image) for image, _, index in items if isinstance(image, str)]
+    images = torch.stack([item[0] for item in good]) if good else torch.empty(0)
+    labels, indices = (torch.tensor([item[i] for item in good], dtype=torch.int64) for i in (1, 2))
+    return images, labels, indices, bad
+
+
+def prepare_worker(_worker: int) -> None:
+    """One thread each; a signal to the process group is the main process's to answer, which ends its workers."""
+    torch.set_num_threads(1)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, signal.SIG_IGN)
+
+
+@dataclass
+class BatchKeys:
+    """The keys of each batch; a loader whose workers stay reads those that stand here when it is iterated."""
+
+    batches: list[list] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[list]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def file_loader(
+    files: TorchDataset, keys: BatchKeys, workers: int, device: torch.device, *, workers_stay: bool = False
+) -> DataLoader:
+    return DataLoader(
+        files,
+        batch_sampler=keys,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=prepare_worker,
+        prefetch_factor=4 if workers else None,
+        persistent_workers=workers_stay and workers > 0,
+    )
+
+
+@contextmanager
+def single_threaded(enabled: bool) -> Iterator[None]:
+    """One thread for elementwise work, for when workers keep every core busy.
+
+    A second thread would wait for a core, and the first for the second: 17 times as long on two cores.
+    """
+    threads = torch.get_num_threads()
+    if enabled:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if enabled:
+            torch.set_num_threads(threads)
