@@ -200,7 +200,7 @@ def evaluation_images(
 ) -> Iterator[tuple[list[Tensor], list[int]]]:
     """Images of this process's share of a split, with their indices; all images of a batch have the same size.
 
-        The figures therefore depend neither on the batch size nor on the number of processes. An unreadable image raises
+    The figures therefore depend neither on the batch size nor on the number of processes. An unreadable image raises
     ImageError.
     """
     replica = replica or Replica()
