@@ -1,4 +1,4 @@
-"""An experiment's table, plot and page, from the records of its cells; what did not run says so."""
+"""An experiment's table, plot and page, from the records of its cells; cells that did not run are marked as such."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from .protocols import applies, describe
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A row with what its cells reached; errors in percent on the test split, ``time_s`` the median of a cell."""
+    """A row with the results of its cells; errors in percent on the test split, ``time_s`` the median over cells."""
 
     row: Row
     errors: list[float]
@@ -40,7 +40,7 @@ class Line:
 
 
 def line_of(experiment: Experiment, row: Row, protocol: str, places: Places, seeds: int) -> Line:
-    """What is on record of a row, over at least ``seeds`` cells and as many more as there are."""
+    """The recorded results of a row, over at least ``seeds`` cells and any further ones."""
     if not applies(protocol, row):
         return Line(row=row, errors=[], seeds=0, status="left out")
     records = [r for r in records_of(protocol, experiment, row, places) if test_at(row.test_px) in r]
@@ -71,14 +71,14 @@ def _mean_of(records: list[dict[str, Any]], split: str, figure: str = "error_pct
 
 
 def _hardware(record: dict[str, Any]) -> str:
-    """Of a processor, the cores that the cell used: cells may run beside each other, a core each."""
+    """For a CPU, the number of cores that the cell used: cells may run in parallel, one core each."""
     hardware = record["hardware"]
     used = min(hardware["threads"], hardware["cores"])
     return hardware["gpu"] or f"{used} core{'s' if used > 1 else ''} of {hardware['cpu']}"
 
 
 def _with_reported(value: float | None, reported: float | None = None, digits: int = 2) -> str:
-    """A figure of ours, and in brackets what others report of it."""
+    """Our figure, with the reported one in brackets."""
     ours = "–" if value is None else f"{value:.{digits}f}"
     return ours if reported is None else f"{ours} ({reported:.{digits}f})"
 
@@ -119,7 +119,7 @@ COLUMNS: tuple[str, ...] = (
 
 
 def _comparable(protocol: str) -> bool:
-    """Whether our figures are of the data that the reported ones are of; smoke's digits are not."""
+    """Whether our figures and the reported ones use the same data; smoke's digits do not."""
     return protocol != "smoke"
 
 
@@ -151,7 +151,7 @@ def _joined(first: float | None, second: float | None, sign: str) -> str:
 
 
 def _csv_row(line: Line, protocol: str) -> dict[str, str]:
-    """The same by `COLUMNS`, for programs: plain numbers, empty where there is none."""
+    """The same by `COLUMNS`, for programs: plain numbers, empty if there is none."""
     row = line.row
     reported = {name: getattr(row, name) for name in COLUMNS if name.startswith("reported_")}
     found = {
@@ -184,7 +184,7 @@ def markdown(lines: list[Line], protocol: str) -> str:
 
 
 def draw(experiment: Experiment, protocol: str, lines: list[Line], out: Path) -> bool:
-    """Reported and our errors side by side, and the responses of the stages; False when there is nothing of ours."""
+    """Reported and our errors side by side, and the responses of the stages; False if we have no results."""
     from matplotlib.ticker import LogLocator
 
     known = [line for line in lines if line.mean is not None]
@@ -238,15 +238,15 @@ def page(experiment: Experiment, protocol: str, lines: list[Line], picture: bool
 
 
 def _legend(lines: list[Line], protocol: str) -> str:
-    """How the table is to be read."""
+    """How to read the table."""
     rows = [line.row for line in lines]
     top5 = any(row.reported_top5_error_pct is not None for row in rows)
     shown = "top-1 / top-5, means" if top5 else "as mean ± standard deviation"
     parts = [
         f"Errors in percent; ours {shown} over n seeds, on the test split, evaluated once at the best validation "
         "epoch.",
-        "*Difference* is ours less the reported figure, which has a protocol of its own."
-        + ("" if _comparable(protocol) else " None here: the reported figures are of other data."),
+        "*Difference* is ours minus the reported figure, which follows a different protocol."
+        + ("" if _comparable(protocol) else " None here: the reported figures are for other data."),
     ]
     if any(row.reported_train_error_pct is not None for row in rows):
         parts.append("In brackets: training and validation errors and time as reported.")
@@ -254,9 +254,9 @@ def _legend(lines: list[Line], protocol: str) -> str:
 
 
 def write_tables(experiment: Experiment, protocol: str, places: Places, seeds: int) -> Path | None:
-    """``<experiment>.md``, ``.csv`` and, where anything ran, ``.png`` beside the cells.
+    """``<experiment>.md``, ``.csv`` and, if anything ran, ``.png`` beside the cells.
 
-    Returns the page; None, and nothing is written, where the protocol has none of the rows.
+    Returns the page; None, with nothing written, if the protocol has none of the rows.
     """
     if not any(applies(protocol, row) for row in experiment.rows):
         return None
