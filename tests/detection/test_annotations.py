@@ -109,14 +109,14 @@ def test_roboflow_and_official_layouts_are_found(made_voc, tmp_path):
         shutil.copy(coco / "annotations" / f"{split}.json", official / "annotations" / f"instances_{name}.json")
     data = load_detection(config_of(official, val_fraction=0.25))
     assert [len(getattr(data, s)) for s in ("train", "val", "test")] == [6, 2, 4]
-    assert any("val is reported as the test" in notice for notice in data.notices)
+    assert any("val serves as the test split" in notice for notice in data.notices)
 
 
 BROKEN = {  # one kind of fault each: how an annotation or a file is spoiled, and what is said
     "missing annotation": (lambda root, name: (root / "Annotations" / f"{name}.xml").unlink(), "no such file"),
     "broken annotation": (
         lambda root, name: (root / "Annotations" / f"{name}.xml").write_text("<annotation><object>"),
-        "no readable XML",
+        "not valid XML",
     ),
     "missing image": (lambda root, name: (root / "JPEGImages" / f"{name}.jpg").unlink(), "no such file"),
     "unreadable image": (
@@ -124,19 +124,19 @@ BROKEN = {  # one kind of fault each: how an annotation or a file is spoiled, an
         "not an image",
     ),
     "wrong image size": (lambda root, name: spoil(root, name, "width", "640"), "its annotation says 640x72"),
-    "box outside of the image": (
+    "box outside the image": (
         lambda root, name: spoil(root, name, "xmin", "300") or spoil(root, name, "xmax", "340"),
-        "lies outside of the image of 96x72 px",
+        "lies outside the image (96x72 px)",
     ),
-    "box across the border": (lambda root, name: spoil(root, name, "xmax", "140"), "leaves the image"),
+    "box across the border": (lambda root, name: spoil(root, name, "xmax", "140"), "extends beyond the image"),
     "inverted box": (
         lambda root, name: spoil(root, name, "xmin", "60") or spoil(root, name, "xmax", "20"),
         "is inverted",
     ),
     "empty box": (lambda root, name: spoil(root, name, "xmin", "20") or spoil(root, name, "xmax", "20"), "is empty"),
-    "box that is no number": (lambda root, name: spoil(root, name, "ymin", "nine"), "not made of numbers"),
+    "non-numeric box": (lambda root, name: spoil(root, name, "ymin", "nine"), "has non-numeric coordinates"),
     "object without a name or box": (lambda root, name: spoil(root, name, "name", ""), "an object has no name"),
-    "unknown class": (lambda root, name: spoil(root, name, "name", "triangle"), "'triangle' is not among"),
+    "unknown class": (lambda root, name: spoil(root, name, "name", "triangle"), "'triangle' is not a training class"),
 }
 
 
@@ -179,20 +179,20 @@ def test_faults_of_coco_files_are_said_too(made_voc, tmp_path):
     content["images"][0]["width"] = "wide"
     path.write_text(json.dumps(content))
     kinds = load_detection(config_of(root)).problems.kinds
-    named = {"broken image entry", "annotation of no image", "unknown class", "box that is no number", "broken entry"}
+    named = {"broken image entry", "annotation without an image", "unknown class", "non-numeric box", "broken entry"}
     assert set(kinds) == named
     del content["images"]
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"train\.json is not in COCO's form: it has no list 'images'"):
+    with pytest.raises(ValueError, match=r"train\.json is not in COCO's format: it has no list 'images'"):
         load_detection(config_of(root))
     path.write_text("{")
-    with pytest.raises(ValueError, match=r"train\.json is no readable JSON"):
+    with pytest.raises(ValueError, match=r"train\.json is not valid JSON"):
         load_detection(config_of(root))
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match=r"train\.json is no readable JSON"):
+    with pytest.raises(ValueError, match=r"train\.json is not valid JSON"):
         load_detection(config_of(root))
     path.write_text(json.dumps({**good, "annotations": []}))
-    with pytest.raises(ValueError, match="not one good box in 8 training images"):
+    with pytest.raises(ValueError, match="no valid box in 8 training images"):
         load_detection(config_of(root))
 
 
@@ -260,4 +260,4 @@ def test_reading_alone_leaves_faults_to_the_check(made_voc):
     problems = Problems()
     pictures = read_voc(made_voc, ["0000", "missing"], problems)
     assert len(pictures) == 1
-    assert problems.lines == ["missing.xml: no such file in Annotations; image left out"]
+    assert problems.lines == ["missing.xml: no such file in Annotations; image skipped"]

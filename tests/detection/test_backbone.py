@@ -95,11 +95,11 @@ def test_the_pyramid_stands_on_networks_of_timm(name):
     [
         ("resnt50", r"no network named 'resnt50' \(did you mean resnet50\?\)"),
         ("attention56_cfar", r"no network named 'attention56_cfar' \(did you mean attention56_cifar\?\)"),
-        ("resnet50.nonsense", r"resnet50.nonsense cannot carry a detector.*Invalid pretrained tag"),
-        ("vit_tiny_patch16_224", r"cannot carry a detector, which needs maps of images of any size: Input height"),
-        ("bat_resnext26ts", r"cannot carry a detector, which needs maps of images of any size: AssertionError"),
-        ("inception_v3", r"cannot carry a detector: its map at stride 2 is 64x45x77, not 64x48x80"),
-        ("convmixer_768_32", r"cannot carry a detector: its maps have stride 7, which is not a power of two"),
+        ("resnet50.nonsense", r"resnet50.nonsense cannot be a detector's backbone.*Invalid pretrained tag"),
+        ("vit_tiny_patch16_224", r"cannot be a detector's backbone, which must take any image size: Input height"),
+        ("bat_resnext26ts", r"cannot be a detector's backbone, which must take any image size: AssertionError"),
+        ("inception_v3", r"cannot be a detector's backbone: its map at stride 2 is 64x45x77, not 64x48x80"),
+        ("convmixer_768_32", r"cannot be a detector's backbone: its maps have stride 7, which is not a power of two"),
     ],
 )
 def test_a_network_that_cannot_carry_a_detector_is_refused_in_a_line(name, message):

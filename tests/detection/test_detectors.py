@@ -59,7 +59,7 @@ def test_a_network_of_timm_learns_boxes_and_finds_some(name, model):
 
 
 def test_options_of_our_networks_are_refused_with_timms():
-    with pytest.raises(UserError, match="resnet18 is not one of our networks and has none of their options: t, widths"):
+    with pytest.raises(UserError, match="resnet18 is not one of our networks, so it does not take t, widths"):
         detector_of("resnet18", t=1, widths=(16, 16, 16))
 
 

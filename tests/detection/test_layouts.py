@@ -300,7 +300,7 @@ def test_an_image_that_two_files_fit_is_not_guessed(shapes, tmp_path):
     copy(picture, tmp_path / "more")
     data = load(tmp_path, val_fraction=0)
     assert len(data.train) == 7
-    assert data.problems.lines == [f"{picture.path.stem}.xml: several images match it equally well; image left out"]
+    assert data.problems.lines == [f"{picture.path.stem}.xml: several images match it equally well; image skipped"]
 
 
 def test_what_is_left_aside_is_told(shapes, tmp_path):
@@ -308,8 +308,8 @@ def test_what_is_left_aside_is_told(shapes, tmp_path):
     copy(shapes.test.pictures[0], tmp_path)
     put_table(shapes.train, tmp_path / "labels.csv")
     notices = load(tmp_path).notices
-    assert "1 of 9 images have no annotation file and are left out" in notices
-    assert "boxes are read from the .xml files; not read: 1 .csv" in notices
+    assert "1 of 9 images have no annotation file and are skipped" in notices
+    assert "boxes are read from the .xml files; ignored: 1 .csv" in notices
 
 
 def test_the_splits_of_data_yaml_are_those_that_it_names(everything, tmp_path):
@@ -324,10 +324,10 @@ def test_the_splits_of_data_yaml_are_those_that_it_names(everything, tmp_path):
     config.write_text("train: first/images\nval: first/images\nnames: [disc, square]\n")
     data = load(tmp_path, val_fraction=0.25)
     assert len(data.train) + len(data.val) == 8
-    assert "data.yaml gives the training images for validation too, so that others are held out for it" in data.notices
+    assert "data.yaml lists the training images as validation too; others are held out for validation" in data.notices
     (tmp_path / "list.txt").write_text("first/images/0000.jpg\n")
     config.write_text("train: list.txt\nnames: [disc, square]\n")
-    with pytest.raises(UserError, match=r"list\.txt is a list of images, which is not read; put"):
+    with pytest.raises(UserError, match=r"list\.txt is a list of images, which is not supported; put"):
         load(tmp_path)
 
 
@@ -347,8 +347,8 @@ def test_labels_without_boxes_outlines_and_broken_lines(everything, tmp_path):
     triangle = boxes["0002"][0]
     assert (triangle.x0, triangle.y0, triangle.x1, triangle.y1) == (24, 18, 72, 54)
     assert data.problems.lines == [
-        "0003.txt: '0 0.5 0.5' is not a label; left out",
-        "0004.txt: class 7 is not named (2 classes, numbered from 0); box left out",
+        "0003.txt: '0 0.5 0.5' is not a label; skipped",
+        "0004.txt: class 7 has no name (2 classes, numbered from 0); box skipped",
     ]
     assert (boxes["0005"][0].x0, boxes["0005"][0].y1) == (24, 54)
 
@@ -362,9 +362,9 @@ def test_rows_of_a_table_that_say_too_little(everything, tmp_path):
     with open(tmp_path / "boxes.csv", "a") as file:
         file.write("0016;;;;;;;\n")
     data = load(tmp_path, val_fraction=0)
-    assert data.problems.kinds == {"broken row": 2, "box that is no number": 1, "missing image": 1}
-    assert "boxes.csv: line 34 has no class; left out" in data.problems.lines
-    assert "boxes.csv: line 35 has no file name; left out" in data.problems.lines
+    assert data.problems.kinds == {"broken row": 2, "non-numeric box": 1, "missing image": 1}
+    assert "boxes.csv: line 34 has no class; skipped" in data.problems.lines
+    assert "boxes.csv: line 35 has no file name; skipped" in data.problems.lines
     assert data.train.pictures[-1].boxes == ()
     assert len(data.train) == 17
 
@@ -384,9 +384,12 @@ REFUSED = {
     "no xml": ((("a.jpg", ""), ("a.xml", "hello")), r"a\.xml is not XML"),
     "json that is not coco": (
         (("a.jpg", ""), ("a.json", "{}")),
-        r"a\.json is not in COCO's form: it has no list 'images'",
+        r"a\.json is not in COCO's format: it has no list 'images'",
     ),
-    "json list": ((("a.jpg", ""), ("a.json", "[]")), r"a\.json is not in COCO's form: it holds no object"),
+    "json list": (
+        (("a.jpg", ""), ("a.json", "[]")),
+        r"a\.json is not in COCO's format: its top level is not an object",
+    ),
     "columns": (
         (("a.jpg", ""), ("a.csv", "image,label,x,y\na.jpg,cat,1,2\n")),
         r"a\.csv has no column xmin, ymin, xmax, ymax: its first line is 'image, label, x, y'; "
@@ -396,11 +399,11 @@ REFUSED = {
     "empty table": ((("a.csv", ""),), r"has no column .*first line is 'empty'"),
     "no images": (
         (("annotations/a.xml", "<annotation/>"),),
-        r"holds 1 \.xml file but no images; put them beside the annotations or into a folder named images",
+        r"holds 1 \.xml file but no images; put them beside the annotations or in a folder named images",
     ),
     "two tables": (
         (("a.jpg", ""), *((f"{name}.csv", "filename,class,xmin,ymin,xmax,ymax\n") for name in "ab")),
-        r"2 \.csv files are in no split \(a\.csv, b\.csv\); keep one, or name them",
+        r"2 \.csv files are in no split \(a\.csv, b\.csv\); keep one, or name the files",
     ),
     "outside": (
         (("train/a.xml", "<annotation/>"), ("b.xml", "<annotation/>"), ("b.jpg", "")),
@@ -412,7 +415,7 @@ REFUSED = {
     ),
     "every image missing": (
         (("other.jpg", ""), ("a.csv", "filename,class,xmin,ymin,xmax,ymax\nb.jpg,cat,1,2,3,4\n")),
-        r"not one good box in 1 training images\. .*b\.jpg: no such file; left out",
+        r"no valid box in 1 training images\. .*b\.jpg: no such file; skipped",
     ),
     "nothing to train on": (
         (("a.jpg", ""), ("test/a.csv", "filename,class,xmin,ymin,xmax,ymax\na.jpg,cat,1,2,3,4\n")),

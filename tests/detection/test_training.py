@@ -213,7 +213,7 @@ def test_weights_of_a_classifier_and_of_a_detector_are_taken(config_for, finishe
     whole = {"model": None, "widths": None, "mask_depths": None, "t": None, "steps": 1}
     config = config_for(init=str(finished), **whole, out=tmp_path / "a")
     notices = go(config)["notices"]
-    assert any("initial weights of the detector" in notice and "fresh" not in notice for notice in notices)
+    assert any("initial weights of the detector" in notice and "scratch" not in notice for notice in notices)
     shipped = config_for(init="auto", **whole, lr=1e-12, ema=0.0, out=tmp_path / "b")
     summary = go(shipped)
     assert summary["init"] == "attention56_cifar.cifar10"
@@ -221,7 +221,7 @@ def test_weights_of_a_classifier_and_of_a_detector_are_taken(config_for, finishe
     given = load("attention56_cifar.cifar10").state_dict()
     weights = [name for name in ours if name.endswith(".weight") and "head" not in name]
     assert all(torch.allclose(ours[name], given[name], atol=1e-6) for name in weights)
-    with pytest.raises(ValueError, match="another network than this one"):
+    with pytest.raises(ValueError, match="a different network"):
         go(config_for(init="attention56_cifar.cifar10", model=None, out=tmp_path / "c"))
     with pytest.raises(ValueError, match="holds attention56_cifar, not attention56"):
         go(config_for(init="attention56_cifar.cifar10", model="attention56", out=tmp_path / "d"))
@@ -238,7 +238,7 @@ def test_changed_data_are_not_resumed(config_for, made_voc, tmp_path):
     go(config)
     lines = (root / "ImageSets/Main/train.txt").read_text().splitlines()
     (root / "ImageSets/Main/train.txt").write_text("\n".join(lines[1:]))
-    with pytest.raises(ValueError, match=r"has changed since the run began: 7 training images .* 8 of 2 then"):
+    with pytest.raises(ValueError, match=r"has changed since the run began: 7 training images .* 8 in 2 then"):
         go_on(config.out, epochs=2)
 
 
@@ -372,9 +372,9 @@ def test_a_test_split_without_boxes_is_no_test_split(config_for, finished, made_
     summary = go(config_for(data=str(root), steps=1))
     assert summary["test"] is None
     assert any("no test split with boxes" in notice for notice in summary["notices"])
-    with pytest.raises(ValueError, match="the test split holds no box to measure against"):
+    with pytest.raises(ValueError, match="the test split has no boxes to measure against"):
         evaluate_detector(str(finished), str(root))
-    with pytest.raises(ValueError, match="has no test split with boxes; --split takes train, val"):
+    with pytest.raises(ValueError, match="has no test split with boxes; --split can be train, val"):
         evaluate_detector(str(tmp_path / "run"))
 
 

@@ -191,7 +191,7 @@ def test_a_plain_residual_network_is_a_cell_too(short, tmp_path, monkeypatch):
     [
         (["learnin"], "no table 'learnin' (did you mean learning?)"),
         (["learning", "--only", "Attention-57"], "no such row; there are Attention-56, residual learning"),
-        (["learning", "--shard", "3/2"], "--shard is i/n"),
+        (["learning", "--shard", "3/2"], "--shard must be i/n"),
         (["learning", "--seeds", "0"], "seeds must be at least 1"),
         (["learning", "--protocol", "quick"], "--protocol has no choice 'quick'"),
     ],
@@ -208,7 +208,7 @@ def test_a_run_or_a_record_of_another_declaration_is_refused(short, tmp_path, mo
     monkeypatch.setitem(protocols._BASES, "smoke", lambda _data: longer)
     assert main(arguments) == 2
     message = capsys.readouterr().err
-    assert "digits_attention56_cifar_seed0.json was made with steps 6, where the table now says 7" in message
+    assert "digits_attention56_cifar_seed0.json was made with steps 6, but the table now says 7" in message
     shutil.rmtree(tmp_path / "records")
     assert main(arguments) == 2
     assert "smoke/digits_attention56_cifar_seed0 was made with steps 6" in capsys.readouterr().err
@@ -230,7 +230,7 @@ def test_a_cell_that_another_process_is_at_is_left_to_it(short, tmp_path, monkey
     text = capsys.readouterr().out
     first, local = "digits_attention56_cifar_seed0", "digits_attention56_cifar_mask_structure-local_seed0"
     assert tried == [first, local, first]
-    assert f"{first} is left to the process that is at it" in text
+    assert f"{first} is still running in another process" in text
     assert [path.stem for path in (tmp_path / "records/smoke/cells").iterdir()] == [local]
 
 
@@ -241,7 +241,7 @@ def test_a_run_in_use_is_told_from_other_errors(short, tmp_path, capsys):
     shutil.rmtree(tmp_path / "records")
     with RunFolder(run).locked():
         assert main(["reproduce", "mask_structure", "--only", "encoder", *short]) == 0
-    assert "another process is at it" in capsys.readouterr().out
+    assert "another process is running this cell" in capsys.readouterr().out
 
 
 def test_a_cell_goes_on_where_the_command_says_that_the_data_lie(short, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ def test_a_job_runs_the_command_on_its_part(tmp_path):
 
 def test_a_job_that_fails_says_so(tmp_path):
     (job,) = submit(["no-such-table"], [Slice()], tmp_path / "logs", cluster="local", gpus=0)
-    with pytest.raises(submitit.core.utils.FailedJobError, match="ended with 2"):
+    with pytest.raises(submitit.core.utils.FailedJobError, match="exited with status 2"):
         job.handle.result()
 
 
@@ -81,7 +81,7 @@ def test_a_process_that_the_scheduler_ended_itself_waits_to_be_asked(monkeypatch
     process, slept = ReproduceProcess([]), []
     monkeypatch.setattr(ReproduceProcess, "command", lambda self: [sys.executable, "-c", "raise SystemExit(143)"])
     monkeypatch.setattr(submission.time, "sleep", slept.append)
-    with pytest.raises(RuntimeError, match="ended with 143"):
+    with pytest.raises(RuntimeError, match="exited with status 143"):
         process()
     assert slept == [submission.GRACE_S]
     assert process.checkpoint().function.arguments == []
@@ -142,7 +142,7 @@ def test_options_of_the_scheduler():
         (["--submit", "1", "--hours", "0.01"], "a job of 0.01 hours is too short"),
         (["--submit", "2", "--shard", "1/2"], "leave --shard out"),
         (["--submit", "2", "--slurm", "partition"], "--slurm takes KEY=VALUE"),
-        (["--submit", "2"], "slurm did not take the jobs: Could not detect"),
+        (["--submit", "2"], "slurm did not accept the jobs: Could not detect"),
         (["--submit", "2", "--cluster", "local", "--slurm", "no_such=1"], "Unknown argument 'no_such'"),
     ],
 )

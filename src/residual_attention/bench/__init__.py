@@ -1,1 +1,1 @@
-"""Speed, measured side by side: ``ran bench``. Every figure is a median over interleaved rounds in one process."""
+"""Speed, measured side by side: ``ran bench``. Each figure is a median over interleaved rounds in one process."""

@@ -1,4 +1,4 @@
-"""What the machine can do at most: matrix products and copies in memory."""
+"""The machine's ceiling: matrix products and memory copies."""
 
 from collections.abc import Callable
 
@@ -12,9 +12,9 @@ COPY_BYTES = {"cpu": 2**28, "cuda": 2**31}
 
 
 def measure_ceiling(device: torch.device, rounds: int) -> dict[str, float]:
-    """GFLOP/s of square matrix products by precision (``fp32``, ``bf16``), and ``copy_gb_s``, bytes read and written.
+    """GFLOP/s of square matrix products by precision (``fp32``, ``bf16``), and ``copy_gb_s`` (bytes read plus written).
 
-    cuBLAS computes fp32 in full precision here (no TF32).
+    On CUDA, fp32 products run in full precision (no TF32).
     """
     side, count = SIDE.get(device.type, 2048), COPY_BYTES.get(device.type, 2**28) // 4
     calls: dict[str, Callable[[], object]] = {}

@@ -1,7 +1,7 @@
-"""A measurement in a process of its own: ``python -m residual_attention.bench.child JSON`` prints its result as JSON.
+"""A measurement in its own process: ``python -m residual_attention.bench.child JSON`` prints its result as JSON.
 
-Peak memory and time to first result can only be had from a process that did nothing else before; and a comparison that
-follows another would run on a heap that the other has grown.
+Peak memory and time to first result can only be measured in a process that did nothing before. A comparison that
+follows another in the same process would also run on the heap that the other has grown.
 """
 
 import json
@@ -20,13 +20,13 @@ STEPS = 3
 
 
 def _resident_mib() -> float:
-    """Memory of this process now; 0 where there is no /proc."""
+    """Current memory of this process; 0 without /proc."""
     path = Path("/proc/self/statm")
     return int(path.read_text().split()[1]) * resource.getpagesize() / 2**20 if path.is_file() else 0.0
 
 
 def _peak_mib() -> float:
-    """The most that was resident; from /proc on Linux, where getrusage counts the parent's up to the start too."""
+    """Peak resident memory; from /proc on Linux, where getrusage includes the parent's memory before the exec."""
     path = Path("/proc/self/status")
     if path.is_file():
         return int(path.read_text().split("VmHWM:")[1].split()[0]) / 2**10
@@ -34,7 +34,7 @@ def _peak_mib() -> float:
 
 
 def _ask(request: dict[str, Any]) -> Any:
-    """The child's answer; RuntimeError with the last line of what it wrote when it fails."""
+    """The child's result. If it fails, RuntimeError with the last line of its stderr."""
     done = subprocess.run(
         [sys.executable, "-m", __name__, json.dumps(request)], capture_output=True, text=True, check=False
     )
@@ -46,7 +46,7 @@ def _ask(request: dict[str, Any]) -> Any:
 def compare_alone(
     what: str, contenders: "list[Contender]", *, size: int, batch: int, num_classes: int, device: str, rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds a call of each contender, round by round, all in one new process. Raises RuntimeError as `alone`."""
+    """Seconds per call of each contender, round by round, all in one new process. Raises RuntimeError like `alone`."""
     request = {"what": what, "contenders": [asdict(c) for c in contenders], "size": size, "batch": batch}
     return _ask(request | {"num_classes": num_classes, "device": device, "rounds": rounds})
 
@@ -54,9 +54,9 @@ def compare_alone(
 def alone(what: str, contender: "Contender", *, size: int, batch: int, num_classes: int, device: str, **options: Any):
     """Run ``what`` (inference | training) in a new process.
 
-    Returns ``first_result_s``, from starting the process to the first prediction or step, and ``peak_mib``: the most
-    memory held, above what the process held once torch was imported (on CUDA: the most allocated on the device).
-    Raises RuntimeError with the last line of what the process wrote when it fails.
+    Returns ``first_result_s``, from process start to the first prediction or step, and ``peak_mib``: the peak
+    memory above that of the process after importing torch (on CUDA: the peak allocated on the device).
+    If the process fails, raises RuntimeError with the last line of its stderr.
     """
     request = {"what": what, "contender": asdict(contender), "size": size, "batch": batch, "num_classes": num_classes}
     request |= {"device": device, "options": options}
@@ -69,7 +69,7 @@ def _main(request: dict[str, Any]) -> dict[str, Any]:
     import logging
 
     import torch
-    import torch._dynamo  # by any optimizer, some 190 MiB: no network's own
+    import torch._dynamo  # any optimizer imports it, some 190 MiB that no network should be charged for
 
     from .contenders import Contender, inference_call, training_call
     from .timing import interleaved

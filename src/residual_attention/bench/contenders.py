@@ -1,4 +1,4 @@
-"""Who is measured: our network in every way it can be run, and what people use in its place, in eager as it comes."""
+"""The contenders: our network, in every way it can run, and the alternatives, unmodified, in eager mode."""
 
 import importlib.util
 import tempfile
@@ -18,14 +18,14 @@ from ..data.preprocess import Preprocess
 from ..devices import DTYPES, cpu_computes_bf16
 from ..family import create_model
 
-PEER = "pytorchcv"  # the package index's only one with this network at 224 px
+PEER = "pytorchcv"  # the only package on PyPI with this network at 224 px
 PEER_MISSING = "pip install 'residual-attention[bench]'"
 
 
 @dataclass(frozen=True)
 class Contender:
-    """``network``: a name of ours, ``pytorchcv/NAME`` or ``timm/NAME``; ``way``: eager | compile | openvino |
-    onnxruntime; ``precision``: fp32 | bf16 | fp16 | int8; ``plain``: without our settings of the allocator."""
+    """``network``: one of our names, ``pytorchcv/NAME`` or ``timm/NAME``; ``way``: eager | compile | openvino |
+    onnxruntime; ``precision``: fp32 | bf16 | fp16 | int8; ``plain``: without our allocator settings."""
 
     label: str
     network: str
@@ -37,7 +37,7 @@ class Contender:
 
     @property
     def missing(self) -> str | None:
-        """What to install before this one can run."""
+        """What to install before this contender can run."""
         if self.network.startswith(PEER) and not importlib.util.find_spec(PEER):
             return PEER_MISSING
         if self.way in ("openvino", "onnxruntime") and self.way not in present_engines():
@@ -61,14 +61,14 @@ def build(network: str, num_classes: int) -> nn.Module:
 
 
 def baseline_at(size: int) -> Contender:
-    """What everything is compared with, at 224 or 32 px."""
+    """The baseline of all comparisons, at 224 or 32 px."""
     if size >= 224:
         return Contender("pytorchcv resattnet56, eager fp32", f"{PEER}/resattnet56", plain=True)
     return Contender("plain graph, eager fp32 NCHW", "attention56_cifar", plain=True)
 
 
 def _eager(size: int) -> list[Contender]:
-    """The baseline and who else runs in eager fp32 as it comes; at 32 px our plain graph is the baseline."""
+    """The baseline and the other unmodified networks in eager fp32; at 32 px our plain graph is the baseline."""
     if size < 224:
         return [baseline_at(size)]
     return [
@@ -84,7 +84,7 @@ def _our_network(size: int) -> str:
 
 
 def _on_cuda(size: int) -> list[Contender]:
-    """The ways of a GPU, alike in inference and training."""
+    """The contenders on a GPU, the same for inference and training."""
     name = _our_network(size)
     peer = [Contender(f"{PEER} resattnet56, AMP bf16", f"{PEER}/resattnet56", precision="bf16")] if size >= 224 else []
     ours = [
@@ -95,7 +95,7 @@ def _on_cuda(size: int) -> list[Contender]:
 
 
 def inference_contenders(size: int, device: torch.device) -> list[Contender]:
-    """The peers, then ours from plain to fast."""
+    """The peers, then our contenders from plain to fast."""
     if device.type == "cuda":
         return _on_cuda(size)
     name, half = _our_network(size), "bf16" if cpu_computes_bf16() else "fp32"
@@ -114,7 +114,7 @@ def inference_contenders(size: int, device: torch.device) -> list[Contender]:
 
 
 def training_contenders(size: int, device: torch.device) -> list[Contender]:
-    """The peers, then ours; the last is what `ran train` does by default."""
+    """The peers, then our contenders; the last is the default of `ran train`."""
     if device.type == "cuda":
         return _on_cuda(size)
     half = "bf16" if cpu_computes_bf16() else "fp32"
@@ -131,7 +131,7 @@ def _laid_out(contender: Contender, model: nn.Module, images: Tensor) -> tuple[n
 
 @cache
 def _onnx(network: str, size: int, num_classes: int, int8: bool) -> bytes:
-    """Our network as an ONNX file, with the BN statistics of random images so that int8 has ranges to find."""
+    """Our network as an ONNX file, with the BN statistics of random images so that int8 can calibrate its ranges."""
     from ..export.int8 import quantize
     from ..export.onnx import calibrate_batch_norm, export_onnx
 
@@ -162,7 +162,7 @@ _plain_before: list[bool] = []
 
 
 def _as_used(contender: Contender, call: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """The call with the allocator as our commands set it, or as others' networks come."""
+    """The call with the allocator as our commands set it, or unmodified for plain contenders."""
 
     def settled() -> Tensor:
         if _plain_before != [contender.plain]:
@@ -186,8 +186,8 @@ def inference_call(contender: Contender, images: Tensor, num_classes: int) -> Ca
         with torch.no_grad(), inductor.patch(freezing=images.device.type == "cpu"):
             model = torch.compile(model.to(dtype), mode="max-autotune" if images.is_cuda else None)
             images = images.to(dtype)
-            model(images)  # compiles here, while the patch holds
-        dtype = torch.float32  # weights and images have the precision themselves
+            model(images)  # compiles here, while the patch is active
+        dtype = torch.float32  # weights and images already have the precision
 
     def predict() -> Tensor:
         with torch.no_grad(), torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
@@ -197,7 +197,7 @@ def inference_call(contender: Contender, images: Tensor, num_classes: int) -> Ca
 
 
 def training_call(contender: Contender, images: Tensor, num_classes: int, *, checkpointing: bool = False) -> Callable:
-    """A function that makes one step: forward, cross-entropy, backward, SGD with Nesterov momentum."""
+    """A function that runs one step: forward, cross-entropy, backward, SGD with Nesterov momentum."""
     dtype = DTYPES[contender.precision]
     model, images = _laid_out(contender, build(contender.network, num_classes).train(), images)
     if checkpointing:

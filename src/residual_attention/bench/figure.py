@@ -1,4 +1,4 @@
-"""The cost of depth, batch and image size, drawn."""
+"""A plot of the cost of depth, batch size and image size."""
 
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ from ..palette import BLUE, ORANGE, new_figure
 
 
 def draw_cost(rows: list[dict[str, Any]], out: Path) -> None:
-    """One panel a sweep: images/s of inference and training over depth, batch and image size."""
+    """One panel per sweep: images/s of inference and training over depth, batch size and image size."""
     sweeps = [row for row in rows if row["suite"] == "cost"]
     panels = [over for over in ("depth", "batch", "image size") if any(row["over"] == over for row in sweeps)]
     titles = {"depth": "CIFAR networks, 32 px", "batch": "Attention-56, 32 px", "image size": "Attention-56, batch 4"}
-    names = {"depth": "depth (layers of the trunk)", "batch": "images in a batch", "image size": "image side (px)"}
+    names = {"depth": "depth (layers of the trunk)", "batch": "batch size (images)", "image size": "image size (px)"}
     figure = new_figure(4.2 * len(panels), 3.6)
     for axes, over in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for color, marker, what in ((BLUE, "o", "inference"), (ORANGE, "s", "training")):

@@ -1,4 +1,4 @@
-"""What reading and augmenting the training data costs: CIFAR-size batches in memory, and a folder of JPEGs."""
+"""The cost of reading and augmenting training data: CIFAR-size batches in memory, and a folder of JPEGs."""
 
 import os
 import tempfile
@@ -19,12 +19,12 @@ from ..data.strengths import Augment
 from .timing import Timing, interleaved
 
 CIFAR_BATCH, CIFAR_IMAGES = 128, 1280
-JPEGS, JPEG_SIZE, JPEG_BATCH = 512, (500, 375), 32  # ImageNet's mean size, about
+JPEGS, JPEG_SIZE, JPEG_BATCH = 512, (500, 375), 32  # about ImageNet's mean size
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def cifar_batches(device: torch.device) -> TrainingData:
-    """Made images of CIFAR's size with the usual augmentation: padded crops, flips, a cut-out square."""
+    """Synthetic images of CIFAR's size with the usual augmentation: padded crops, flips, cutout."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (CIFAR_IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator)
     samples = TensorSamples(images, torch.randint(0, 10, (CIFAR_IMAGES,), generator=generator))
@@ -41,7 +41,7 @@ def cifar_batches(device: torch.device) -> TrainingData:
 
 
 def batch_against_step(step: Callable[[], object], device: torch.device, rounds: int) -> dict[str, Timing]:
-    """Timings of ``loading`` one batch and of one training ``step`` of as many images."""
+    """Timings of ``loading`` one batch and of one training ``step`` on a batch of the same size."""
     data = cifar_batches(device)
     state: dict[str, Any] = {"epoch": 0, "batches": data.epoch(0)}
 
@@ -56,7 +56,7 @@ def batch_against_step(step: Callable[[], object], device: torch.device, rounds:
 
 
 def write_jpegs(folder: Path, count: int = JPEGS) -> list[Path]:
-    """Smooth made photographs, quality 90; their size on disk is near that of ImageNet's."""
+    """Smooth synthetic photographs, quality 90; their size on disk is close to ImageNet's."""
     draw = np.random.default_rng(0)
     paths = []
     for number in range(count):
@@ -70,7 +70,7 @@ def write_jpegs(folder: Path, count: int = JPEGS) -> list[Path]:
 
 
 def _decode_alone(paths: list[Path]) -> int:
-    """What a worker does for each file, with nothing handed over."""
+    """A worker's job for one file, without handing over the result."""
     from ..data.images import read_image
 
     torch.set_num_threads(1)
@@ -81,10 +81,10 @@ def _decode_alone(paths: list[Path]) -> int:
 
 
 def jpeg_speeds(device: torch.device, rounds: int) -> dict[str, Timing]:
-    """Seconds an image: ``decoders`` is every core decoding on its own, ``loader`` the batches that training gets.
+    """Seconds per image: ``decoders`` is each core decoding independently, ``loader`` the batches for training.
 
-    Both decode, crop and scale; the loader also hands over, collates, mirrors and normalises, on the same cores. The
-    first round, which starts the processes of both, is not counted: both keep theirs.
+    Both decode, crop and resize; the loader also transfers, collates, flips and normalises, on the same cores. The
+    first round starts the processes of both and is not counted.
     """
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(cores) as pool:
@@ -107,7 +107,7 @@ def jpeg_speeds(device: torch.device, rounds: int) -> dict[str, Timing]:
             start = time.perf_counter()
             list(pool.map(_decode_alone, shares))
             middle = time.perf_counter()
-            images = sum(len(batch.images) for batch in data.epoch(number))  # whole: the pipeline fills each time
+            images = sum(len(batch.images) for batch in data.epoch(number))  # whole epochs: each fills the pipeline
             if number:
                 found["decoders"].append((middle - start) / len(paths))
                 found["loader"].append((time.perf_counter() - middle) / images)

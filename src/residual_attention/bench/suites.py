@@ -1,4 +1,4 @@
-"""What ``ran bench`` measures, one function a suite; each returns rows of JSON values."""
+"""What ``ran bench`` measures, one function per suite; each returns rows of JSON values."""
 
 import logging
 import statistics
@@ -36,12 +36,12 @@ TRAINING_BATCH = {32: 128, 224: 8}
 DEPTHS = (56, 92, 128, 164, 236, 452)
 BATCHES = (1, 8, 32, 128)
 IMAGE_SIZES = (64, 128, 224, 320)
-CUDA_BATCHES = 8  # times the batch of a CPU
+CUDA_BATCHES = 8  # times the batch size of a CPU
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """``tell`` takes one line for a person, as each figure is there."""
+    """``tell`` receives a line for the user as soon as a figure is measured."""
 
     device: torch.device
     rounds: int
@@ -82,7 +82,7 @@ def _present(contenders: list[Contender], tell: Tell) -> list[Contender]:
 
 
 def _compare(setting: Setting, suite: str, size: int, batch: int, contenders: list[Contender]) -> list[Row]:
-    """A process of its own for each comparison; the contenders in it take turns."""
+    """A new process for each comparison, in which the contenders take turns."""
     setting.tell(f"{suite}, {size} px, batch {batch}")
     seconds = compare_alone(
         "training" if suite == "training" else "inference",
@@ -102,7 +102,7 @@ def _compare(setting: Setting, suite: str, size: int, batch: int, contenders: li
 
 
 def _compare_sizes(setting: Setting, suite: str, batches: dict[int, int] | None) -> list[Row]:
-    """The comparison at each size; one image at a time without ``batches``."""
+    """The comparison at each size; without ``batches``, one image at a time."""
     contenders = training_contenders if suite == "training" else inference_contenders
     rows = []
     for size in setting.sizes:
@@ -112,14 +112,14 @@ def _compare_sizes(setting: Setting, suite: str, batches: dict[int, int] | None)
 
 
 def ceiling(setting: Setting) -> list[Row]:
-    """The machine's own limits, and nothing of ours."""
+    """The machine's limits, independent of our code."""
     found = measure_ceiling(setting.device, setting.rounds)
     setting.tell(f"ceiling: fp32 {found['fp32']} GFLOP/s, bf16 {found['bf16']} GFLOP/s, copy {found['copy_gb_s']} GB/s")
     return [{"suite": "ceiling", "label": name, "value": value} for name, value in found.items()]
 
 
 def inference(setting: Setting) -> list[Row]:
-    """Images/s of a prediction."""
+    """Images/s of prediction."""
     return _compare_sizes(setting, "inference", INFERENCE_BATCH)
 
 
@@ -129,12 +129,12 @@ def latency(setting: Setting) -> list[Row]:
 
 
 def training(setting: Setting) -> list[Row]:
-    """Images/s of steps of SGD."""
+    """Images/s of SGD steps."""
     return _compare_sizes(setting, "training", TRAINING_BATCH)
 
 
 def memory(setting: Setting) -> list[Row]:
-    """Peak memory and time to first result, each contender in a process of its own."""
+    """Peak memory and time to first result, each contender in its own process."""
     rows = []
     default = training_contenders(32, setting.device)[-1]
     deep = [
@@ -144,7 +144,7 @@ def memory(setting: Setting) -> list[Row]:
     for size in setting.sizes:
         for what, table in (("inference", INFERENCE_BATCH), ("training", TRAINING_BATCH)):
             batch = setting.batch(table, size)
-            setting.tell(f"{what} alone in a process, {size} px, batch {batch}")
+            setting.tell(f"{what}, each in its own process, {size} px, batch {batch}")
             listed = (inference_contenders if what == "inference" else training_contenders)(size, setting.device)
             cases: list[tuple[Contender, dict[str, Any]]] = [(c, {}) for c in _present(listed, setting.tell)]
             if what == "training" and size < 224:
@@ -171,7 +171,7 @@ def memory(setting: Setting) -> list[Row]:
 
 
 def cost(setting: Setting) -> list[Row]:
-    """Our defaults over depth, batch and image size; one sweep's members take turns."""
+    """Our defaults over depth, batch size and image size; the members of a sweep take turns."""
     half = training_contenders(32, setting.device)[-1]
     rows = []
 
@@ -205,7 +205,7 @@ def cost(setting: Setting) -> list[Row]:
 
 
 def startup(setting: Setting) -> list[Row]:
-    """Cold starts, in processes that take turns: ``ran --help``, a prediction, and importing torch alone."""
+    """Cold starts, in processes that take turns: ``ran --help``, a prediction, and only importing torch."""
     import tempfile
 
     from PIL import Image
@@ -227,9 +227,9 @@ def startup(setting: Setting) -> list[Row]:
                 *(f"{FLAG}={plugin}" for plugin in loaded()),
             ]
         else:
-            setting.tell("ran predict: not run (no weights ship; name a --model)")
+            setting.tell("ran predict: not run (no weights ship; use --model)")
         found: dict[str, list[float]] = {name: [] for name in calls}
-        for number in range(setting.rounds + 1):  # the first brings the files into memory
+        for number in range(setting.rounds + 1):  # the first loads the files into the page cache
             for name, arguments in calls.items():
                 start = time.perf_counter()
                 subprocess.run(arguments, check=True, capture_output=True)
@@ -245,7 +245,7 @@ def startup(setting: Setting) -> list[Row]:
 
 
 def loading(setting: Setting) -> list[Row]:
-    """What the data costs: a CIFAR batch beside its training step, JPEGs through the workers beside bare decoders."""
+    """The cost of data: a CIFAR batch relative to its training step, JPEGs by workers relative to bare decoders."""
     contender = training_contenders(32, setting.device)[-1]
     step = training_call(contender, _images(CIFAR_BATCH, 32, setting.device), 10)
     small = batch_against_step(step, setting.device, setting.rounds)
@@ -277,7 +277,7 @@ SUITES: dict[str, Callable[[Setting], list[Row]]] = {
 
 
 def run(suites: tuple[str, ...], setting: Setting) -> list[Row]:
-    """The rows of the suites named, in the order of `SUITES`; raises UserError for an unknown name."""
+    """The rows of the named suites, in the order of `SUITES`. Raises UserError for an unknown name."""
     from ..hints import did_you_mean
 
     for name in suites:

@@ -1,4 +1,4 @@
-"""Interleaved timing: contenders take turns, so that a busy or throttled machine slows all of them alike."""
+"""Interleaved timing: contenders take turns, so that a busy or throttled machine slows them all equally."""
 
 import statistics
 import time
@@ -10,7 +10,7 @@ import torch
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a call took, one value a round; rounds of all contenders lie side by side."""
+    """Seconds per call, one value per round; the rounds of all contenders are interleaved."""
 
     seconds: list[float]
 
@@ -19,7 +19,7 @@ class Timing:
         return statistics.median(self.seconds)
 
     def times_faster_than(self, other: "Timing") -> tuple[float, float, float]:
-        """Median, least and greatest of other / self, round by round."""
+        """Median, minimum and maximum of other / self, round by round."""
         ratios = [theirs / ours for theirs, ours in zip(other.seconds, self.seconds, strict=True)]
         return statistics.median(ratios), min(ratios), max(ratios)
 
@@ -39,10 +39,10 @@ def _seconds(call: Callable[[], object], times: int, device: torch.device) -> fl
 def interleaved(
     calls: dict[str, Callable[[], object]], *, rounds: int, device: torch.device, least_s: float = 0.4
 ) -> dict[str, Timing]:
-    """Time each call once a round, in turn, after one call of its own that is not counted.
+    """Time each call once per round, in turn, each time after an uncounted call.
 
-    Two calls each come before the first round; the second tells how many calls fill ``least_s`` seconds, so that a
-    short call is timed many times over.
+    Each call runs twice before the first round; the second run determines how many calls fill ``least_s`` seconds, so
+    that a short call is repeated many times.
     """
     times = {}
     for name, call in calls.items():
@@ -51,6 +51,6 @@ def interleaved(
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            call()  # the caches, and the allocator, are the last one's
+            call()  # caches and allocator still hold the previous contender's state
             found[name].append(_seconds(call, times[name], device))
     return {name: Timing(seconds) for name, seconds in found.items()}

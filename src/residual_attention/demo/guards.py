@@ -1,4 +1,4 @@
-"""What keeps the page to itself: no addresses are fetched, and no other host's name is answered."""
+"""Guards that isolate the page: it fetches no URLs and answers to no other host name."""
 
 import re
 from typing import Any
@@ -10,24 +10,24 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
-ONLY_UPLOADS = "Only uploaded files are taken, no addresses."
+ONLY_UPLOADS = "Only uploaded files are accepted, not URLs."
 
 
 class NoAddresses:
-    """ASGI middleware: the page serves its own files and uploads, and fetches nothing from anywhere for anyone."""
+    """ASGI middleware: the page serves its own files and uploads, and never fetches a URL for a client."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and re.search(r"(file|proxy)=[a-z][a-z0-9+.-]*:/", unquote(scope["path"]), re.I):
-            await PlainTextResponse("no addresses are taken", status_code=403)(scope, receive, send)
+            await PlainTextResponse("URLs are not accepted", status_code=403)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
 
 def uploads_only(component: gr.File) -> gr.File:
-    """The component, which now refuses an address in the place of an uploaded file. (Gradio refuses local paths.)"""
+    """The component, made to refuse a URL in place of an uploaded file. (Gradio itself refuses local paths.)"""
     keep = component.async_move_resource_to_block_cache
 
     async def move(url_or_file_path: Any) -> str | None:
@@ -40,7 +40,7 @@ def uploads_only(component: gr.File) -> gr.File:
 
 
 def middleware(host: str) -> list[Middleware]:
-    """On a loopback address only requests that name this machine are answered (DNS rebinding)."""
+    """On a loopback address, only requests that name this machine are answered (against DNS rebinding)."""
     guards = [Middleware(NoAddresses)]
     if host in LOOPBACK:
         guards.append(Middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK)))

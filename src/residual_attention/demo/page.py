@@ -1,4 +1,4 @@
-"""The page: Gradio components around `session`. Nothing but uploaded bytes is read, and nothing leaves the machine."""
+"""The page: Gradio components around `session`. Only uploaded bytes are read, and nothing leaves the machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ from .guards import middleware, uploads_only
 from .session import Session, before_and_after, module_names, open_session, overlay, reading_labels
 
 MAX_FILE_MB = 20
-FORGET_AFTER_S = 1800  # a session's masks, and uploaded files
-NOTHING = (None, "", [], "")  # picture, line, and before and after, of no image
+FORGET_AFTER_S = 1800  # applies to a session's masks and to uploaded files
+NOTHING = (None, "", [], "")  # picture and line, then before and after with theirs, without an image
 FIRST_READING = READINGS.default
-SYSTEM_FONTS = ("system-ui", "sans-serif")  # Gradio's own come from another host
+SYSTEM_FONTS = ("system-ui", "sans-serif")  # Gradio's default fonts come from another host
 CSS = ".gradio-container { max-width: 1100px !important; margin: auto; }"
 
 
 def _warn_refused(error: ImageError) -> None:
-    """Tell the reason, without the server's path."""
+    """Show the reason, without the server's path."""
     reason = str(error).split(": ", 1)[-1]
-    gr.Warning(f"This file is not taken: {reason}.", title="No image", duration=None)
+    gr.Warning(f"This file was not accepted: {reason}.", title="No image", duration=None)
 
 
-Answer = tuple[Any, ...]  # one value a component
+Answer = tuple[Any, ...]  # one value per component
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the page shows when an image comes or a control moves."""
+    """What the page shows when an image arrives or a control changes."""
 
     model: Classifier
     examples: Sequence[Path]
@@ -43,7 +43,7 @@ class Answers:
         return len(module_names(self.model)) - 1
 
     def uploaded(self, path: str | None) -> Answer:
-        """Session, prediction, pictures (`redrawn`), then module, reading and opacity as they are at the start."""
+        """Session, prediction, pictures (`redrawn`), then module, reading and opacity at their initial values."""
         return *self._classified(path), self.last_module, FIRST_READING, OPACITY
 
     def example(self, event: gr.SelectData) -> Answer:
@@ -73,15 +73,15 @@ class Answers:
 def _introduction(model: Classifier, name: str) -> str:
     return (
         f"# Where {name} looks\n{len(model.classes)} classes, {model.preprocess.image_size} px. "
-        "An attention mask scales features, position by position; it shows what the network works with, "
-        "not by itself why it chose a class."
+        "An attention mask scales features, position by position. It shows which features the network uses; "
+        "by itself it does not explain the choice of class."
     )
 
 
 def _inputs(examples: Sequence[Path]) -> tuple[gr.File, gr.Gallery]:
     upload = uploads_only(gr.File(label=f"Drop an image (up to {MAX_FILE_MB} MB)", elem_id="upload", height=140))
     if examples:
-        gr.Markdown("or take an example:")
+        gr.Markdown("or choose an example:")
     gallery = gr.Gallery(
         [str(path) for path in examples],
         label="Examples",
@@ -99,7 +99,7 @@ def _inputs(examples: Sequence[Path]) -> tuple[gr.File, gr.Gallery]:
 
 def _overlay() -> tuple[gr.Image, gr.Markdown]:
     picture = gr.Image(
-        label="Mask over the image", format="png", interactive=False, elem_id="overlay", height=420, buttons=[]
+        label="Mask on the image", format="png", interactive=False, elem_id="overlay", height=420, buttons=[]
     )
     return picture, gr.Markdown(elem_id="line")
 
@@ -107,7 +107,7 @@ def _overlay() -> tuple[gr.Image, gr.Markdown]:
 def _controls(last: int) -> tuple[gr.Slider, gr.Radio, gr.Number, gr.Slider]:
     """Module (0 to ``last``), reading, channel, opacity."""
     module = gr.Slider(
-        0, max(last, 1), value=last, step=1, label="Attention module, low to high level", elem_id="module"
+        0, max(last, 1), value=last, step=1, label="Attention module, from low to high level", elem_id="module"
     )
     reading = gr.Radio(reading_labels(), value=FIRST_READING, label="Reading", elem_id="reading")
     with gr.Row():
@@ -134,7 +134,7 @@ def _before_and_after() -> tuple[gr.Gallery, gr.Markdown]:
 
 
 def build_page(model: Classifier, name: str, examples: Sequence[Path] = ()) -> gr.Blocks:
-    """The page of one model; see `launch`."""
+    """The page for one model; see `launch`."""
     answers = Answers(model, examples)
     with gr.Blocks(
         title=f"Where {name} looks", analytics_enabled=False, delete_cache=(FORGET_AFTER_S, FORGET_AFTER_S)
@@ -174,9 +174,9 @@ def launch(
     port: int | None = None,
     block: bool = True,
 ) -> str:
-    """Serve the page; returns its address. With ``block``, until Ctrl-C.
+    """Serve the page and return its address. With ``block``, serve until Ctrl-C.
 
-    Uploads are limited to `MAX_FILE_MB`, images to what `read_image` allows. Raises OSError when the port is taken.
+    Uploads are limited to `MAX_FILE_MB`, images to what `read_image` allows. Raises OSError when the port is in use.
     """
     theme = gr.themes.Soft(primary_hue="blue", font=SYSTEM_FONTS, font_mono=("ui-monospace", "monospace"))
     page = build_page(model, name, examples)
@@ -193,7 +193,7 @@ def launch(
         theme=theme,
         css=CSS,
     )
-    print(f"open        {local}   (Ctrl-C ends it)", flush=True)
+    print(f"open        {local}   (Ctrl-C to stop)", flush=True)
     if block:
         page.block_thread()
     return local

@@ -1,4 +1,4 @@
-"""What the page shows of one image, computed without the web: classified once, drawn as often as a slider moves."""
+"""The page's content for one image, independent of the web: classified once, redrawn whenever a slider moves."""
 
 import threading
 from collections.abc import Sequence
@@ -22,18 +22,18 @@ from ..data.folders import EXTENSIONS
 from ..data.images import read_image
 from ..palette import SIGNED, UNSIGNED
 
-ONE_CHANNEL = "one channel"  # beside the readings; no registered name has a space
-TILE = 224  # px, the least side of the pictures before and after
-SHOWN = 400  # px, the least longer side of the image itself
+ONE_CHANNEL = "one channel"  # listed with the readings; no registered name has a space
+TILE = 224  # px, minimum side of the pictures before and after
+SHOWN = 400  # px, minimum long side of the image itself
 EXAMPLES = 12
 
 
-_ONE_AT_A_TIME = threading.Lock()  # masks are recorded by hooks on the one model
+_ONE_AT_A_TIME = threading.Lock()  # masks are recorded by hooks on a shared model
 
 
 @dataclass(frozen=True)
 class Session:
-    """One image and the pass over it, masks and features on the CPU."""
+    """One image and its forward pass, with masks and features on the CPU."""
 
     picture: Image.Image
     found: Look
@@ -46,17 +46,17 @@ class Session:
 
 
 def reading_labels() -> list[tuple[str, str]]:
-    """What the page calls each reading, and its name."""
+    """Each reading's label on the page, and its name."""
     return [*((READINGS.choice(name).text, name) for name in READINGS), (ONE_CHANNEL, ONE_CHANNEL)]
 
 
 def module_names(model: Classifier) -> list[str]:
-    """The attention modules from low to high level."""
+    """The attention modules, from low to high level."""
     return list(attention_modules(model))
 
 
 def open_session(model: Classifier, path: Path, top_k: int = 5) -> Session:
-    """Classify one file. Raises ImageError, in one line, for what is no image or too large."""
+    """Classify one file. Raises ImageError, in one line, if it is not an image or too large."""
     image = read_image(path, model.preprocess.in_chans)
     with _ONE_AT_A_TIME:
         found, _ = look_at(model, image, AttendOptions(reading="class", before_after=True))
@@ -67,7 +67,7 @@ def open_session(model: Classifier, path: Path, top_k: int = 5) -> Session:
 
 
 def _map_values(session: Session, module: str, reading: str, channel: int) -> torch.Tensor:
-    """(h, w) of a module; a channel number too high for the module is its last one."""
+    """(h, w) of a module; a channel number beyond the module's last means the last."""
     if reading == ONE_CHANNEL:
         mask = session.found.masks[module][0]
         return mask[min(max(channel, 0), len(mask) - 1)].cpu()
@@ -77,7 +77,7 @@ def _map_values(session: Session, module: str, reading: str, channel: int) -> to
 def overlay(
     session: Session, module: int, reading: str, channel: int = 0, opacity: float = OPACITY
 ) -> tuple[Image.Image, str]:
-    """The image with the map of the ``module``-th attention module over it, and a line that says what it is."""
+    """The image with the map of the ``module``-th attention module on it, and a line that describes it."""
     name = session.modules[min(max(module, 0), len(session.modules) - 1)]
     values = _map_values(session, name, reading, channel)
     signed = is_signed(channel if reading == ONE_CHANNEL else reading, masks_are_signed(session.model))
@@ -96,9 +96,9 @@ def _coloured(values: torch.Tensor, low: float, high: float, colours: str) -> Im
 
 
 def before_and_after(session: Session, module: int, reading: str, channel: int = 0) -> tuple[list[Image.Image], str]:
-    """Feature map before the mask, the mask, feature map after it, and a line that tells them.
+    """Feature map before the mask, the mask, feature map after it, and a line that describes them.
 
-    Of the channel chosen, or the most excited one.
+    For the chosen channel, or else the most excited one.
     """
     name = session.modules[min(max(module, 0), len(session.modules) - 1)]
     found = session.found
@@ -123,7 +123,7 @@ def before_and_after(session: Session, module: int, reading: str, channel: int =
 
 
 def example_images(folders: Sequence[Path]) -> list[Path]:
-    """Up to `EXAMPLES` images of the first folder that holds any, by name."""
+    """Up to `EXAMPLES` images, by name, from the first folder that has any."""
     for folder in folders:
         if folder.is_dir():
             found = sorted(

@@ -1,7 +1,7 @@
-"""Images with boxes, whatever form they came in, and the sanity pass that every box goes through.
+"""Images with boxes, in any input format, and the sanity pass over every box.
 
-Boxes are (x0, y0, x1, y1) in continuous pixels of the image as it is shown (EXIF orientation applied): pixel i covers
-[i, i + 1], so that a box over a whole image of 640x480 px is (0, 0, 640, 480).
+Boxes are (x0, y0, x1, y1) in continuous pixels of the image as displayed (EXIF orientation applied). Pixel i covers
+[i, i + 1], so a box over a whole image of 640x480 px is (0, 0, 640, 480).
 """
 
 import math
@@ -16,13 +16,13 @@ from torch import Tensor
 
 from ..data.images import MAX_PIXELS, ImageError, read_image
 
-ROUNDING_PX = 1.0  # boxes that leave the image by no more are clipped without a word
-DECODED = 5_000  # images of a split that are decoded once before training; of more, headers alone are read
+ROUNDING_PX = 1.0  # boxes that exceed the image by at most this are clipped silently
+DECODED = 5_000  # up to this many images per split are decoded before training; above it, only headers are read
 
 
 @dataclass(frozen=True)
 class Box:
-    """``ignored``: neither trained on nor counted in a measure (VOC's *difficult*, COCO's *iscrowd*)."""
+    """``ignored``: excluded from training and from the measures (VOC's *difficult*, COCO's *iscrowd*)."""
 
     name: str
     x0: float
@@ -34,7 +34,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image file of ``width`` x ``height`` px and its boxes. ``size`` 0 x 0: not known yet."""
+    """An image file of ``width`` x ``height`` px and its boxes. ``size`` 0 x 0: not yet known."""
 
     path: Path
     boxes: tuple[Box, ...]
@@ -44,7 +44,7 @@ class Picture:
 
 @dataclass
 class Problems:
-    """What is wrong with a data set, one line each: where, what, and what is done about it."""
+    """Problems of a data set, one line each: where, what, and how it is handled."""
 
     lines: list[str] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
@@ -62,7 +62,7 @@ class Problems:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A split: pictures whose boxes are all of ``classes``, inside the image, and of positive size."""
+    """A split: pictures whose boxes all have a class in ``classes``, lie inside the image and have positive size."""
 
     pictures: tuple[Picture, ...]
     classes: tuple[str, ...]
@@ -86,12 +86,12 @@ class Pictures:
         return corners, labels, torch.tensor([b.ignored for b in boxes], dtype=torch.bool)
 
     def counts(self) -> Counter[str]:
-        """Boxes of each class, ignored ones left out."""
+        """Number of boxes per class, excluding ignored ones."""
         return Counter(b.name for picture in self.pictures for b in picture.boxes if not b.ignored)
 
 
 def class_names(pictures: Iterable[Picture]) -> tuple[str, ...]:
-    """Every class that has a box, in alphabetical order."""
+    """Every class with at least one box, in alphabetical order."""
     return tuple(sorted({box.name for picture in pictures for box in picture.boxes}))
 
 
@@ -99,13 +99,13 @@ def _checked_box(box: Box, picture: Picture, classes: Sequence[str], problems: P
     """The box clipped to its image, or None with a line in ``problems``."""
     where, shown = picture.path.name, f"{box.name!r} ({box.x0:g}, {box.y0:g}, {box.x1:g}, {box.y1:g})"
     if not all(map(math.isfinite, (box.x0, box.y0, box.x1, box.y1))):
-        problems.add("box that is no number", where, f"the box {shown} is not made of numbers; left out")
+        problems.add("non-numeric box", where, f"the box {shown} has non-numeric coordinates; skipped")
     elif box.name not in classes:
-        problems.add("unknown class", where, f"the class {box.name!r} is not among the training classes; box left out")
+        problems.add("unknown class", where, f"the class {box.name!r} is not a training class; box skipped")
     elif box.x1 < box.x0 or box.y1 < box.y0:
-        problems.add("inverted box", where, f"the box {shown} is inverted; left out")
+        problems.add("inverted box", where, f"the box {shown} is inverted; skipped")
     elif box.x1 == box.x0 or box.y1 == box.y0:
-        problems.add("empty box", where, f"the box {shown} is empty; left out")
+        problems.add("empty box", where, f"the box {shown} is empty; skipped")
     else:
         return _clipped_box(box, picture, shown, problems)
     return None
@@ -115,17 +115,17 @@ def _clipped_box(box: Box, picture: Picture, shown: str, problems: Problems) -> 
     width, height = picture.width, picture.height
     x0, y0, x1, y1 = max(box.x0, 0.0), max(box.y0, 0.0), min(box.x1, float(width)), min(box.y1, float(height))
     if x1 <= x0 or y1 <= y0:
-        text = f"the box {shown} lies outside of the image of {width}x{height} px; left out"
-        problems.add("box outside of the image", picture.path.name, text)
+        text = f"the box {shown} lies outside the image ({width}x{height} px); skipped"
+        problems.add("box outside the image", picture.path.name, text)
         return None
     if max(x0 - box.x0, y0 - box.y0, box.x1 - x1, box.y1 - y1) > ROUNDING_PX:
-        text = f"the box {shown} leaves the image of {width}x{height} px; clipped"
+        text = f"the box {shown} extends beyond the image ({width}x{height} px); clipped"
         problems.add("box across the border", picture.path.name, text)
     return Box(box.name, x0, y0, x1, y1, box.ignored)
 
 
 def _sized(picture: Picture, decode: bool, problems: Problems) -> Picture | None:
-    """The picture with its file's own size, or None with a line in ``problems``."""
+    """The picture with the size of its file, or None with a line in ``problems``."""
     try:
         if decode:
             width, height = read_image(picture.path, 3).size
@@ -133,12 +133,12 @@ def _sized(picture: Picture, decode: bool, problems: Problems) -> Picture | None
             width, height = shown_size(picture.path)
     except ImageError as error:
         kind = "missing image" if not picture.path.exists() else "unreadable image"
-        problems.add(kind, picture.path, f"{str(error).removeprefix(f'{picture.path}: ')}; left out")
+        problems.add(kind, picture.path, f"{str(error).removeprefix(f'{picture.path}: ')}; skipped")
         return None
     if picture.width and (picture.width, picture.height) != (width, height):
-        turned = " (its EXIF orientation turns it)" if (picture.height, picture.width) == (width, height) else ""
+        turned = " (rotated by its EXIF orientation)" if (picture.height, picture.width) == (width, height) else ""
         said = f"{picture.width}x{picture.height}"
-        text = f"{width}x{height} px{turned}, but its annotation says {said}; image left out"
+        text = f"{width}x{height} px{turned}, but its annotation says {said}; image skipped"
         problems.add("wrong image size", picture.path.name, text)
         return None
     return Picture(picture.path, picture.boxes, width, height)
@@ -161,10 +161,10 @@ def shown_size(path: Path) -> tuple[int, int]:
 
 
 def checked(pictures: Sequence[Picture], classes: Sequence[str], problems: Problems) -> Pictures:
-    """The sanity pass: every file exists and can be read, every box lies in its image and has a known class.
+    """The sanity pass: every file exists and is readable, every box lies in its image and has a known class.
 
-    What cannot be mended is left out; each finding is a line of ``problems``. Images without any box stay: they teach
-    what is background.
+    Whatever cannot be fixed is skipped; each finding is a line in ``problems``. Images without boxes stay: they teach
+    the background.
     """
     decode = len(pictures) <= DECODED
 

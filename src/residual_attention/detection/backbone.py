@@ -14,22 +14,22 @@ from ..family.modes import evaluating
 from ..family.units import BNReLU
 from ..hints import did_you_mean
 
-LEVELS = 5  # maps in the pyramid, each half as large as the one before
+LEVELS = 5  # maps in the pyramid, each half the size of the previous one
 TORCHVISION_NAMES = {"stem.0.": "conv1.", "stem.1.": "bn1.", **{f"stages.{i}.": f"layer{i + 1}." for i in range(4)}}
-CHECK_PX = (96, 160)  # multiples of 32, as every batch is padded to, and of nothing more
+CHECK_PX = (96, 160)  # multiples of 32, like every padded batch, and of no higher power of two
 
 
 def finest_of_each_stride(strides: Sequence[int], finest: int) -> list[int]:
     """Indices of the deepest feature map of each stride that is at least ``finest``.
 
-    A network that reduces less gives its last map alone.
+    A network with a smaller total stride gives only its last map.
     """
     last = {stride: i for i, stride in enumerate(strides)}
     return [i for stride, i in sorted(last.items()) if stride >= finest] or [len(strides) - 1]
 
 
 class CoarserLevels(ExtraFPNBlock):
-    """``count`` more levels, each a 3x3 convolution of stride 2 over the one before."""
+    """``count`` more levels, each a 3x3 convolution of stride 2 on the previous one."""
 
     def __init__(self, channels: int, count: int) -> None:
         super().__init__()
@@ -46,10 +46,10 @@ class PyramidBackbone(nn.Module):
     """Images (B, 3, H, W), H and W multiples of 32, to an ordered mapping of `LEVELS` float32 maps (B, channels, h, w).
 
     ``body`` is a network of ours or a `timm_body`. Ours is read through ``forward_intermediates``, not wrapped by
-    ``features_only``, so that its weights and masks keep their names. The stages of a pre-activation network leave raw
-    sums, so each of its maps passes a BN-ReLU first, except the last, which the network normalises itself. ``frozen``
-    holds all batch normalisation of the body in eval mode with its weights fixed. The output is float32 also under
-    autocast: anchors and boxes take their type from it, and bf16 places a corner at 300 px no better than 2 px.
+    ``features_only``, so that its weights and masks keep their names. The stages of a pre-activation network output raw
+    sums, so each map passes through BN-ReLU first, except the last, which the network normalises itself. ``frozen``
+    keeps all batch normalisation of the body in eval mode with fixed weights. The output is float32 even under
+    autocast: anchors and boxes take their dtype from it, and bf16 resolves a corner at 300 px only to 2 px.
     """
 
     def __init__(self, body: nn.Module, channels: int, *, finest_stride: int, frozen: bool = False) -> None:
@@ -88,9 +88,9 @@ class PyramidBackbone(nn.Module):
         return self
 
     def renamed(self, weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-        """``weights`` by the names that they have here; those of the pyramid begin with ``prefix``.
+        """``weights`` under the names used here; the pyramid's names begin with ``prefix``.
 
-        Older checkpoints of ``resnet50`` hold torchvision's network, as a stem and four stages.
+        Older checkpoints of ``resnet50`` hold torchvision's network as a stem and four stages.
         """
         body = f"{prefix}body."
         if not hasattr(self.body, "layer1") or f"{body}stem.0.weight" not in weights:
@@ -118,31 +118,31 @@ class PyramidBackbone(nn.Module):
 
 
 def timm_body(name: str, in_chans: int = 3) -> nn.Module:
-    """timm's network ``name`` without weights, as ``features_only``: images to a list of maps, coarser and coarser.
+    """timm's network ``name`` without weights, as ``features_only``: images to a list of maps, from fine to coarse.
 
-    Raises UserError for a name that timm does not have, or a network whose maps no pyramid can stand on: one that
-    reads a single image size, gives none, or has strides that are not powers of two.
+    Raises UserError for a name that timm does not know, or for a network whose maps cannot feed a pyramid: it accepts
+    a single image size, has no feature maps, or has strides that are not powers of two.
     """
-    import timm  # here, so that predicting with a network of ours does not wait for it
+    import timm  # imported here so that predicting with our networks does not wait for it
 
     if not timm.is_model(name):
         hint = did_you_mean(name, [*list_models(), *timm.list_models()])
-        raise UserError(f"no network named {name!r}{hint}; `ran models` lists ours, any other is timm's")
+        raise UserError(f"no network named {name!r}{hint}; `ran models` lists ours; all other names are timm's")
     try:
         body = timm.create_model(name, pretrained=False, features_only=True, in_chans=in_chans)
         with torch.no_grad(), evaluating(body):
             maps = body(torch.zeros(1, in_chans, *CHECK_PX))
-    except Exception as error:  # whatever another's network raises for a size or a tag that it does not take
+    except Exception as error:  # whatever timm raises for an unsupported size or tag
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{name} cannot carry a detector, which needs maps of images of any size: {reason}") from error
+        raise UserError(f"{name} cannot be a detector's backbone, which must take any image size: {reason}") from error
     for found, channels, stride in zip(maps, *_maps_of(body), strict=True):
         if reason := _objection(tuple(found.shape[1:]), channels, stride):
-            raise UserError(f"{name} cannot carry a detector: {reason}")
+            raise UserError(f"{name} cannot be a detector's backbone: {reason}")
     return body
 
 
 def _objection(shape: tuple[int, ...], channels: int, stride: int) -> str | None:
-    """What is wrong with a map of an image of `CHECK_PX`; one cell less, without padding, is not."""
+    """What is wrong with a map of an image of `CHECK_PX`. One missing cell (no padding) is accepted."""
     expected = (channels, CHECK_PX[0] // stride, CHECK_PX[1] // stride)
     if stride & (stride - 1):
         return f"its maps have stride {stride}, which is not a power of two"
@@ -160,7 +160,7 @@ def _maps_of(body: nn.Module) -> tuple[list[int], list[int]]:
 
 
 def _with_prefix(name: str, prefixes: dict[str, str]) -> str:
-    """``name`` with the first of ``prefixes`` that it begins with replaced."""
+    """``name`` with the first matching prefix of ``prefixes`` replaced."""
     for old, new in prefixes.items():
         if name.startswith(old):
             return new + name.removeprefix(old)

@@ -1,4 +1,4 @@
-"""TensorBoard of a detector's run: the scalars of every run, and pictures with drawn boxes."""
+"""TensorBoard for a detector's run: the usual scalars, and pictures with boxes drawn on them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ SHOWN_SCORE = 0.3
 
 
 class DetectionBoard(TensorBoard):
-    """The first batch with its boxes, and predictions on ``watched`` validation images as they develop."""
+    """The first batch with its boxes, and the predictions on the ``watched`` validation images over time."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""COCO's form: a JSON a split with ``images``, ``annotations`` (``bbox`` = x, y, width, height), ``categories``."""
+"""COCO's format: a JSON per split with ``images``, ``annotations`` (``bbox`` = x, y, width, height), ``categories``."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def find_coco(root: Path) -> dict[str, Path]:
 
 
 def _image_folders(file: Path) -> list[Path]:
-    """Where the images of an annotation file may lie: beside it, or in a folder of the split's name."""
+    """Where the images of an annotation file may be: beside it, or in a folder named after the split."""
     root = file.parent.parent if file.parent.name == "annotations" else file.parent
     split = file.stem.removeprefix("instances_")
     names = dict.fromkeys((split, split.rstrip("0123456789")))
@@ -41,21 +41,21 @@ def _image_folders(file: Path) -> list[Path]:
 
 
 def _parsed(file: Path) -> dict[str, Any]:
-    """Raises UserError when the file is not in COCO's form."""
+    """Raises UserError when the file is not in COCO's format."""
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{file} is no readable JSON: {error}") from None
+        raise UserError(f"{file} is not valid JSON: {error}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{file} is not in COCO's form: it holds no object")
+        raise UserError(f"{file} is not in COCO's format: its top level is not an object")
     for key in LISTS:
         if not isinstance(content.get(key), list):
-            raise UserError(f"{file} is not in COCO's form: it has no list {key!r}")
+            raise UserError(f"{file} is not in COCO's format: it has no list {key!r}")
     return content
 
 
 def find_json(tree: Tree) -> tuple[list[Path], str]:
-    """COCO files below a folder, or why its JSON files are not."""
+    """COCO files below a folder, or why its JSON files are not COCO's."""
     found, objection = [], ""
     for path in tree.of(".json"):
         try:
@@ -71,14 +71,14 @@ def _load(file: Path, problems: Problems) -> dict[str, Any]:
     for key in LISTS:
         entries = [entry for entry in content[key] if isinstance(entry, dict)]
         if len(entries) < len(content[key]):
-            text = f"{len(content[key]) - len(entries)} entries of {key!r} are no objects; left out"
+            text = f"{len(content[key]) - len(entries)} entries of {key!r} are not objects; skipped"
             problems.add("broken entry", file.name, text)
         content[key] = entries
     return content
 
 
 def _whole(value: Any) -> int:
-    """A width or height; 0, not known, for anything that is no positive number."""
+    """A width or height; 0 (not known) for anything but a positive number."""
     try:
         return max(0, int(float(value)))
     except (TypeError, ValueError, OverflowError):
@@ -94,10 +94,10 @@ def _box(entry: dict[str, Any], name: str) -> Box:
 
 
 def read_coco(file: Path, problems: Problems, tree: Tree | None = None) -> list[Picture]:
-    """The pictures of an annotation file, unchecked; entries that refer to nothing are lines of ``problems``.
+    """The pictures of an annotation file, unchecked; entries with dangling references are lines in ``problems``.
 
-    Images that are in none of the usual folders are looked for in ``tree``, the data folder. Raises UserError when the
-    file is not in COCO's form at all.
+    Images outside the usual folders are searched for in ``tree``, the data folder. Raises UserError when the file is
+    not in COCO's format at all.
     """
     content, tree = _load(file, problems), tree or Tree.around(file)
     names = {str(entry.get("id")): str(entry.get("name", "")).strip() for entry in content["categories"]}
@@ -106,18 +106,18 @@ def read_coco(file: Path, problems: Problems, tree: Tree | None = None) -> list[
     for entry in content["images"]:
         number = str(entry.get("id"))
         if number in images or not entry.get("file_name"):
-            why = f"the image id {number} is there twice" if number in images else f"image {number} has no file_name"
-            problems.add("broken image entry", file.name, f"{why}; left out")
+            why = f"the image id {number} occurs twice" if number in images else f"image {number} has no file_name"
+            problems.add("broken image entry", file.name, f"{why}; skipped")
             continue
         images[number] = entry
         boxes[number] = []
     for entry in content["annotations"]:
         image, category = str(entry.get("image_id")), str(entry.get("category_id"))
         if image not in images:
-            text = f"annotation {entry.get('id')} is of image {image}, which is not listed; left out"
-            problems.add("annotation of no image", file.name, text)
+            text = f"annotation {entry.get('id')} refers to image {image}, which is not listed; skipped"
+            problems.add("annotation without an image", file.name, text)
         elif category not in names:
-            text = f"annotation {entry.get('id')} is of category {category}, which is not listed; left out"
+            text = f"annotation {entry.get('id')} refers to category {category}, which is not listed; skipped"
             problems.add("unknown class", file.name, text)
         else:
             boxes[image].append(_box(entry, names[category]))
@@ -125,7 +125,7 @@ def read_coco(file: Path, problems: Problems, tree: Tree | None = None) -> list[
     for number, entry in images.items():
         path = _image_of(file, str(entry["file_name"]).replace("\\", "/"), tree)
         if path is None:
-            text = f"several images match {entry['file_name']} equally well; image left out"
+            text = f"several images match {entry['file_name']} equally well; image skipped"
             problems.add("ambiguous image", file.name, text)
         else:
             size = _whole(entry.get("width")), _whole(entry.get("height"))
@@ -134,7 +134,7 @@ def read_coco(file: Path, problems: Problems, tree: Tree | None = None) -> list[
 
 
 def _image_of(file: Path, name: str, tree: Tree) -> Path | None:
-    """In a usual folder, else anywhere; where it is expected when there is none, None when several fit."""
+    """In a usual folder, else anywhere; the expected path if there is no such file, None if several match."""
     candidates = [folder / name for folder in _image_folders(file)]
     for candidate in candidates:
         if candidate.is_file():
@@ -144,9 +144,9 @@ def _image_of(file: Path, name: str, tree: Tree) -> Path | None:
 
 
 def as_coco(pictures: Pictures, relative_to: Path | None = None) -> dict[str, Any]:
-    """A split in COCO's form, image ids from 1 in the split's order, category ids from 1 in the classes' order.
+    """A split in COCO's format, image ids from 1 in the split's order, category ids from 1 in the classes' order.
 
-    Ignored boxes become ``iscrowd``: COCO's measure has no other box that counts neither way.
+    Ignored boxes become ``iscrowd``, the only kind that COCO's measure counts neither way.
     """
     categories = [{"id": i, "name": name} for i, name in enumerate(pictures.classes, start=1)]
     number = {entry["name"]: entry["id"] for entry in categories}

@@ -1,4 +1,4 @@
-"""The complete configuration of a detector's run."""
+"""The complete configuration of a detection run."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,54 +15,54 @@ class DetectConfig(RunConfig):
     """Everything that decides the training of a detector."""
 
     data: str = ""
-    """A folder of images with VOC, COCO or YOLO annotations or a CSV of boxes."""
+    """A folder of images with VOC, COCO or YOLO annotations, or with a CSV of boxes."""
     model: str | None = None
-    """Backbone: any network of `ran models` or of timm (resnet50, convnext_tiny, ...); that of --init by default."""
+    """Backbone: any network of `ran models` or of timm (resnet50, convnext_tiny, ...); by default that of --init."""
     detector: DetectorName = "faster_rcnn"
     """faster_rcnn | retinanet | fcos, on a feature pyramid over the backbone's stages."""
     init: str | None = "auto"
-    """Start from this MODEL: a classifier gives the backbone, a detector of ours everything that fits; none: fresh;
-    auto: the weights that ship, unless another network is asked for."""
+    """Start from this MODEL: a classifier provides the backbone, one of our detectors everything that fits; none: from
+    scratch; auto: the shipped weights, unless another network is requested."""
     problems: Literal["skip", "stop"] = "skip"
-    """What to do about boxes and images that the sanity pass finds wrong: leave them out, or stop before training."""
+    """What to do about faulty boxes and images found by the sanity pass: skip them, or stop before training."""
 
     # Data
     image_size: int = 320
-    """Short side of the images in pixels, as the network reads them."""
+    """Short side of the network's input images in pixels."""
     max_size: int | None = None
-    """Longest long side in pixels; twice the short side by default."""
+    """Maximum long side in pixels; by default twice the short side."""
     val_fraction: float = 0.1
-    """Share of the training images held out for validation when the data has no validation split."""
+    """Fraction of the training images held out for validation when the data has no validation split."""
     test_fraction: float = 0.0
-    """Share of the images held out for the test when the data has neither a test nor a validation split; 0: none."""
+    """Fraction of the images held out for testing when the data has neither a test nor a validation split; 0: none."""
     limit_train: int | None = None
     """Use only this many training images."""
 
     # Detector
     norm: Norm = "live"
-    """Batch normalisation of the backbone: live, or frozen with the statistics and weights of --init."""
+    """Batch normalisation of the backbone: live, or frozen at the statistics and weights of --init."""
     small_objects: bool | None = None
-    """A level finer than stride 8 and anchors half as large; on by default up to 480 px."""
+    """One level finer than stride 8, and anchors of half the size; on by default up to 480 px."""
     fpn_channels: int = 128
-    """Channels of the feature pyramid (256 in the usual large detectors)."""
+    """Channels of the feature pyramid (usually 256 in large detectors)."""
     head_channels: int = 512
-    """Faster R-CNN: width of the two layers that read a region (1024 in the usual large detector)."""
+    """Faster R-CNN: width of the head's two layers (usually 1024 in large detectors)."""
     score_threshold: float = 0.05
-    """Boxes of a lower score are not reported."""
+    """Boxes with a lower score are not reported."""
     max_boxes: int = 100
-    """Most boxes reported for one image."""
+    """Maximum number of boxes reported per image."""
 
     # Augmentation
     flip: bool = True
-    """Mirror half of the images."""
+    """Flip half of the images horizontally."""
     vertical_flip: bool = False
-    """Turn half of the images upside down (microscopy, aerial images)."""
+    """Flip half of the images vertically (microscopy, aerial images)."""
     scale_jitter: float = 0.2
-    """Draw the short side between (1 - this) and (1 + this) of --image-size."""
+    """Draw the short side between (1 - this) and (1 + this) times --image-size."""
     color_jitter: float = 0.2
-    """Strength of brightness, contrast, saturation jitter; hue takes a tenth of it."""
+    """Strength of the brightness, contrast and saturation jitter; hue gets a tenth of it."""
     iou_crop: float = 0.0
-    """Share of images cropped so that boxes keep a least overlap (SSD's crop)."""
+    """Fraction of images that are cropped with a minimum overlap with the boxes (SSD's crop)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,13 +74,13 @@ class DetectConfig(RunConfig):
         if self.detector == "fcos" and (self.fpn_channels % 32 or self.fpn_channels < 64):  # it normalises 32 groups
             raise UserError(f"fpn_channels must be 64, 96, 128, ... for fcos, not {self.fpn_channels}")
         if self.compile == "on":
-            raise UserError("a detector's steps have boxes of changing number and are not compiled; leave compile out")
+            raise UserError("detectors cannot be compiled: the number of boxes varies by step; leave compile out")
 
 
 def detect_defaults() -> DetectConfig:
-    """Defaults of ``ran detect train``: AdamW with warm-up and cosine, averaged weights, at least 600 steps.
+    """Defaults of ``ran detect train``: AdamW with warm-up and cosine decay, averaged weights, at least 600 steps.
 
-    They hold out a test split; the field's own default is what configurations written before it meant.
+    They hold out a test split. The field's default does not, for configurations written before the field existed.
     """
     return DetectConfig(
         test_fraction=0.1,

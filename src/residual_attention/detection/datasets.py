@@ -1,4 +1,4 @@
-"""A detection data set from a folder: its splits, its classes, what is wrong with it."""
+"""A detection data set from a folder: its splits, its classes, its problems."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from .splits import hold_out
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionDataset:
-    """``form`` is voc, coco, csv or yolo; ``problems`` what the sanity pass found in all splits."""
+    """``form`` is voc, coco, csv or yolo; ``problems`` is what the sanity pass found in all splits."""
 
     name: str
     form: str
@@ -29,7 +29,7 @@ class DetectionDataset:
 
 
 def _split_off(pictures: Pictures, fraction: float, seed: int, what: str) -> tuple[Pictures, Pictures]:
-    """(kept, held) by chance, as every run before ``test_fraction`` had it."""
+    """(kept, held), drawn at random as in every run before ``test_fraction`` existed."""
     order = torch.randperm(len(pictures), generator=torch_generator(seed, what)).tolist()
     count = min(len(pictures) - 1, max(1, round(fraction * len(pictures))))
     return pictures.subset(sorted(order[count:])), pictures.subset(sorted(order[:count]))
@@ -38,10 +38,10 @@ def _split_off(pictures: Pictures, fraction: float, seed: int, what: str) -> tup
 def _divided(
     splits: dict[str, Pictures], config: DetectConfig, notices: list[str]
 ) -> tuple[Pictures, Pictures | None, Pictures | None]:
-    """Training, validation and test images. What is missing is held out of training, with a notice.
+    """Training, validation and test images. Missing splits are held out of training, with a notice.
 
-    A test split is held out only where the data have neither it nor a validation split; then both by `hold_out`. Data
-    that have one of the two keep the splits that they had before there was a ``test_fraction``, and so do runs of then.
+    A test split is held out only if the data has neither a test nor a validation split; `hold_out` then draws both.
+    Data with one of the two keeps the splits it had before ``test_fraction`` existed, and so do runs from that time.
     """
     train, val, test = splits["train"], splits.get("val"), splits.get("test")
     stratified = False
@@ -64,11 +64,11 @@ def _divided(
 
 
 def _unseen(training: list[Picture], splits: dict[str, list[Picture]], problems: Problems) -> list[Picture]:
-    """Training images that no held-out split has too: a measure on images that were trained on means nothing."""
+    """Training images that are in no held-out split: a measure on training images would mean nothing."""
     held = {picture.path: name for name in ("test", "val") for picture in splits.get(name, ())}
     for picture in training:
         if picture.path in held:
-            text = f"listed for training and for {held[picture.path]}; left out of training"
+            text = f"listed in train and in {held[picture.path]}; removed from train"
             problems.add("image in two splits", picture.path.name, text)
     return [picture for picture in training if picture.path not in held]
 
@@ -76,17 +76,17 @@ def _unseen(training: list[Picture], splits: dict[str, list[Picture]], problems:
 def _stop_at(problems: Problems) -> None:
     shown = "; ".join(problems.lines[:5])
     more = f"; and {len(problems.lines) - 5} more" if len(problems.lines) > 5 else ""
-    raise UserError(f"{problems.summary()}: {shown}{more}. Mend them, or leave them out with --problems skip")
+    raise UserError(f"{problems.summary()}: {shown}{more}. Fix them, or skip them with --problems skip")
 
 
 def load_detection(config: DetectConfig) -> DetectionDataset:
-    """The data set of ``config.data``, every box checked.
+    """The data set of ``config.data``, with every box checked.
 
-    Classes are those of the training annotations.
+    The classes are those of the training annotations.
 
     Raises:
-        UserError: no such folder, none of the forms, no training image or box, or, with ``problems`` stop, anything
-            that the sanity pass found.
+        UserError: no such folder, no known format, no training image or box, or, with ``problems`` stop, any finding
+            of the sanity pass.
     """
     root = Path(config.data)
     layout, problems = find_layout(root), Problems()
@@ -102,15 +102,15 @@ def load_detection(config: DetectConfig) -> DetectionDataset:
     if problems.lines and config.problems == "stop":
         _stop_at(problems)
     if not splits["train"].counts():
-        raise UserError(f"{root}: not one good box in {len(training)} training images. {' '.join(problems.lines[:3])}")
+        raise UserError(f"{root}: no valid box in {len(training)} training images. {' '.join(problems.lines[:3])}")
     train, val, test = _divided(splits, config, notices)
     if val is not None and not val.counts():
         val = None
-        notices.append("the validation split holds no box; the last epoch is kept")
+        notices.append("the validation split has no boxes; the last epoch is kept")
     if test is not None and not test.counts():
         test = None
     if test is None:
-        notices.append("no test split with boxes: the figures are of validation, on which the best epoch was chosen")
+        notices.append("no test split with boxes: the figures are on validation, where the best epoch was chosen")
     if problems.lines:
         notices.append(f"{problems.summary()}; problems.txt in the run's folder lists them")
     return DetectionDataset(
@@ -126,19 +126,19 @@ def load_detection(config: DetectConfig) -> DetectionDataset:
 
 
 def check_same_data(dataset: DetectionDataset, config: DetectConfig, card: Card) -> None:
-    """Raise UserError when classes or training images are not those of the checkpoint whose card is given."""
+    """Raise UserError when the classes or training images differ from those in the checkpoint's card."""
     count = len(dataset.train or ())
     if dataset.classes != card.classes or count != card.train_images:
         raise UserError(
-            f"{config.data} has changed since the run began: {count} training images of {len(dataset.classes)} "
-            f"classes now, {card.train_images} of {len(card.classes)} then"
+            f"{config.data} has changed since the run began: {count} training images in {len(dataset.classes)} "
+            f"classes now, {card.train_images} in {len(card.classes)} then"
         )
 
 
 def load_detection_split(data: str, split: str, classes: tuple[str, ...], config: DetectConfig) -> DetectionDataset:
-    """One split of a folder for evaluation, in a detector's own classes; a single annotation file is taken whole.
+    """One split of a folder for evaluation, with a detector's classes; a single annotation file is used whole.
 
-    Raises UserError when there is no such split, or a class that the detector does not know.
+    Raises UserError when there is no such split, or when the detector does not know a class.
     """
     layout, problems = find_layout(Path(data)), Problems()
     if "all" in layout.readers:
@@ -157,7 +157,7 @@ def load_detection_split(data: str, split: str, classes: tuple[str, ...], config
     if problems.lines and config.problems == "stop":
         _stop_at(problems)
     if not found.counts():
-        raise UserError(f"{data}: the {split} split holds no box to measure against. {' '.join(problems.lines[:3])}")
+        raise UserError(f"{data}: the {split} split has no boxes to measure against. {' '.join(problems.lines[:3])}")
     parts = {"train": None, "val": None, "test": None, split: found}
     name = Path(data).resolve().name
     return DetectionDataset(name=name, form=layout.form, classes=classes, **parts, problems=problems)

@@ -1,4 +1,4 @@
-"""torchvision's detectors over our pyramid."""
+"""torchvision's detectors on our feature pyramid."""
 
 from math import log2
 from typing import Any
@@ -17,16 +17,16 @@ from .backbone import LEVELS, PyramidBackbone, timm_body
 from .config import DetectConfig
 
 RATIOS = (0.5, 1.0, 2.0)  # height / width
-ROI_CELLS = 7  # of a region, a side
+ROI_CELLS = 7  # per side of a region
 SMALL_IMAGES_PX = 480
 
 
 class BaseDetector(nn.Module):
-    """What finds boxes: a network of ours, or an exported one in its place.
+    """Anything that finds boxes: one of our networks, or an exported one in its place.
 
-    ``forward(images)`` in eval mode takes a list of (3, h, w) float32 in [0, 1] and gives for each ``boxes`` (N, 4) in
-    its pixels, ``labels`` (N,) from 1 and ``scores`` (N,). Images come with a short side of ``image_size`` px, or a
-    long one of ``max_size`` px where that is smaller. ``card`` is the checkpoint's.
+    ``forward(images)`` in eval mode takes a list of (3, h, w) float32 in [0, 1]. For each it returns ``boxes`` (N, 4)
+    in its pixels, ``labels`` (N,) from 1 and ``scores`` (N,). Images have a short side of ``image_size`` px, or a long
+    side of ``max_size`` px where that makes them smaller. ``card`` is the checkpoint's.
     """
 
     def __init__(self, classes: tuple[str, ...], image_size: int, max_size: int, card: Card | None) -> None:
@@ -44,7 +44,7 @@ class BaseDetector(nn.Module):
 
 
 class Detector(BaseDetector):
-    """A torchvision detector; in training mode ``forward(images, targets)`` gives its dictionary of losses."""
+    """A torchvision detector; in training mode ``forward(images, targets)`` returns a dictionary of losses."""
 
     def __init__(self, network: nn.Module, classes: tuple[str, ...], image_size: int, max_size: int) -> None:
         super().__init__(classes, image_size, max_size, None)
@@ -67,14 +67,14 @@ def longest_side(config: DetectConfig) -> int:
 
 
 def build_body(config: DetectConfig, model: str, in_chans: int = 3) -> tuple[nn.Module, dict[str, Any]]:
-    """The backbone without a classifier, and its `create_model` arguments; any name but ours is `timm_body`'s.
+    """The backbone without a classifier, and its `create_model` arguments; names that are not ours go to `timm_body`.
 
     Raises UserError for an unknown name, or an option that the network does not have.
     """
     options = config.network_overrides()
     if model not in list_models():
         if options:
-            raise UserError(f"{model} is not one of our networks and has none of their options: {', '.join(options)}")
+            raise UserError(f"{model} is not one of our networks, so it does not take {', '.join(options)}")
         return _recomputing(timm_body(model, in_chans), model, config.grad_checkpointing), {}
     overrides = {"num_classes": 0, "in_chans": in_chans, **options}
     network = create_model(model, **overrides)
@@ -84,11 +84,11 @@ def build_body(config: DetectConfig, model: str, in_chans: int = 3) -> tuple[nn.
 
 
 def _recomputing(body: nn.Module, model: str, enable: bool) -> nn.Module:
-    """timm's network with gradient checkpointing on, if ``enable``. Raises UserError where it has none."""
+    """timm's network, with gradient checkpointing if ``enable``. Raises UserError if it does not support that."""
     if enable:
         switch: Any = getattr(getattr(body, "model", body), "set_grad_checkpointing", None)  # some are wrapped
         if switch is None:
-            raise UserError(f"{model} cannot recompute its activations; leave --grad-checkpointing out")
+            raise UserError(f"{model} does not support gradient checkpointing; leave --grad-checkpointing out")
         switch(True)
     return body
 
@@ -96,10 +96,10 @@ def _recomputing(body: nn.Module, model: str, enable: bool) -> nn.Module:
 def build_detector(
     config: DetectConfig, body: nn.Module, classes: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Detector:
-    """The detector named in the configuration, its heads freshly initialised.
+    """The detector named in the configuration, with newly initialised heads.
 
-    Faster R-CNN (Ren et al., 2015) starts at stride 4, the one-stage RetinaNet and FCOS at stride 8; small objects
-    start one level finer there. The settings are torchvision's unless given here.
+    Faster R-CNN (Ren et al., 2015) starts at stride 4, the one-stage RetinaNet and FCOS at stride 8; with small
+    objects, these two start one level finer. The settings are torchvision's unless given here.
     """
     backbone = PyramidBackbone(
         body, config.fpn_channels, finest_stride=_finest_stride(config), frozen=config.norm == "frozen"
@@ -109,7 +109,7 @@ def build_detector(
         "max_size": longest_side(config),
         "image_mean": list(mean),
         "image_std": list(std),
-        "_skip_resize": True,  # in training; the data come at their size
+        "_skip_resize": True,  # in training; the data is already resized
     }
     outputs = len(classes) + 1  # 0 is the background
     network = NETWORKS[config.detector](config, backbone, outputs, images)
@@ -132,7 +132,7 @@ def _heads(network: nn.Module) -> tuple[nn.Module, ...]:
 
 
 def _as_float32(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-    """A head's output in float32: in bf16 a corner at 300 px lies no better than 2 px, and scores tie."""
+    """A head's output in float32: bf16 resolves a corner at 300 px only to 2 px, and scores tie."""
     if isinstance(output, Tensor):
         return output.float()
     if isinstance(output, dict):
@@ -141,7 +141,7 @@ def _as_float32(_module: nn.Module, _inputs: Any, output: Any) -> Any:
 
 
 def _faster_rcnn(config: DetectConfig, backbone: PyramidBackbone, outputs: int, images: dict[str, Any]) -> nn.Module:
-    """Fewer proposals and a narrower head than torchvision's: the images are smaller."""
+    """Fewer proposals and a narrower head than torchvision's, because the images are smaller."""
     small = wants_small_objects(config)
     return FasterRCNN(
         backbone,
@@ -172,7 +172,7 @@ def _retinanet(config: DetectConfig, backbone: PyramidBackbone, outputs: int, im
 
 
 def _fcos(config: DetectConfig, backbone: PyramidBackbone, outputs: int, images: dict[str, Any]) -> nn.Module:
-    """It has no anchors: torchvision takes the strides as square ones."""
+    """FCOS has no anchors: torchvision uses squares the size of the strides."""
     return FCOS(
         backbone,
         outputs,
@@ -187,12 +187,12 @@ NETWORKS = {"faster_rcnn": _faster_rcnn, "retinanet": _retinanet, "fcos": _fcos}
 
 
 def _one_size(strides: list[int], factor: int) -> AnchorGenerator:
-    """``factor`` strides on each level, in three ratios."""
+    """Anchors of ``factor`` strides on each level, in three aspect ratios."""
     return AnchorGenerator(tuple((factor * stride,) for stride in strides), (RATIOS,) * len(strides))
 
 
 def _three_sizes(strides: list[int], factor: int) -> AnchorGenerator:
-    """RetinaNet's (Lin et al., 2017): ``factor`` strides and two more sizes, a third of an octave apart, a level."""
+    """RetinaNet's (Lin et al., 2017): per level, ``factor`` strides and two more sizes, a third of an octave apart."""
     sizes = tuple(tuple(round(factor * stride * 2 ** (i / 3)) for i in range(3)) for stride in strides)
     return AnchorGenerator(sizes, (RATIOS,) * len(strides))
 
@@ -200,8 +200,8 @@ def _three_sizes(strides: list[int], factor: int) -> AnchorGenerator:
 def _roi_pool(backbone: PyramidBackbone, canonical_px: int) -> MultiScaleRoIAlign:
     """Regions of ``canonical_px`` are read at stride 16 (Lin et al., 2017), from all levels but the coarsest.
 
-    Left alone, torchvision takes the scales from the first images that it sees, and keeps them: padding makes them
-    wrong by a factor of two where those are small.
+    By default, torchvision infers the scales from the first images and keeps them. With small images, padding makes
+    the scales wrong by a factor of two.
     """
     used = backbone.strides[:-1]
     pool = MultiScaleRoIAlign(backbone.level_names[:-1], ROI_CELLS, sampling_ratio=2, canonical_scale=canonical_px)

@@ -1,4 +1,4 @@
-"""Pictures of predictions: the boxes over each image, and the backbone's masks under them."""
+"""Pictures of predictions: the boxes on each image, and the backbone's masks beneath them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from .results import backbone_masks
 
 
 def _free(folder: Path, stem: str, taken: set[Path]) -> Path:
-    """A name that no image of this call has taken or is."""
+    """A name that is neither an input image of this call nor already used."""
     path, number = folder / f"{stem}.png", 2
     while path in taken:
         path, number = folder / f"{stem}-{number}.png", number + 1

@@ -20,7 +20,7 @@ def _same(data: str, trained: str) -> bool:
 
 
 def _split(model: BaseDetector, data: str | None, split: str, problems: str) -> tuple[str, Pictures, list[str]]:
-    """Of the training data the split as training made it, so that no training image is taken for an unseen one."""
+    """On the training data, the split as training made it, so that no training image counts as unseen."""
     trained = DetectConfig.from_dict({**model.card.config, "problems": problems})
     if data is not None and not _same(data, trained.data):
         found = load_detection_split(data, split, model.classes, trained)
@@ -30,7 +30,7 @@ def _split(model: BaseDetector, data: str | None, split: str, problems: str) -> 
     samples = getattr(found, split)
     if samples is None:
         others = [name for name in ("train", "val", "test") if getattr(found, name) is not None]
-        raise UserError(f"{data or trained.data} has no {split} split with boxes; --split takes {', '.join(others)}")
+        raise UserError(f"{data or trained.data} has no {split} split with boxes; --split can be {', '.join(others)}")
     return data or trained.data, samples, found.problems.lines
 
 
@@ -46,7 +46,7 @@ def evaluate_detector(
 ) -> dict[str, Any]:
     """Measure the detector MODEL on DATA's split in fp32; JSON values.
 
-    Raises UserError (ImageError among them) in one line: a class that the detector does not know, no such split, an
+    Raises UserError (including ImageError) in one line: a class that the detector does not know, no such split, an
     unreadable image.
     """
     require_evaluator()

@@ -1,7 +1,7 @@
 """A detector as one ONNX file, checked against PyTorch, and an ONNX file in the detector's place.
 
-torchvision's detectors decide by data how many boxes they keep. `torch.export` does not take that (torch 2.15), the
-older exporter, which traces, does; torchvision carries the code for it.
+In torchvision's detectors, the number of boxes depends on the data. `torch.export` does not support that (torch 2.15);
+the older, tracing exporter does, and torchvision has code for it.
 """
 
 import logging
@@ -26,11 +26,11 @@ from .loading import as_float, at_network_size
 
 OPSET = 18
 OUTPUTS = ("boxes", "labels", "scores")
-TOLERANCE = 1e-3  # of a score, and of a box's corner in pixels a hundred times as much
+TOLERANCE = 1e-3  # for a score; a hundred times as much for a corner in pixels
 
 
 class _OneImage(nn.Module):
-    """(3, h, w) to boxes, labels, scores, in one order for every detector."""
+    """(3, h, w) to boxes, labels, scores, in the same order for every detector."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ def _traced(model: Detector, image: Tensor, out: Path) -> None:
     logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about sizes that tracing would fix; torchvision handles its own
+            warnings.simplefilter("ignore")  # about sizes that tracing would freeze; torchvision handles its own
             torch.onnx.export(
                 _OneImage(model.network).eval(),
                 (image,),
@@ -75,11 +75,11 @@ def _with_card(path: Path, card: Card) -> bytes:
 
 
 def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor], threshold: float = 0.0) -> float:
-    """The largest difference of a score, or a hundredth of one of a corner in pixels, box by box.
+    """The largest difference of a score, or a hundredth of that of a corner in pixels, box by box.
 
-    Boxes of equal scores may change places: each is compared with the nearest of its label and score. One just above
-    the detector's ``threshold`` may be below it on the other side: where numbers differ, those are left out.
-    Infinite when the numbers of the others differ.
+    Boxes with equal scores may swap places: each is compared with the nearest one of its label and score. A box just
+    above the detector's ``threshold`` may be below it on the other side: where the counts differ, such boxes are left
+    out. Infinite when the counts still differ.
     """
     if len(ours["scores"]) != len(theirs["scores"]):
         least = threshold + TOLERANCE
@@ -97,7 +97,7 @@ def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor], thres
 
 
 def check_images(model: Detector, sources: Sequence[str], most: int = 20) -> list[Tensor]:
-    """What export is checked on: up to ``most`` images of files, or else made ones of three sizes."""
+    """The images for the export check: up to ``most`` from files, or synthetic ones of three sizes."""
     if sources:
         paths = find_images(sources)[:most]
         return [
@@ -112,12 +112,12 @@ def check_images(model: Detector, sources: Sequence[str], most: int = 20) -> lis
 
 @torch.no_grad()
 def export_detector(model: Detector, out: Path, images: list[Tensor]) -> float:
-    """Write ``out`` after ONNX Runtime has found the same boxes as PyTorch in ``images`` ((3, h, w) in [0, 1]).
+    """Write ``out`` once ONNX Runtime finds the same boxes as PyTorch in ``images`` ((3, h, w) in [0, 1]).
 
-    The batch is one image, of any size; the mean is taken off inside. Returns the largest difference.
+    The batch is one image of any size; normalisation is part of the graph. Returns the largest difference.
 
     Raises:
-        ExportError: other boxes; nothing is written.
+        ExportError: the boxes differ; nothing is written.
         UserError: the extra ``export`` is not installed.
     """
     model.eval()
@@ -137,7 +137,7 @@ def export_detector(model: Detector, out: Path, images: list[Tensor]) -> float:
 
 
 class ExportedDetector(BaseDetector):
-    """A `Detector` run by ONNX Runtime on the CPU; ``forward`` takes and gives what a detector in eval mode does."""
+    """A `Detector` run by ONNX Runtime on the CPU; ``forward`` has the interface of a detector in eval mode."""
 
     def __init__(self, path: Path) -> None:
         try:

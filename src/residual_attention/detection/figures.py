@@ -1,4 +1,4 @@
-"""Boxes over images, what the backbone attends to under them, and the curves of a detector's run."""
+"""Boxes on images, the backbone's attention beneath them, and the curves of a detection run."""
 
 import csv
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def colour_of(label: int) -> str:
 def draw_boxes(
     image: Image.Image, boxes: Sequence[tuple[int, str, tuple[float, float, float, float]]], line_px: int | None = None
 ) -> Image.Image:
-    """A copy with (class index, text, box) drawn on it; text inside the box's upper left corner."""
+    """A copy with (class index, text, box) drawn on it; the text is in the box's upper left corner."""
     picture = image.convert("RGB")
     line = line_px or max(1, round(min(picture.size) / 200))
     draw = ImageDraw.Draw(picture)
@@ -41,7 +41,7 @@ def draw_boxes(
 
 
 def reduced(picture: Image.Image, longest: int = 1000) -> tuple[Image.Image, float]:
-    """A photograph no larger than a page shows it, and by what its boxes are to be multiplied."""
+    """The image, scaled down to its size on the page, and the scale factor for its boxes."""
     factor = min(1.0, longest / max(picture.size))
     if factor == 1.0:
         return picture, factor
@@ -58,15 +58,15 @@ def draw_sheet(
     out: Path,
     masks: Sequence[dict[str, Tensor]] = (),
 ) -> None:
-    """True boxes (dashed), predicted boxes of at least the class's ``threshold``, then each mask; a row an image.
+    """True boxes (dashed), predicted boxes at or above the class's ``threshold``, then each mask; one row per image.
 
-    Without masks two images share a row.
+    Without masks, two images share a row.
 
     Args:
         masks: for each image, module name -> (h, w) over the image, with the predicted boxes on top.
     """
     each = 2 + (len(masks[0]) if masks else 0)
-    beside = 1 if masks else min(2, len(pictures))  # images in a row of the sheet
+    beside = 1 if masks else min(2, len(pictures))  # images per row of the sheet
     rows = -(-len(pictures) // beside)
     height = 2.6 * float(np.mean([p.height / p.width for p in pictures]))
     figure = new_figure(2.6 * each * beside, height * rows + 0.4)
@@ -113,7 +113,7 @@ def _add_boxes(axes, boxes: Tensor, labels: Tensor, style: str, width: float = 1
 
 
 def draw_precision_recall(curves: dict[str, Curve], out: Path) -> None:
-    """Precision against recall at IoU 0.5, one line a class, its average precision (area) in the legend."""
+    """Precision against recall at IoU 0.5, one line per class, with its average precision (area) in the legend."""
     figure = new_figure(6.4, 4.8)
     axes = figure.subplots()
     for i, (name, curve) in enumerate(curves.items()):
@@ -127,7 +127,7 @@ def draw_precision_recall(curves: dict[str, Curve], out: Path) -> None:
 
 
 def draw_detection_curves(metrics_csv: Path, out: Path) -> None:
-    """Loss with its parts, average precision and learning rate by epoch, from ``metrics.csv``."""
+    """The loss and its parts, average precision and learning rate by epoch, from ``metrics.csv``."""
     with open(metrics_csv, newline="") as file:
         rows = list(csv.DictReader(file))
 
@@ -152,7 +152,7 @@ def draw_detection_curves(metrics_csv: Path, out: Path) -> None:
     if precision.get_lines():
         precision.legend(frameon=False, fontsize=8)
     rate.plot(epochs, column("lr"), color=GRAY, marker=marker)
-    rate.set(xlabel="epoch", ylabel="learning rate at the epoch's end", ylim=(0, None))
+    rate.set(xlabel="epoch", ylabel="learning rate at end of epoch", ylim=(0, None))
     for axes in (loss, precision, rate):
         axes.grid(alpha=0.25)
     figure.savefig(out)

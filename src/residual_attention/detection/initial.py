@@ -1,4 +1,4 @@
-"""Where a detector's weights come from: a classifier of ours for the backbone, or another detector."""
+"""Where a detector's weights come from: one of our classifiers for the backbone, or another detector."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -14,7 +14,7 @@ from .config import DetectConfig
 from .detectors import Detector
 
 SHIPPED = "attention56_cifar.cifar10"
-CLASS_LAYERS = ("roi_heads.box_predictor.", "head.classification_head.cls_logits.")  # one output a class
+CLASS_LAYERS = ("roi_heads.box_predictor.", "head.classification_head.cls_logits.")  # one output per class
 
 
 @dataclass(frozen=True)
@@ -35,39 +35,39 @@ class Start:
 
     @property
     def network_options(self) -> dict[str, Any]:
-        """The network's own options, without the classes and channels."""
+        """The network's options, without classes and channels."""
         known = {field.name for field in fields(NetworkOptions)}
         overrides = {key: value for key, value in self.card.overrides.items() if key in known}
         return {key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items()}
 
 
 def read_start(config: DetectConfig, notices: list[str]) -> Start | None:
-    """The checkpoint of ``--init``, or None for a fresh start.
+    """The checkpoint of ``--init``, or None to start from scratch.
 
-    Raises UserError when there is no such MODEL, or when it reads grayscale images.
+    Raises UserError when there is no such MODEL, or when it takes grayscale images.
     """
     if config.init in (None, "none"):
         return None
     name = str(config.init)
     if name == "auto":
         if config.model not in (None, "attention56_cifar") or config.network_overrides():
-            notices.append(f"{config.model or 'the network'} starts fresh: no weights of it ship; --init gives some")
+            notices.append(f"{config.model or 'the network'} starts from scratch: no shipped weights; use --init")
             return None
         name = SHIPPED
     if name.endswith(".onnx"):
-        raise UserError(f"--init {name}: an exported model cannot be trained; give its checkpoint")
+        raise UserError(f"--init {name}: an exported model cannot be trained; use its checkpoint")
     start = Start(name, *read_model(name))
     if len(start.card.constants[0]) != 3:
-        raise UserError(f"--init {name}: it was trained on grayscale images; a detector reads colour")
+        raise UserError(f"--init {name}: it was trained on grayscale images; detectors need colour")
     if config.model not in (None, start.model):
-        raise UserError(f"--init {name} holds {start.model}, not {config.model}; leave --model out, or --init none")
+        raise UserError(f"--init {name} holds {start.model}, not {config.model}; leave --model out, or use --init none")
     return start
 
 
 def copy_weights(detector: Detector, start: Start) -> str:
-    """Copy what fits and tell it in a line.
+    """Copy what fits and report it in one line.
 
-    Raises CheckpointError when the backbone is another network.
+    Raises CheckpointError when the backbone is a different network.
     """
     own = detector.state_dict()
     if start.is_detector:
@@ -82,11 +82,11 @@ def copy_weights(detector: Detector, start: Start) -> str:
     differing = [name for name in backbone if name not in fitting]
     if differing:
         raise CheckpointError(
-            f"--init {start.name}: another network than this one ({len(differing)} tensors differ, "
+            f"--init {start.name}: a different network ({len(differing)} tensors differ, "
             f"{differing[0].removeprefix('network.backbone.body.')} first)"
         )
     detector.load_state_dict(fitting, strict=False)
     fresh = len(own) - len(fitting)
     what = "the detector" if start.is_detector else "the backbone"
-    rest = f"; {fresh} tensors start fresh" if fresh else ""
+    rest = f"; {fresh} tensors start from scratch" if fresh else ""
     return f"initial weights of {what} from {start.name}{rest}"

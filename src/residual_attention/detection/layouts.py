@@ -1,4 +1,4 @@
-"""The form of a data folder: which files hold its boxes, and how each split is read."""
+"""The layout of a data folder: which files hold its boxes, and how each split is read."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ SUFFIXES = {"voc": ".xml", "coco": ".json", "csv": ".csv", "yolo": ".txt"}
 
 @dataclass(frozen=True)
 class Layout:
-    """A folder's ``form`` (voc, coco, csv or yolo) and a reader for each split that it has; ``all``: not split."""
+    """A folder's ``form`` (voc, coco, csv or yolo) and a reader for each of its splits; ``all``: not split."""
 
     form: str
     readers: dict[str, Reader]
@@ -32,9 +32,9 @@ class Layout:
 
 
 def find_layout(root: Path) -> Layout:
-    """VOC's and COCO's own layouts first, then the same files in any other, then CSV and YOLO.
+    """VOC's and COCO's standard layouts first, then the same files in any other layout, then CSV and YOLO.
 
-    Raises UserError when there are no boxes in any of these forms; it says what there is.
+    Raises UserError when there are no boxes in any of these formats; it lists what was found.
     """
     if root.is_file():
         return _one_file(root)
@@ -65,7 +65,7 @@ def _voc_layout(root: Path) -> Layout:
         held = set(lists.get("val", ()))
         lists["train"] = [name for name in lists.pop("trainval") if name not in held]
     if "test" in lists and not any((root / "Annotations" / f"{name}.xml").is_file() for name in lists["test"]):
-        lists.pop("test")  # VOC 2012 lists its test images without annotations
+        lists.pop("test")  # VOC 2012 lists its test images but has no annotations for them
     return Layout("voc", {split: partial(read_voc, root, names) for split, names in lists.items()})
 
 
@@ -78,20 +78,20 @@ def _coco_layout(root: Path, files: dict[str, Path]) -> Layout:
     ]
     if "test" not in files and "val" in files and files["val"].name.startswith("instances_val"):
         files["test"] = files.pop("val")
-        notices.append("COCO's val is reported as the test; validation images come from training")
+        notices.append("COCO's val serves as the test split; validation images are held out of training")
     tree = Tree(root)
     return Layout("coco", {split: partial(read_coco, file, tree=tree) for split, file in files.items()}, notices)
 
 
 def _loose_layout(tree: Tree) -> Layout:
-    """Annotations of any form, wherever they lie. Raises UserError when there are none, or no images."""
+    """Annotations in any format, anywhere in the folder. Raises UserError when there are none, or no images."""
     objections = []
     for find in (_xml, _json, _table, _yolo):
         layout, objection = find(tree)
         if layout is not None:
             if not tree.images:
                 raise UserError(
-                    f"{tree.root} holds {tree.summary()} but no images; put them beside the annotations or into a "
+                    f"{tree.root} holds {tree.summary()} but no images; put them beside the annotations or in a "
                     "folder named images"
                 )
             notices = [*layout.notices, *_unread(tree, layout.form)]
@@ -103,7 +103,7 @@ def _loose_layout(tree: Tree) -> Layout:
 
 @dataclass
 class _Once:
-    """A reader that reads, and reports problems, the first time alone."""
+    """A reader that reads and reports problems only on the first call."""
 
     reader: Reader
     pictures: list[Picture] | None = None
@@ -115,7 +115,7 @@ class _Once:
 
 
 def _by_image_folders(readers: dict[str, Reader], tree: Tree) -> dict[str, Reader]:
-    """Annotations that are not split, of images that are: each goes where its image lies, to train otherwise."""
+    """Unsplit annotations of split images: each follows its image, or goes to train if the image is in no split."""
     splits = {split for path in tree.images if (split := tree.split_of(path))}
     if "all" not in readers or len(splits) < 2:
         return readers
@@ -128,13 +128,13 @@ def _by_image_folders(readers: dict[str, Reader], tree: Tree) -> dict[str, Reade
 
 
 def _unread(tree: Tree, form: str) -> list[str]:
-    """What else looks like annotations, so that nobody takes them for read."""
+    """Other files that look like annotations, so that nobody assumes they were read."""
     others = {suffix: tree.of(suffix) for name, suffix in SUFFIXES.items() if name not in (form, "yolo")}
     told = [f"{len(paths)} {suffix}" for suffix, paths in others.items() if paths]
-    return [f"boxes are read from the {SUFFIXES[form]} files; not read: {', '.join(told)}"] if told else []
+    return [f"boxes are read from the {SUFFIXES[form]} files; ignored: {', '.join(told)}"] if told else []
 
 
-Found = tuple[Layout | None, str]  # or why not
+Found = tuple[Layout | None, str]  # or the reason why not
 
 
 def _xml(tree: Tree) -> Found:
@@ -153,7 +153,7 @@ def _read_xml(files: Sequence[Path], tree: Tree, split: str, problems: Problems)
 def _without_annotation(tree: Tree, files: Sequence[Path]) -> list[str]:
     known = {path.stem for path in files}
     without = sum(path.stem not in known for path in tree.images)
-    return [f"{without} of {len(tree.images)} images have no annotation file and are left out"] if without else []
+    return [f"{without} of {len(tree.images)} images have no annotation file and are skipped"] if without else []
 
 
 def _json(tree: Tree) -> Found:
@@ -181,14 +181,14 @@ def _yolo(tree: Tree) -> Found:
 
 
 def _one_of_each(tree: Tree, files: Sequence[Path]) -> dict[str, Path]:
-    """The annotation file of each split. Raises UserError for several of one."""
+    """The annotation file of each split. Raises UserError when a split has several."""
     splits = tree.by_split(files, by_name=True)
     for split, paths in splits.items():
         if len(paths) > 1:
             names = ", ".join(str(path.relative_to(tree.root)) for path in paths[:3])
-            what = "in no split" if split == "all" else f"of the {split} split"
+            what = "in no split" if split == "all" else f"in the {split} split"
             raise UserError(
-                f"{tree.root}: {len(paths)} {paths[0].suffix} files are {what} ({names}); keep one, or name them or "
-                "their folders train, val and test"
+                f"{tree.root}: {len(paths)} {paths[0].suffix} files are {what} ({names}); keep one, or name the "
+                "files or their folders train, val and test"
             )
     return {split: paths[0] for split, paths in splits.items()}

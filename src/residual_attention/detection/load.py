@@ -19,16 +19,16 @@ def read_detector(model: str | Path) -> tuple[dict[str, Tensor], Card]:
     card = Card.from_header(header, path)
     if card.task != DETECTION:
         raise CheckpointError(
-            f"{model} is a classifier, not a detector; use `ran predict`, or train one on it with --init"
+            f"{model} is a classifier, not a detector; use `ran predict`, or train a detector from it with --init"
         )
     return tensors, card
 
 
 def load_detector(model: str | Path, device: str | torch.device = "cpu") -> Detector:
-    """The trained detector of a run folder or a ``.safetensors`` of ours, in eval mode.
+    """The trained detector of a run folder or of one of our ``.safetensors`` files, in eval mode.
 
     Raises:
-        UserError: no such file, a damaged one, or a classifier.
+        UserError: no such file, a damaged file, or a classifier.
     """
     tensors, card = read_detector(model)
     require(card.plugins, str(model))
@@ -44,7 +44,7 @@ def load_detector(model: str | Path, device: str | torch.device = "cpu") -> Dete
 
 
 def any_detector(model: str | Path, device: str | torch.device = "cpu") -> BaseDetector:
-    """`load_detector`, or a detector's ``.onnx`` of ours, which runs on the CPU whatever ``device`` says."""
+    """`load_detector`, or one of our ``.onnx`` detectors, which runs on the CPU whatever ``device`` is."""
     if Path(model).suffix == ".onnx" and Path(model).is_file():
         from .export import ExportedDetector
 

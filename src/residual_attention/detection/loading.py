@@ -1,7 +1,7 @@
 """Batches of images with boxes for training and evaluation.
 
-The order of an epoch is a function of (seed, epoch), the draws of an image of (seed, epoch, image): a run can stop
-after any step and go on with any number of workers.
+The order of an epoch is a function of (seed, epoch), and the augmentation of an image a function of (seed, epoch,
+image): a run can stop after any step and continue with any number of workers.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from ..errors import UserError
 from .annotations import Pictures
 
 Target = dict[str, Tensor]
-_Item = tuple[Tensor | str, Target, int]  # uint8 image or why there is none, boxes and labels, index
+_Item = tuple[Tensor | str, Target, int]  # uint8 image or why it could not be read, boxes and labels, index
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,21 @@ class DetectionBatch:
         return len(self.images)
 
     def parts(self, count: int) -> list["DetectionBatch"]:
-        """About equal shares, ``count`` of them where there are as many images."""
+        """``count`` parts of about equal size, or fewer if there are fewer images."""
         size = -(-len(self) // count)
         starts = range(0, len(self), size)
         return [DetectionBatch(self.images[i : i + size], self.targets[i : i + size]) for i in starts]
 
 
 def scaled_size(width: int, height: int, short: int, longest: int) -> tuple[int, int]:
-    """(height, width) with the short side ``short`` px, or the long side ``longest`` where that is smaller."""
+    """(height, width) with the short side ``short`` px, or the long side ``longest`` where that makes it smaller."""
     factor = min(short / min(width, height), longest / max(width, height))
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionAugment:
-    """What is drawn for each training image; boxes follow."""
+    """The random augmentation of each training image; boxes follow the image."""
 
     image_size: int
     max_size: int
@@ -73,7 +73,7 @@ class DetectionAugment:
         return steps
 
     def __call__(self, image: Image.Image, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 (3, h, w), boxes (M, 4) of positive size, labels (M,); M may be less than what was given."""
+        """uint8 (3, h, w), boxes (M, 4) of positive size, labels (M,); M may be smaller than the input's."""
         canvas = (image.height, image.width)
         picture = tv_tensors.Image(transform.pil_to_tensor(image))
         sample = {
@@ -110,7 +110,7 @@ class _TrainingImages(TorchDataset):
 
 
 class _EvaluationImages(TorchDataset):
-    """Images at their network's size, in order. Raises ImageError: evaluation skips nothing."""
+    """Images at the network's input size, in order. Raises ImageError: evaluation skips nothing."""
 
     def __init__(self, samples: Pictures, image_size: int, max_size: int) -> None:
         self.samples, self.image_size, self.max_size = samples, image_size, max_size
@@ -124,7 +124,7 @@ class _EvaluationImages(TorchDataset):
 
 
 def at_network_size(image: Image.Image, image_size: int, max_size: int) -> Tensor:
-    """(3, h, w) uint8, scaled by Pillow's antialiased bilinear filter."""
+    """(3, h, w) uint8, resized with Pillow's antialiased bilinear filter."""
     height, width = scaled_size(image.width, image.height, image_size, max_size)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -132,7 +132,7 @@ def at_network_size(image: Image.Image, image_size: int, max_size: int) -> Tenso
 
 
 def as_float(image: Tensor, device: torch.device) -> Tensor:
-    """uint8 to float32 in [0, 1] on the device; torchvision's detectors take the mean off themselves."""
+    """uint8 to float32 in [0, 1] on the device; torchvision's detectors normalise internally."""
     return image.to(device, non_blocking=True).float() / 255
 
 
@@ -182,7 +182,7 @@ class DetectionData:
             self.skipped.update(index for image, _, index in items if isinstance(image, str))
             good = [(image, target) for image, target, _ in items if isinstance(image, Tensor)]
             if not good:
-                raise UserError(f"not one image of a batch of {len(items)} could be read; check the data folder")
+                raise UserError(f"none of the {len(items)} images of a batch could be read; check the data folder")
             yield DetectionBatch(
                 [as_float(image, self.device) for image, _ in good],
                 [{name: value.to(self.device) for name, value in target.items()} for _, target in good],
@@ -199,13 +199,14 @@ def evaluation_images(
     workers: int = 0,
     replica: Replica | None = None,
 ) -> Iterator[tuple[list[Tensor], list[int]]]:
-    """Images of this process's share of a split and their indices; those of a batch have one size.
+    """Images of this process's share of a split, with their indices; all images of a batch have the same size.
 
-    So figures depend neither on the batch size nor on the number of processes. An unreadable image raises ImageError.
+    The figures therefore depend neither on the batch size nor on the number of processes. An unreadable image raises
+    ImageError.
     """
     replica = replica or Replica()
     mine = range(len(samples))[replica.rank :: replica.world]
-    alike: dict[tuple[int, int], list[int]] = {}  # a batch is padded to its largest image, which all would notice
+    alike: dict[tuple[int, int], list[int]] = {}  # a batch is padded to its largest image, which affects the others
     for i in mine:
         picture = samples.pictures[i]
         alike.setdefault(scaled_size(picture.width, picture.height, image_size, max_size), []).append(i)

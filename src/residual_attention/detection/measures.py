@@ -1,12 +1,12 @@
-"""What detections are worth: COCO's mean average precision, PASCAL VOC's average precision in both forms.
+"""Quality of detections: COCO's mean average precision, PASCAL VOC's average precision in both forms.
 
-Both count a predicted box right when it overlaps a true box of its class by an intersection over union of at least a
-threshold, each true box once, the highest score first. Ignored boxes (VOC's difficult, COCO's iscrowd) count neither
-way.
+Both count a predicted box as right when its intersection over union with a true box of its class reaches a threshold.
+Each true box is matched once, highest score first. Ignored boxes (VOC's difficult, COCO's iscrowd) count neither way.
 
-COCO's figures are faster-coco-eval's, called here rather than by torchmetrics' `MeanAveragePrecision`: that takes 1.3
-to 1.6 times the processor time (72 images of 100 boxes; medians of 5, interleaved, three runs), and its float32 recall
-thresholds move the figures by up to 0.015 points from pycocotools'. ``benchmarks/average_precision.py`` measures both.
+COCO's figures come from faster-coco-eval, called directly rather than through torchmetrics' `MeanAveragePrecision`. The
+latter takes 1.3 to 1.6 times the CPU time (72 images of 100 boxes; medians of 5, interleaved, three runs), and its
+float32 recall thresholds shift the figures by up to 0.015 points from pycocotools'.
+``benchmarks/average_precision.py`` measures both.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ COCO_FIGURES = ("map", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")  # t
 
 @dataclass(frozen=True)
 class Detections:
-    """Of one image, highest score first: ``boxes`` (N, 4) in pixels of the original, ``scores``, ``labels`` from 0."""
+    """One image's, highest score first: ``boxes`` (N, 4) in pixels of the original, ``scores``, ``labels`` from 0."""
 
     boxes: Tensor
     scores: Tensor
@@ -37,10 +37,10 @@ class Detections:
 
 @dataclass(frozen=True)
 class Curve:
-    """Precision against recall of one class at one IoU threshold, with the scores that reach each point.
+    """Precision against recall of one class at one IoU threshold, with the score at each point.
 
-    ``average_precision`` by the area under the curve made monotonous (VOC from 2010 on), ``eleven_point`` by its mean
-    at recall 0, 0.1, ..., 1 (VOC 2007); NaN for a class without a true box.
+    ``average_precision`` is the area under the monotone envelope of the curve (VOC from 2010 on), ``eleven_point`` its
+    mean at recall 0, 0.1, ..., 1 (VOC 2007); NaN for a class without true boxes.
     """
 
     recall: np.ndarray
@@ -62,7 +62,7 @@ class Curve:
     def eleven_point(self) -> float:
         if not self.boxes:
             return float("nan")
-        levels = np.arange(11) / 10  # as 2007's code compares: recall >= t
+        levels = np.arange(11) / 10  # the 2007 code compares recall >= t
         best = [self.precision[self.recall >= t - 1e-12].max(initial=0.0) for t in levels]
         return float(np.mean(best))
 
@@ -72,7 +72,7 @@ def _matches(
 ) -> list[tuple[float, int]]:
     """(score, 1 right, 0 wrong, -1 ignored) of one image's boxes of a class, by VOC's rule.
 
-    A prediction belongs to the true box that it overlaps most; it is wrong when another one took that before.
+    A prediction is matched to the true box that it overlaps most; it is wrong if that box is already matched.
     """
     boxes, labels, ignored = truth
     mine, theirs = found.labels == label, labels == label
@@ -93,7 +93,7 @@ def _matches(
 
 
 def precision_recall(samples: Pictures, found: Sequence[Detections], label: int, iou: float = 0.5) -> Curve:
-    """The curve of class ``label`` over a split, ``found`` in the split's order."""
+    """The curve of class ``label`` over a split; ``found`` is in the split's order."""
     results: list[tuple[float, int]] = []
     total = 0
     for i, detections in enumerate(found):
@@ -114,9 +114,9 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def coco_average_precision(samples: Pictures, found: Sequence[Detections]) -> dict[str, float | None]:
-    """COCO's figures by faster-coco-eval, in percent: the mean over IoU 0.50:0.95, at 0.50 and 0.75, by area.
+    """COCO's figures from faster-coco-eval, in percent: the mean over IoU 0.50:0.95, at 0.50 and 0.75, by area.
 
-    Areas (small up to 32² px, large above 96²) are of the original image; None where no true box is of that size.
+    Areas (small up to 32² px, large above 96²) refer to the original image; None where no true box has that size.
     """
     coco, evaluator_class = _evaluator()
     truth = as_coco(samples)
@@ -159,7 +159,7 @@ def _nothing_found(samples: Pictures) -> dict[str, float | None]:
 
 
 def require_evaluator() -> None:
-    """Raise UserError at once, not after an epoch, when the extra ``detect`` is not installed."""
+    """Raise UserError right away, not after an epoch, when the extra ``detect`` is not installed."""
     _evaluator()
 
 
@@ -167,15 +167,15 @@ def _evaluator() -> tuple[Any, Any]:
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ModuleNotFoundError:
-        raise UserError("detection is measured by faster-coco-eval: pip install 'residual-attention[detect]'") from None
+        raise UserError("detection needs faster-coco-eval: pip install 'residual-attention[detect]'") from None
     return COCO, COCOeval_faster
 
 
 def detection_measures(samples: Pictures, found: Sequence[Detections]) -> dict[str, Any]:
     """All figures of a split in percent, and for each class AP50 in both of VOC's forms, precision and recall.
 
-    ``precision_pct`` and ``recall_pct`` are those at the score of the highest F1; ``ap50_pct`` and ``map_pct`` of the
-    whole are COCO's (101 points), ``voc_ap50_pct`` and ``voc07_ap50_pct`` the means over classes of VOC's two forms.
+    ``precision_pct`` and ``recall_pct`` are taken at the score of the highest F1. For the whole split, ``ap50_pct`` and
+    ``map_pct`` are COCO's (101 points), ``voc_ap50_pct`` and ``voc07_ap50_pct`` the class means of VOC's two forms.
     """
     per_class = []
     for label, name in enumerate(samples.classes):

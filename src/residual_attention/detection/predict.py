@@ -19,7 +19,7 @@ from .measures import Detections
 
 
 def to_original(found: dict[str, Tensor], scaled: Sequence[int], original: Sequence[int]) -> Detections:
-    """torchvision's output for an image of ``scaled`` (height, width) on its original of (height, width)."""
+    """torchvision's output for an image resized to ``scaled`` (height, width), mapped back to the original."""
     height, width = original
     factors = torch.tensor([width / scaled[1], height / scaled[0]] * 2)
     order = found["scores"].argsort(descending=True, stable=True).cpu()
@@ -36,9 +36,9 @@ def detect_split(
     precision: torch.dtype = torch.float32,
     shared: bool = True,
 ) -> list[Detections]:
-    """Detections for every image of a split in its order, exact over any number of processes.
+    """Detections for every image of a split, in its order; exact with any number of processes.
 
-    ``shared`` False: this process alone has the whole split, and the others are not waited for.
+    ``shared`` False: this process runs the whole split itself and does not wait for the others.
     """
     found: dict[int, Detections] = {}
     with evaluating(model):
@@ -57,7 +57,7 @@ def detect_split(
 
 @dataclass(frozen=True)
 class Found:
-    """What a detector sees in one file; boxes in pixels of the image as it is shown, highest score first."""
+    """Detections in one file; boxes in pixels of the image as displayed, highest score first."""
 
     path: str
     width: int
@@ -70,7 +70,7 @@ class Found:
 
 
 def detect_files(model: BaseDetector, paths: Sequence[Path], *, threshold: float) -> tuple[list[Found], list[str]]:
-    """Boxes of at least ``threshold`` in each readable file, and one line for each of the others."""
+    """Boxes with a score of at least ``threshold`` in each readable file, and one error line for each other file."""
     results, errors = [], []
     device = device_of(model)
     for path in paths:

@@ -1,4 +1,4 @@
-"""``report.html`` of a detector: one self-contained page, made from the files in the run's folder."""
+"""``report.html`` of a detector: one self-contained page, generated from the files in the run folder."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a finished detector's run reached: its figures, and the pictures of its folder."""
+"""The results of a finished detection run: its figures, and the pictures in its folder."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,9 +24,9 @@ EXAMPLES = 6
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionOutcome:
-    """An `Outcome`: the best weights' detections on the held-out splits.
+    """An `Outcome`: the detections of the best weights on the held-out splits.
 
-    ``held_out`` maps *val* and *test* to the detections of every image, where the data have them.
+    ``held_out`` maps *val* and *test* to the detections of every image, if the data has these splits.
     """
 
     model: Detector
@@ -78,7 +78,7 @@ class DetectionOutcome:
         ]
 
     def draw(self, folder: RunFolder) -> dict[str, Path]:
-        """Curves; of the test split, or of validation without one, precision over recall and boxes on examples."""
+        """Curves; precision over recall and boxes on examples, from the test split or else from validation."""
         draw_detection_curves(folder.metrics, folder.curves)
         if not self.held_out:
             return {}
@@ -101,10 +101,10 @@ class DetectionOutcome:
 
 
 def backbone_masks(model: Detector, tensor: Tensor) -> dict[str, Tensor]:
-    """Each attention module's mask over one image (3, h, w) in [0, 1], mean over channels: (h', w') by module name.
+    """Each attention module's mask for one image (3, h, w) in [0, 1], averaged over channels: (h', w') by module name.
 
-    The images of a batch are padded to multiples of 32 px on the right and below; the padding is cut off. Empty for a
-    backbone without masks.
+    The images of a batch are padded to multiples of 32 px on the right and at the bottom; the padding is cut off. Empty
+    for a backbone without masks.
     """
     with torch.no_grad(), record_masks(model.pyramid.body) as recording:
         model([tensor])
@@ -122,7 +122,7 @@ def backbone_masks(model: Detector, tensor: Tensor) -> dict[str, Tensor]:
 
 
 def draw_examples(model: Detector, pictures, truths, found, thresholds: list[float], folder: Path) -> None:
-    """``boxes.png`` over images, and ``attention.png`` with the backbone's masks under the boxes if it has any."""
+    """``boxes.png``, and ``attention.png`` with the backbone's masks beneath the boxes if it has any."""
     draw_sheet(pictures, truths, found, model.classes, thresholds, folder / "boxes.png")
     device = device_of(model)
     masks = []

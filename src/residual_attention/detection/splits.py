@@ -1,4 +1,4 @@
-"""Holding pictures out, stratified by class; the choice depends on the images' content, not on their names."""
+"""Held-out splits, stratified by class; the choice depends on the content of the images, not on their names."""
 
 import hashlib
 from collections import Counter
@@ -6,28 +6,28 @@ from collections import Counter
 from ..data.randomness import derive_seed
 from .annotations import Picture, Pictures
 
-READ = 65_536  # bytes of a file that, with its length, tell it apart
+READ = 65_536  # bytes of a file that, together with its length, identify it
 
 
 def _draw(picture: Picture, seed: int, name: str) -> int:
-    """A number drawn from the file's content; equal for copies."""
+    """A pseudo-random number from the file's content; equal for copies."""
     with open(picture.path, "rb") as file:
         digest = hashlib.blake2b(file.read(READ), digest_size=16).hexdigest()
     return derive_seed(seed, name, digest, picture.path.stat().st_size)
 
 
 def hold_out(pictures: Pictures, fraction: float, seed: int, name: str) -> tuple[Pictures, Pictures]:
-    """(kept, held): ``fraction`` of the images of each class, at least one where it has two, but never its last.
+    """(kept, held): ``fraction`` of the images of each class, at least one where it has two, but never its last one.
 
-    An image counts for every class that it shows; the rarest class chooses first (after Sechidis et al., 2011), the
-    images without boxes last. Which images are taken is a draw from ``seed``, ``name`` and their content: other files
-    beside them move few of them, and copies of an image stay together.
+    An image counts for every class in it; the rarest class chooses first (after Sechidis et al., 2011), images without
+    boxes come last. The draw depends on ``seed``, ``name`` and the images' content: adding files changes it for few
+    images, and copies of an image stay together.
     """
     draws = [_draw(picture, seed, name) for picture in pictures.pictures]
-    shown: dict[int, set[str]] = {draw: set() for draw in draws}  # classes of each different image
+    shown: dict[int, set[str]] = {draw: set() for draw in draws}  # classes of each distinct image
     for draw, picture in zip(draws, pictures.pictures, strict=True):
         shown[draw] |= {box.name for box in picture.boxes if not box.ignored}
-    kept = Counter(label for labels in shown.values() for label in labels)  # images of each class
+    kept = Counter(label for labels in shown.values() for label in labels)  # images per class
     held: set[int] = set()
     decided: set[int] = set()
     for label in sorted(kept, key=lambda label: (kept[label], label)):

@@ -1,8 +1,8 @@
-"""A CSV of boxes, a row each, as TensorFlow's converters write it.
+"""A CSV of boxes, one per row, as TensorFlow's converters write it.
 
-Its columns are filename, width, height, class, xmin, ymin, xmax, ymax; width and height may be left out. Corners are
-continuous pixels, as TensorFlow reads them: a box starts at ``xmin`` and ends at ``xmax``. A row with a file name alone
-is an image without a box.
+Its columns are filename, width, height, class, xmin, ymin, xmax, ymax; width and height are optional. Corners are
+continuous pixels, as TensorFlow reads them: a box starts at ``xmin`` and ends at ``xmax``. A row with only a file name
+is an image without boxes.
 """
 
 import csv
@@ -13,7 +13,7 @@ from ..errors import UserError
 from .annotations import Box, Picture, Problems
 from .tree import Tree
 
-COLUMNS = {  # by the names that tools give them
+COLUMNS = {  # under the names that tools use
     "filename": ("filename", "file_name", "file", "image", "image_path", "image_id", "path"),
     "class": ("class", "label", "class_name", "category", "name"),
     "xmin": ("xmin", "x_min", "x1"),
@@ -39,7 +39,7 @@ def _rows(file: Path) -> Iterator[list[str]]:
 
 
 def _columns(file: Path) -> dict[str, int]:
-    """Where each of `COLUMNS` is. Raises UserError when one that is needed is missing."""
+    """The position of each of `COLUMNS`. Raises UserError when a required one is missing."""
     header = [name.strip().lower() for name in next(_rows(file), [])]
     found = {
         column: header.index(name)
@@ -56,7 +56,7 @@ def _columns(file: Path) -> dict[str, int]:
 
 
 def find_tables(tree: Tree) -> tuple[list[Path], str]:
-    """CSV files of boxes below a folder, or why its CSV files are not."""
+    """CSV files of boxes below a folder, or why its CSV files are not usable."""
     found, objection = [], ""
     for path in tree.of(".csv"):
         try:
@@ -75,7 +75,7 @@ def _number(text: str) -> float:
 
 
 def read_table(file: Path, problems: Problems, tree: Tree | None = None) -> list[Picture]:
-    """The pictures of a CSV, unchecked, in the order of their first rows; the images lie anywhere in ``tree``.
+    """The pictures of a CSV, unchecked, in the order of their first rows; the images may be anywhere in ``tree``.
 
     Raises UserError when a column is missing or the file is not text.
     """
@@ -91,7 +91,7 @@ def read_table(file: Path, problems: Problems, tree: Tree | None = None) -> list
         name, label = cells["filename"], cells["class"]
         corners = [cells[column] for column in ("xmin", "ymin", "xmax", "ymax")]
         if not name or bool(label) != any(corners):
-            text = f"line {number} has no {'file name' if not name else 'class' if not label else 'box'}; left out"
+            text = f"line {number} has no {'file name' if not name else 'class' if not label else 'box'}; skipped"
             problems.add("broken row", file.name, text)
             continue
         x0, y0, x1, y1 = map(_number, corners)
@@ -100,5 +100,5 @@ def read_table(file: Path, problems: Problems, tree: Tree | None = None) -> list
         sizes[name] = (int(width), int(height)) if width > 0 and height > 0 else (0, 0)
     found = {name: tree.image((name,), file, split) for name in boxes}
     for name in (name for name, image in found.items() if image is None):
-        problems.add("ambiguous image", file.name, f"several images match {name} equally well; image left out")
+        problems.add("ambiguous image", file.name, f"several images match {name} equally well; image skipped")
     return [Picture(image, tuple(boxes[name]), *sizes[name]) for name, image in found.items() if image is not None]

@@ -1,4 +1,4 @@
-"""Learning boxes: the data, the losses and the measure that the core's loop runs on."""
+"""The detection task: the data, the losses and the measure for the core's training loop."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -37,7 +37,7 @@ LOSSES = {
     "retinanet": ("classification", "bbox_regression"),
     "fcos": ("classification", "bbox_regression", "bbox_ctrness"),
 }
-_NAMES = {  # torchvision's names of the parts, as the columns of metrics.csv have them
+_NAMES = {  # torchvision's names of the loss parts, and those in the columns of metrics.csv
     "loss_classifier": "class",
     "loss_box_reg": "box",
     "loss_objectness": "proposal",
@@ -101,7 +101,7 @@ class DetectionTask:
         return StepLoss(total, total, {_NAMES[name]: value.float() * len(batch) for name, value in output.items()})
 
     def detections(self, model: nn.Module, samples: Pictures, precision: torch.dtype) -> list[Detections]:
-        """Of every image of a split, over all processes."""
+        """Detections in every image of a split, over all processes."""
         batches = evaluation_images(
             samples,
             image_size=self.config.image_size,
@@ -114,7 +114,7 @@ class DetectionTask:
         return detect_split(model, samples, batches, precision=precision)
 
     def validate(self, model: nn.Module) -> Validation | None:
-        """The best epoch is the one of the highest mAP; *plateau* follows it too, since detectors tell no loss."""
+        """The best epoch has the highest mAP; *plateau* follows it too, as detectors in eval mode return no loss."""
         if self.dataset.val is None:
             return None
         precision = torch.float32 if self.machine.dtype == torch.float16 else self.machine.dtype
@@ -158,7 +158,7 @@ class DetectionTask:
         ]
 
     def open_board(self, folder: Path, purge_step: int | None) -> DetectionBoard:
-        """Its pictures follow the first few validation images."""
+        """A board whose pictures follow the first few validation images."""
         watched = None if self.dataset.val is None else self.dataset.val.subset(range(min(4, len(self.dataset.val))))
         detections = partial(self._watched, watched) if watched is not None else None
         return DetectionBoard(folder, self.dataset.classes, watched, detections, purge_step=purge_step)
@@ -171,7 +171,7 @@ class DetectionTask:
         return detect_split(model, samples, batches, shared=False)
 
     def evaluate(self, model: nn.Module) -> DetectionOutcome:
-        """Each held-out split once, in fp32."""
+        """Evaluates each held-out split once, in fp32."""
         assert isinstance(model, Detector)
         return DetectionOutcome(
             model=model,
@@ -189,11 +189,11 @@ class DetectionTask:
 def _complete(
     config: DetectConfig, dataset: DetectionDataset, machine: Machine, start: Start | None, *, resumed: bool
 ) -> Plan[DetectConfig]:
-    """The configuration with every None and auto resolved. Raises UserError for what does not go together."""
+    """The configuration with every None and auto resolved. Raises UserError for incompatible options."""
     assert dataset.train is not None
     check_validation(config, dataset.val is not None)
     if config.norm == "frozen" and start is None and not resumed:
-        raise UserError("norm frozen needs the statistics of trained weights; give --init, or leave norm live")
+        raise UserError("norm frozen needs the statistics of trained weights; use --init, or leave norm live")
     check_optimizer(config.optimizer)
     repeats = repeats_of(config, len(dataset.train))
     per_epoch = steps_per_epoch(repeats * len(dataset.train), config.batch_size)
@@ -220,14 +220,14 @@ def _complete(
 
 
 def prepare_detection(config: DetectConfig, machine: Machine, processes: Processes, card: Card | None) -> Prepared:
-    """Data, complete configuration and network of a detector's run; see `training.task.Prepare`."""
-    machine = replace(machine, compile=False)  # boxes of changing number
+    """Data, complete configuration and network of a detection run; see `training.task.Prepare`."""
+    machine = replace(machine, compile=False)  # the number of boxes varies
     if machine.precision == "fp16":
         if config.precision != "auto":
             raise UserError("detectors are trained in bf16 or fp32; leave --precision fp16 out")
         machine = replace(machine, precision="fp32")
-    if config.workers is None and machine.device.type == "cpu":  # decoding is a few percent of a step there, and
-        machine = replace(machine, workers=0)  # a worker that takes a core holds up every thread of the other
+    if config.workers is None and machine.device.type == "cpu":  # decoding takes a few percent of a step, and
+        machine = replace(machine, workers=0)  # a worker on one core stalls the threads of the step
     require_evaluator()
     dataset = load_detection(config)
     if card is not None:

@@ -1,4 +1,4 @@
-"""The files below a data folder: which split each belongs to, and which image an annotation means."""
+"""The files below a data folder: which split each belongs to, and which image an annotation refers to."""
 
 import os
 import re
@@ -11,12 +11,12 @@ from pathlib import Path, PurePosixPath
 from ..data.folders import EXTENSIONS, JUNK, SPLIT_NAMES
 from ..errors import UserError
 
-DEPTH = 6  # folders below the data folder that are looked into; it also ends a circle of links
+DEPTH = 6  # levels of folders below the data folder that are searched; it also ends cycles of links
 ORDER = ("train", "val", "test")
 
 
 def split_in(name: str) -> str | None:
-    """The split that a folder or file is named after: ``val`` for valid, val2017 or labels_val; None without one."""
+    """The split that a folder or file is named after: ``val`` for valid, val2017 or labels_val; None if none."""
     words = re.split(r"[^a-z]+", name.lower())
     found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
     return found.pop() if len(found) == 1 else None
@@ -24,15 +24,15 @@ def split_in(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Tree:
-    """Everything below ``root``, hidden files and those of operating systems left out. Nothing is read before it is
-    asked for.
+    """Everything below ``root``, except hidden files and those of operating systems. The folder is read on first use,
+    not before.
     """
 
     root: Path
 
     @classmethod
     def around(cls, file: Path) -> "Tree":
-        """Of a single annotation file: its folder, or the one above when no image lies there."""
+        """For a single annotation file: its folder, or the parent if that has no images."""
         tree = cls(file.parent)
         return tree if tree.images else cls(file.parent.parent)
 
@@ -62,16 +62,15 @@ class Tree:
         return found
 
     def split_of(self, path: Path, *, by_name: bool = False) -> str | None:
-        """By the innermost folder that is named after one; ``by_name`` lets the file's own name decide first."""
+        """The split by the innermost folder named after one; with ``by_name``, the file's name decides first."""
         parts = path.relative_to(self.root).parts
         names = [path.stem] if by_name else []
         return next((split for name in (*names, *reversed(parts[:-1])) if (split := split_in(name))), None)
 
     def by_split(self, files: Sequence[Path], *, by_name: bool = False) -> dict[str, list[Path]]:
-        """The files of each split; ``all`` when nothing is named after one.
+        """The files of each split; ``all`` when nothing is named after a split.
 
-        Files outside of the splits are for training when no folder says which those are. Raises UserError when one
-        does.
+        Files outside the splits are for training if there is no train folder. Raises UserError if there is one.
         """
         found: dict[str | None, list[Path]] = {}
         for path in files:
@@ -83,17 +82,17 @@ class Tree:
             first, inside = (paths[0].relative_to(self.root) for paths in (outside, found["train"]))
             raise UserError(
                 f"{self.root}: {first} is in no split, but {inside} is; name it or its folder train, val or test, or "
-                "rename the other if that is not a split"
+                "rename the other one if it is not a split"
             )
         if outside:
             found["train"] = outside
         return {split: found[split] for split in ORDER if split in found}
 
     def image(self, names: Sequence[str], near: Path, split: str | None = None) -> Path | None:
-        """The image that the annotation file ``near`` calls by one of ``names``, with or without a suffix.
+        """The image that the annotation file ``near`` refers to by one of ``names``, with or without a suffix.
 
-        Of several the one beside it, else the one that has most folders in common with it; none of another split. A
-        path where nothing is when there is none; None when two match equally well.
+        Among several, the one beside the file, else the one that shares the most folders with it; never one from
+        another split. A path that does not exist if there is none; None if two match equally well.
         """
         bases = [PurePosixPath(name.replace("\\", "/")).name for name in names if name]
         stems = [path.stem for path in map(PurePosixPath, bases) if path.suffix.lower() in EXTENSIONS]
@@ -112,7 +111,7 @@ class Tree:
         return None if len(ranked) > 1 and fit(ranked[0]) == fit(ranked[1]) else ranked[0]
 
     def summary(self) -> str:
-        """What a person sees in it: ``212 .jpg and 3 .txt files``."""
+        """The contents for a reader: ``212 .jpg and 3 .txt files``."""
         counts = Counter(path.suffix.lower() or "nameless" for path in self.files).most_common(4)
         if not counts:
             return "no files"

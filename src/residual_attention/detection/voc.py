@@ -1,6 +1,6 @@
-"""PASCAL VOC's XML: in its own layout (``Annotations``, ``JPEGImages``, ``ImageSets/Main/<split>.txt``) or any other.
+"""PASCAL VOC's XML: in VOC's layout (``Annotations``, ``JPEGImages``, ``ImageSets/Main/<split>.txt``) or any other.
 
-Corners in VOC files count pixels from 1 and are both inside the box (Everingham et al., development kit, section 4.4);
+Corners in VOC files count pixels from 1, and both lie inside the box (Everingham et al., development kit, section 4.4);
 here a box starts at ``xmin - 1`` and ends at ``xmax``.
 """
 
@@ -30,7 +30,7 @@ def find_voc(root: Path) -> Path | None:
 
 
 def voc_splits(root: Path) -> dict[str, list[str]]:
-    """Names of the images of each list in ``ImageSets/Main``; one list ``all`` where there are no lists."""
+    """Names of the images of each list in ``ImageSets/Main``; one list ``all`` if there are no lists."""
     lists = root / "ImageSets" / "Main"
     found = {}
     for split in ("train", "val", "trainval", "test"):
@@ -42,7 +42,7 @@ def voc_splits(root: Path) -> dict[str, list[str]]:
 
 
 def _stem(line: str) -> str:
-    """An image's name, which may hold spaces, without the 1, 0 or -1 of a class's list and without a suffix."""
+    """An image's name, which may contain spaces, without the 1, 0 or -1 of a class list and without a suffix."""
     name, _, last = line.rpartition(" ")
     word = name.strip() if last in ("-1", "0", "1") and name.strip() else line
     stem, dot, suffix = word.rpartition(".")
@@ -61,18 +61,18 @@ def _box(node: ElementTree.Element, file: str, problems: Problems) -> Box | None
     name, corners = (node.findtext("name") or "").strip(), node.find("bndbox")
     if not name or corners is None:
         missing = "name" if not name else "bndbox"
-        problems.add("object without a name or box", file, f"an object has no {missing}; left out")
+        problems.add("object without a name or box", file, f"an object has no {missing}; skipped")
         return None
     x0, y0, x1, y1 = (_number(corners, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
-    if x0 == x1 or y0 == y1:  # one pixel wide in VOC's own counting, which other tools write for an empty box
+    if x0 == x1 or y0 == y1:  # one pixel wide by VOC's counting; other tools write this for an empty box
         return Box(name, x0, y0, x1, y1)
     ignored = (node.findtext("difficult") or "0").strip() == "1"
     return Box(name, x0 - 1, y0 - 1, x1, y1, ignored)
 
 
 def _image_of(tree: Tree, stem: str, filename: str, near: Path) -> Path | None:
-    """The image of an annotation: by the list's name, whatever its suffix, else by the annotation's ``filename``; in
-    ``JPEGImages``, else wherever it lies.
+    """The image of an annotation: by its name in the list, with any suffix, else by the annotation's ``filename``; in
+    ``JPEGImages``, else anywhere.
     """
     images = tree.root / "JPEGImages"
     for suffix in SUFFIXES:
@@ -92,7 +92,7 @@ def _whole(node: ElementTree.Element, tag: str) -> int:
 
 
 def root_tag(path: Path) -> str:
-    """The first element of an XML file; empty when it is not XML."""
+    """The root element of an XML file; empty when it is not XML."""
     try:
         return next(iter(ElementTree.iterparse(path, events=("start",))))[1].tag
     except (ElementTree.ParseError, ValueError, LookupError, StopIteration, OSError):
@@ -103,20 +103,20 @@ def _parsed(path: Path, problems: Problems) -> ElementTree.Element | None:
     """The annotation, or None with a line in ``problems``."""
     try:
         root = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter: encodings it does not read
-        problems.add("broken annotation", path.name, f"no readable XML ({error}); image left out")
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: unknown encodings
+        problems.add("broken annotation", path.name, f"not valid XML ({error}); image skipped")
         return None
     if root.tag.lower() != ROOT_TAG:
-        text = f"it starts with <{root.tag}>, not with <{ROOT_TAG}>; image left out"
+        text = f"it starts with <{root.tag}>, not with <{ROOT_TAG}>; image skipped"
         problems.add("broken annotation", path.name, text)
         return None
     return root
 
 
 def _picture(node: ElementTree.Element, path: Path, image: Path | None, problems: Problems) -> Picture | None:
-    """The annotation's picture, or None with a line in ``problems`` when its image is not certain."""
+    """The annotation's picture, or None with a line in ``problems`` when its image is ambiguous."""
     if image is None:
-        problems.add("ambiguous image", path.name, "several images match it equally well; image left out")
+        problems.add("ambiguous image", path.name, "several images match it equally well; image skipped")
         return None
     boxes = [_box(entry, path.name, problems) for entry in node.findall("object")]
     size = node.find("size")
@@ -129,21 +129,21 @@ def _filename(node: ElementTree.Element) -> str:
 
 
 def read_voc(root: Path, names: list[str], problems: Problems) -> list[Picture]:
-    """The pictures of a list, unchecked; annotations that cannot be read are lines of ``problems``."""
+    """The pictures of a list, unchecked; unreadable annotations become lines in ``problems``."""
     pictures, tree = [], Tree(root)
     for name, times in Counter(names).items():
         if times > 1:
-            problems.add("image listed twice", name, f"listed {times} times in one split; taken once")
+            problems.add("image listed twice", name, f"listed {times} times in one split; used once")
         path = root / "Annotations" / f"{name}.xml"
         if not path.is_file():
-            problems.add("missing annotation", path.name, "no such file in Annotations; image left out")
+            problems.add("missing annotation", path.name, "no such file in Annotations; image skipped")
         elif (node := _parsed(path, problems)) is not None:
             pictures.append(_picture(node, path, _image_of(tree, name, _filename(node), path), problems))
     return [picture for picture in pictures if picture is not None]
 
 
 def find_xml(tree: Tree) -> tuple[list[Path], str]:
-    """XML files below a folder if any is VOC's, else why they are not."""
+    """XML files below a folder if any is VOC's, else why they are not VOC's."""
     files = tree.of(".xml")
     if not files or any(root_tag(path).lower() == ROOT_TAG for path in files):
         return files, ""
@@ -152,14 +152,14 @@ def find_xml(tree: Tree) -> tuple[list[Path], str]:
 
 
 def read_xml(files: Sequence[Path], tree: Tree, split: str | None, problems: Problems) -> list[Picture]:
-    """The pictures of annotation files wherever they and their images lie; else as `read_voc`."""
+    """The pictures of annotation files, wherever they and their images are; otherwise as `read_voc`."""
     pictures: dict[Path, Picture] = {}
     for path in files:
         if (node := _parsed(path, problems)) is None:
             continue
         picture = _picture(node, path, tree.image((path.stem, _filename(node)), path, split), problems)
         if picture is not None and picture.path in pictures:
-            problems.add("image annotated twice", path.name, f"another file is of {picture.path.name} too; left out")
+            problems.add("image annotated twice", path.name, f"another file annotates {picture.path.name} too; skipped")
         elif picture is not None:
             pictures[picture.path] = picture
     return list(pictures.values())

@@ -1,7 +1,7 @@
-"""YOLO's labels: a ``.txt`` an image, a line a box: class number, centre x and y, width and height as shares of it.
+"""YOLO's labels: one ``.txt`` per image, one line per box: class number, centre x and y, relative width and height.
 
-The classes' names are in ``data.yaml`` (``names``) or, one a line, in ``classes.txt``. A line of more numbers is an
-outline; its hull is the box. An image without a label file, in a folder where others have one, has no box.
+The class names are in ``data.yaml`` (``names``) or, one per line, in ``classes.txt``. A line with more numbers is a
+polygon; its bounding box is the box. An image without a label file, in a folder where others have one, has no boxes.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from .annotations import Box, Picture, Problems, shown_size
 from .tree import ORDER, Tree
 
 NAME_FILES = ("classes.txt", "obj.names")
-LOOKED_AT = 20  # label files that tell whether they are YOLO's
+LOOKED_AT = 20  # label files inspected to tell whether they are YOLO's
 
 
 @dataclass(frozen=True)
 class YoloLabels:
-    """``classes`` by number, ``labels`` of images, and the images of each split."""
+    """``classes`` by number, the ``labels`` of images, and the images of each split."""
 
     classes: dict[int, str]
     labels: dict[Path, Path]
@@ -46,7 +46,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _label_of(image: Path, tree: Tree, texts: dict[str, list[Path]]) -> Path | None:
-    """In ``labels`` where the image is in ``images``, beside it, or the only one of its name in its split."""
+    """In ``labels`` if the image is in ``images``, beside it, or the only one with its name in its split."""
     found = texts.get(image.stem, [])
     for other in ("labels", "label", "annotations"):
         parts = [other if part in ("images", "imgs", "JPEGImages") else part for part in image.parts]
@@ -61,7 +61,7 @@ def _label_of(image: Path, tree: Tree, texts: dict[str, list[Path]]) -> Path | N
 def find_yolo(tree: Tree) -> YoloLabels | None:
     """The YOLO labels below a folder; None when there are none.
 
-    Raises UserError when no file names the classes, or ``data.yaml`` names no folders that are there.
+    Raises UserError when no file names the classes, or when the folders named in ``data.yaml`` do not exist.
     """
     texts: dict[str, list[Path]] = {}
     for path in tree.of(".txt"):
@@ -79,7 +79,7 @@ def find_yolo(tree: Tree) -> YoloLabels | None:
 
 
 def _described(tree: Tree) -> tuple[tuple[Path, dict[str, Any]] | None, dict[int, str]]:
-    """The YAML file with its content, if there is one, and the names of the classes by their numbers."""
+    """The YAML file with its content, if there is one, and the class names by number."""
     for path in tree.of(".yaml", ".yml"):
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
@@ -102,7 +102,7 @@ def _described(tree: Tree) -> tuple[tuple[Path, dict[str, Any]] | None, dict[int
 def _splits(
     tree: Tree, images: Sequence[Path], config: tuple[Path, dict[str, Any]] | None, notices: list[str]
 ) -> dict[str, list[Path]]:
-    """By the folders that ``data.yaml`` names, else by the names of folders."""
+    """The images by the folders named in ``data.yaml``, else by folder names."""
     found: dict[str, list[Path]] = {}
     path, content = config or (tree.root, {})
     for split in ORDER:
@@ -113,7 +113,7 @@ def _splits(
     if not found.get("train"):
         return tree.by_split(images)
     if found.get("val") == found["train"]:
-        notices.append(f"{path.name} gives the training images for validation too, so that others are held out for it")
+        notices.append(f"{path.name} lists the training images as validation too; others are held out for validation")
         found.pop("val")
     return {split: paths for split, paths in found.items() if paths}
 
@@ -123,31 +123,31 @@ def _entries(value: Any) -> list[str]:
 
 
 def _folder(entry: str, path: Path, content: dict[str, Any], tree: Tree) -> Path | None:
-    """A folder of images as ``data.yaml`` names it: from its ``path``, from where it lies, or from the data folder.
+    """A folder of images named in ``data.yaml``: relative to its ``path``, to the file, or to the data folder.
 
-    Raises UserError for a list of images in its place.
+    Raises UserError if the entry is a list of images.
     """
     plain = entry.replace("\\", "/")
-    below = plain.split("../")[-1]  # as Roboflow writes it, which holds one folder further up
+    below = plain.split("../")[-1]  # Roboflow's paths are one level too high
     for base in (path.parent / str(content.get("path") or ""), path.parent, tree.root):
         for folder in (base / plain, base / below):
             if folder.is_dir() and folder.resolve().is_relative_to(tree.root.resolve()):
                 return tree.root / folder.resolve().relative_to(tree.root.resolve())
             if folder.is_file():
                 raise UserError(
-                    f"{path}: {entry} is a list of images, which is not read; put the images into folders train, val "
-                    "and test"
+                    f"{path}: {entry} is a list of images, which is not supported; put the images into folders "
+                    "train, val and test"
                 )
     return None
 
 
 def read_yolo(found: YoloLabels, images: Sequence[Path], problems: Problems) -> list[Picture]:
-    """The pictures of a split, unchecked; lines that are not labels become lines of ``problems``."""
+    """The pictures of a split, unchecked; lines that are not labels become lines in ``problems``."""
     pictures = []
     for image in images:
         try:
             size = shown_size(image)
-        except ImageError:  # which the sanity pass reports
+        except ImageError:  # the sanity pass reports it
             size = (0, 0)
         label = found.labels.get(image)
         lines = [] if label is None else _lines(label)
@@ -159,17 +159,17 @@ def read_yolo(found: YoloLabels, images: Sequence[Path], problems: Problems) -> 
 def _box(line: str, label: Path, classes: dict[int, str], size: tuple[int, int], problems: Problems) -> Box | None:
     values = _numbers(line)
     if values is None:
-        problems.add("broken annotation", label.name, f"{line.strip()[:60]!r} is not a label; left out")
+        problems.add("broken annotation", label.name, f"{line.strip()[:60]!r} is not a label; skipped")
         return None
     number = int(values[0])
     if number not in classes:
-        text = f"class {number} is not named ({len(classes)} classes, numbered from 0); box left out"
+        text = f"class {number} has no name ({len(classes)} classes, numbered from 0); box skipped"
         problems.add("unknown class", label.name, text)
         return None
     if len(values) > 6:
         xs, ys = values[1::2], values[2::2]
         x0, x1, y0, y1 = min(xs), max(xs), min(ys), max(ys)
-    else:  # a sixth number is a prediction's score
+    else:  # a sixth number is a predicted score
         x, y, w, h = values[1:5]
         x0, y0, x1, y1 = x - w / 2, y - h / 2, x + w / 2, y + h / 2
     width, height = size

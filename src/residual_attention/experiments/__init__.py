@@ -1,1 +1,1 @@
-"""The paper's tables: declarations, cells that are ordinary runs, tables with ours beside the paper's."""
+"""The paper's tables: declarations, cells (ordinary runs), and tables with our figures beside the paper's."""

@@ -1,4 +1,4 @@
-"""One cell is one run: its name, where it stands, and its record."""
+"""A cell is one run: its name, its state and its record."""
 
 import json
 import re
@@ -22,9 +22,9 @@ State = Literal["not run", "partial", "done"]
 
 @dataclass(frozen=True)
 class Cell:
-    """``key`` names what is run, not for which table: a cell that two tables need is run once.
+    """``key`` names what is run, not the table it is for: a cell that two tables need is run once.
 
-    ``test_px``: another side of the square, in pixels, at which the test split is evaluated too.
+    ``test_px``: another image size (side in pixels) at which the test split is also evaluated.
     """
 
     key: str
@@ -34,7 +34,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Places:
-    """``runs``: run folders, large, on this machine; ``records``: one small JSON a cell, tables, to be kept."""
+    """``runs``: the run folders, large, on this machine; ``records``: a small JSON per cell and the tables, to keep."""
 
     runs: Path
     records: Path
@@ -53,7 +53,7 @@ class Places:
 
 
 def _row_key(row: Row, experiment: Experiment, protocol: str) -> str:
-    """``cifar10_attention56_cifar_learning-naive``; defaults are left out, so that equal cells have one name."""
+    """``cifar10_attention56_cifar_learning-naive``; defaults are omitted, so that equal cells have the same name."""
     changes = [f"{key}-{_key_text(value)}" for key, value in sorted(changes_from_defaults(row).items())]
     own = recipe_of(protocol, experiment)
     data = "digits" if protocol == "smoke" else row.data
@@ -70,14 +70,14 @@ def _cell(protocol: str, experiment: Experiment, row: Row, seed: int, given: dic
 
 
 def cells_of(protocol: str, experiment: Experiment, row: Row, seeds: int, given: dict[str, Any]) -> list[Cell]:
-    """The cells of a row, one a seed; none where the protocol leaves the row out."""
+    """The cells of a row, one per seed; none if the protocol leaves the row out."""
     if not applies(protocol, row):
         return []
     return [_cell(protocol, experiment, row, seed, given) for seed in range(seeds)]
 
 
 def records_of(protocol: str, experiment: Experiment, row: Row, places: Places) -> list[dict[str, Any]]:
-    """What is on record of a row, every seed that ran, in the order of the seeds. Raises as `read_record`."""
+    """The records of a row, one per seed that ran, in the order of the seeds. Raises like `read_record`."""
     if not applies(protocol, row):
         return []
     name = _row_key(row, experiment, protocol)
@@ -88,14 +88,14 @@ def records_of(protocol: str, experiment: Experiment, row: Row, places: Places) 
 
 
 def state_of(places: Places, protocol: str, cell: Cell) -> State:
-    """Done when it is on record, or its run is complete; partial when there is a checkpoint to go on from."""
+    """Done if it has a record or its run is complete; partial if there is a checkpoint to continue from."""
     if places.record_of(protocol, cell).is_file() or places.summary_of(protocol, cell).is_file():
         return "done"
     return "partial" if places.checkpoint_of(protocol, cell).is_file() else "not run"
 
 
 def fraction_left(places: Places, protocol: str, cell: Cell) -> float:
-    """Of the cell's training, from 1 (not begun) to 0 (done), as its last checkpoint tells."""
+    """The remaining fraction of the cell's training, from 1 (not started) to 0 (done), by its last checkpoint."""
     state = state_of(places, protocol, cell)
     if state != "partial":
         return float(state == "not run")
@@ -106,7 +106,7 @@ def fraction_left(places: Places, protocol: str, cell: Cell) -> float:
 
 
 def read_record(places: Places, protocol: str, cell: Cell) -> dict[str, Any] | None:
-    """The cell's record, or None. Raises UserError for a damaged one, and for one of another declaration."""
+    """The cell's record, or None. Raises UserError if it is damaged or was made with other settings."""
     path = places.record_of(protocol, cell)
     if not path.is_file():
         return None
@@ -114,7 +114,7 @@ def read_record(places: Places, protocol: str, cell: Cell) -> dict[str, Any] | N
         record = json.loads(path.read_text())
         settings = record["settings"]
     except (json.JSONDecodeError, KeyError, TypeError):
-        raise UserError(f"{path} is damaged; delete it, and the cell is recorded or run again") from None
+        raise UserError(f"{path} is damaged; delete it to have the cell recorded or run again") from None
     ran = TrainConfig.from_dict({k: v for k, v in settings.items() if k not in OF_THE_MACHINE})
     _check_same(cell, ran, path)
     return record
@@ -125,25 +125,25 @@ OF_THE_MACHINE = {
     "workers",
     *(option.name for kind in (MachineOptions, OutputOptions) for option in fields(kind)),
 }
-RESOLVED = {"image_size", "in_chans", "flip", "crop_padding", "repeats"}  # from the data, where they are None
+RESOLVED = {"image_size", "in_chans", "flip", "crop_padding", "repeats"}  # resolved from the data if None
 
 
 def check_run(places: Places, protocol: str, cell: Cell) -> None:
-    """Raise UserError when the run that lies in the cell's folder is not of this declaration."""
+    """Raise UserError when the run in the cell's folder was made with other settings."""
     card = read_card(places.checkpoint_of(protocol, cell))
     _check_same(cell, TrainConfig.from_dict(card.config), places.run_of(protocol, cell))
 
 
 def _check_same(cell: Cell, ran: TrainConfig, place: Path) -> None:
     declared, found = cell.config.to_dict(), ran.to_dict()
-    if cell.config.steps is not None:  # then epochs do not count
+    if cell.config.steps is not None:  # then epochs have no effect
         declared["epochs"] = found["epochs"]
     for key, value in declared.items():
         chosen = value is None and key in RESOLVED
         if key not in OF_THE_MACHINE and not chosen and found[key] != value:
             raise UserError(
-                f"{place} was made with {key} {found[key]}, where the table now says {value}; delete it and what else "
-                f"there is of {cell.key}, and the cell is run again"
+                f"{place} was made with {key} {found[key]}, but the table now says {value}; delete it and all other "
+                f"files of {cell.key} to run the cell again"
             )
 
 
@@ -168,17 +168,17 @@ SUMMARY_FIELDS = (
 
 
 def test_at(size: int | None) -> str:
-    """The key under which a record tells of the test split, at the network's own size or at another one in pixels."""
+    """The record's key for the test split, at the network's own image size or at another one in pixels."""
     return "test" if size is None else f"test_{size}px"
 
 
 def extra_measurements_of(record: dict[str, Any]) -> dict[str, Any]:
-    """What a record has beside the run's summary, for whichever table."""
+    """The measurements in a record beyond the run's summary, for any table."""
     return {key: value for key, value in record.items() if key == "responses" or re.fullmatch(r"test_\d+px", key)}
 
 
 def write_record(places: Places, protocol: str, cell: Cell, summary: dict[str, Any], **more: Any) -> None:
-    """What a table needs of a finished run: errors of each split, cost, hardware; nothing of the machine's paths."""
+    """What a table needs from a finished run: errors of each split, cost, hardware; no paths of the machine."""
     splits = {
         name: {key: part[key] for key in ("error_pct", "top5_error_pct", "loss", "images") if key in part}
         for name in ("train", "val", "test")
@@ -192,7 +192,7 @@ def write_record(places: Places, protocol: str, cell: Cell, summary: dict[str, A
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
-    """Fields that are not the configuration's defaults, without those of the machine."""
+    """Fields that differ from the configuration's defaults, without those of the machine."""
     plain, default = config.to_dict(), TrainConfig().to_dict()
     return {key: value for key, value in plain.items() if value != default[key] and key not in OF_THE_MACHINE}
 
@@ -206,7 +206,7 @@ def _macs(model: str, overrides: tuple[tuple[str, Any], ...], image_size: int) -
 
 
 def training_macs(cell: Cell) -> float:
-    """Multiply-accumulates of the whole run, counting a backward pass as two forward ones; a guide to its cost."""
+    """Multiply-accumulates of the whole run, with a backward pass as two forward passes; an estimate of its cost."""
     config = cell.config
     size = 16 if config.data == "digits" else default_image_size(str(config.model))
     images = {"digits": 1300, "cifar10": 45_000, "cifar100": 45_000, "imagenet": 1_153_000}[config.data]

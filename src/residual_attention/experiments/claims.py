@@ -1,4 +1,4 @@
-"""What the paper claims, as contrasts between rows, and what the records of a protocol say to each."""
+"""The paper's claims, as contrasts between rows, and the verdict on each from the records of a protocol."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -23,15 +23,15 @@ def test_error(record: Mapping[str, Any]) -> float | None:
 
 
 def response(record: Mapping[str, Any]) -> float | None:
-    """Mean absolute response of the second stage (paper, section 4.1); None where it was not measured."""
+    """Mean absolute response of the second stage (paper, section 4.1); None if not measured."""
     return record.get("responses", {}).get("stage 2")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """``weights``: of rows of ``experiment``, by label; the claim is that the weighted sum of ``value`` is above 0.
+    """``weights``: for rows of ``experiment``, by label; the claim is that the weighted sum of ``value`` is positive.
 
-    ``source``: the paper's section; *ours* where the paper does not say it of these networks.
+    ``source``: the paper's section; *ours* if the paper does not claim it for these networks.
     """
 
     text: str
@@ -44,7 +44,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """``estimate`` and the half width of its 95 % interval, in the claim's unit; ``runs`` of each row, in order."""
+    """``estimate`` and the half width of its 95 % interval, in the claim's unit; ``runs`` per row, in order."""
 
     claim: Claim
     verdict: Verdict
@@ -56,7 +56,7 @@ class Finding:
 
     @property
     def measured(self) -> str:
-        """``+3.20 ± 0.87 points``, as far as it is known."""
+        """``+3.20 ± 0.87 points``, as far as known."""
         if self.estimate is None:
             return "–"
         interval = "" if self.half_width is None else f" ± {self.half_width:.2f}"
@@ -188,7 +188,7 @@ UNTESTABLE = (
 
 
 def find(claim: Claim, protocol: str, places: Places) -> Finding:
-    """Welch's test of the claim's contrast on all runs on record; a single run of a row decides nothing."""
+    """Welch's test of the claim's contrast on all recorded runs; a single run per row decides nothing."""
     experiment = EXPERIMENTS[claim.experiment]
     rows = {row.label: row for row in experiment.rows}
     found = [(_values(claim, rows[label], protocol, places), weight) for label, weight in claim.weights.items()]
@@ -212,7 +212,7 @@ def _interval(estimate: float, found: Sequence[tuple[list[float], float]]) -> tu
     """Half width of the 95 % interval and two-sided p, with Welch and Satterthwaite's degrees of freedom."""
     parts = [weight**2 * statistics.variance(values) / len(values) for values, weight in found]
     variance = sum(parts)
-    if variance == 0.0:  # runs that agree to the last digit tell nothing of how runs vary
+    if variance == 0.0:  # runs that agree to the last digit say nothing about the variance
         return 0.0, 1.0
     freedom = variance**2 / sum(part**2 / (len(values) - 1) for part, (values, _) in zip(parts, found, strict=True))
     error = variance**0.5
@@ -227,8 +227,8 @@ def _table_row(finding: Finding) -> str:
 
 
 def markdown(protocol: str, places: Places) -> str:
-    """Every claim with its verdict at this protocol's scale, and those that no table of ours can test."""
+    """Every claim with its verdict at this protocol's scale, and the claims that none of our tables can test."""
     lines = ["| claim | section | here | in the claim's favour | runs of each row |", "|---|---|---|---:|---:|"]
     lines += [_table_row(find(claim, protocol, places)) for claim in CLAIMS]
-    lines += [f"| {text} | – | **cannot test**: ImageNet is not at hand | – | – |" for text in UNTESTABLE]
+    lines += [f"| {text} | – | **cannot test**: ImageNet was not available | – | – |" for text in UNTESTABLE]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""What is compared with what: one declaration an experiment, the figures of the paper and of others beside each row.
+"""The comparisons: one declaration per experiment, with the figures of the paper and of others for each row.
 
-Errors are in percent, top-1, on the test split unless a field says otherwise. A figure that is not public is None.
+Errors are top-1, in percent, on the test split unless a field says otherwise. Unpublished figures are None.
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Row:
-    """One setting: a network, what differs from its own defaults, and what others report for it.
+    """One setting: a network, its changes from the defaults, and what others report for it.
 
-    ``test_px``: another side of the square, in pixels, at which the test split is evaluated. ``deep``: too deep for a
+    ``test_px``: another image size (side in pixels) at which the test split is evaluated. ``deep``: too deep for a
     protocol whose cells take a minute.
     """
 
@@ -32,15 +32,15 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """``question``: what the rows are to show; ``source``: where the reported figures stand."""
+    """``question``: what the rows should answer; ``source``: where the reported figures come from."""
 
     name: str
     title: str
     source: str
     question: str
     rows: tuple[Row, ...]
-    recipe: str | None = None  # that the protocol's own gives way to, where the source's recipe is the point
-    responses: bool = False  # also the mean absolute response of each stage
+    recipe: str | None = None  # replaces the protocol's recipe if the source's recipe is the point
+    responses: bool = False  # also measure the mean absolute response of each stage
 
 
 def _learning_by_depth() -> tuple[Row, ...]:
@@ -174,7 +174,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             name="label_noise_56",
             title="Noisy labels: Attention-56 against a residual network as deep, without masks",
             source="ours; the paper compares networks of other depths",
-            question="The same at a depth that a processor trains.",
+            question="The same question at a depth that a CPU can train.",
             rows=_label_noise_at_equal_depth(),
         ),
         Experiment(
@@ -188,7 +188,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             name="wide_learning",
             title="Wide Attention-56 and -92: residual against naive learning",
             source=f"{_TF2} (README)",
-            question="Does Attention-92 train at all, which it did not there?",
+            question="Does Attention-92 train at all? It did not in the re-implementation.",
             rows=_wide_learning(),
             recipe="classic",
         ),
@@ -204,7 +204,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             name="optimizers",
             title="Optimizers",
             source="ours; the re-implementation's recipe compares SGD, Adam and RMSprop without figures",
-            question="Which optimizer at its usual rate?",
+            question="Which optimizer is best at its usual learning rate?",
             rows=tuple(
                 Row(name, _FIFTY_SIX, {"optimizer": optimizer, **({} if lr is None else {"lr": lr})})
                 for name, optimizer, lr in (
@@ -219,7 +219,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             name="trunks",
             title="Trunks: the attention module around other units",
             source="ours; the paper's ImageNet networks use residual, ResNeXt and Inception units",
-            question="Is the trunk any network?",
+            question="Does the attention module work with any trunk?",
             rows=tuple(
                 Row(unit, _FIFTY_SIX, {"unit": unit}) for unit in ("preact", "resnext", "inception", "vgg", "dense")
             ),

@@ -1,4 +1,4 @@
-"""How a cell is run: the same rows at four expenses, which never share a table."""
+"""How a cell is run: the same rows at four budgets, which never share a table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from .declarations import Experiment, Row
 
 @dataclass(frozen=True)
 class Protocol:
-    """``description``: in a sentence, what every cell's data and schedule are. ``seeds``: how many by default."""
+    """``description``: the data and schedule of every cell, in one sentence. ``seeds``: the default number of seeds."""
 
     name: str
     description: str
@@ -21,7 +21,7 @@ class Protocol:
 PROTOCOLS = {
     p.name: p
     for p in (
-        Protocol("smoke", "The embedded digits at 16 px, 150 steps of 64: whether it runs and learns, not how well."),
+        Protocol("smoke", "The embedded digits at 16 px, 150 steps of 64: a check that it runs and learns."),
         Protocol(
             "cpu",
             "10,000 balanced training images and 5,000 others for validation, 4 epochs (624 steps of 64); "
@@ -38,7 +38,7 @@ def _smoke(data: str) -> TrainConfig:
 
 
 def _cpu(data: str) -> TrainConfig:
-    """Batches of 64, so that a short schedule still has 624 steps."""
+    """Batches of 64, so that even a short schedule has 624 steps."""
     short = {"epochs": 4, "min_steps": 0, "limit_train": 10_000, "batch_size": 64, "lr": 0.1}
     short |= {"warmup_epochs": 1.0, "ema": 0.99}
     return replace(recipe("quick", data), **short)
@@ -53,9 +53,9 @@ _BASES: dict[str, Callable[[str], TrainConfig]] = {
 
 
 def applies(protocol: str, row: Row) -> bool:
-    """Whether the protocol has this row at all.
+    """Whether the protocol includes this row.
 
-    *smoke*'s digits stand for CIFAR-10 and -100 once; no small stand-in is made of ImageNet.
+    In *smoke*, the digits stand in once for CIFAR-10 and CIFAR-100; ImageNet has no small stand-in.
     """
     if row.data == "imagenet":
         return protocol in ("paper", "modern")
@@ -63,12 +63,12 @@ def applies(protocol: str, row: Row) -> bool:
 
 
 def recipe_of(protocol: str, experiment: Experiment) -> str | None:
-    """The source's own recipe, where it replaces the protocol *paper*'s; else None."""
+    """The source's recipe if it replaces that of the protocol *paper*; else None."""
     return experiment.recipe if protocol == "paper" else None
 
 
 def describe(protocol: str, experiment: Experiment) -> str:
-    """What data and schedule the experiment's cells have under the protocol, for a reader."""
+    """The data and schedule of the experiment's cells under the protocol, for a reader."""
     if (own := recipe_of(protocol, experiment)) is not None:
         longest = recipe(own).epochs
         return f"The source's recipe in place of the paper's: `--recipe {own}`, at most {longest} epochs."
@@ -93,14 +93,14 @@ DEFAULTS = {
 
 
 def changes_from_defaults(row: Row) -> dict[str, Any]:
-    """What differs from the defaults, so that equal settings are one cell whatever table they stand in."""
+    """The row's changes from the defaults, so that equal settings are one cell, whatever the table."""
     return {key: value for key, value in row.changes.items() if DEFAULTS.get(key) != value}
 
 
 def configure(protocol: str, experiment: Experiment, row: Row, seed: int, **given: Any) -> TrainConfig:
-    """The complete configuration of a cell; ``given`` are fields of the machine and of where the data lie.
+    """The complete configuration of a cell; ``given`` are the fields for the machine and the location of the data.
 
-    The source's own recipe replaces *paper*'s where the experiment asks for it.
+    The source's recipe replaces that of *paper* if the experiment asks for it.
     """
     own = recipe_of(protocol, experiment)
     base = _BASES[protocol](row.data) if own is None else recipe(own, row.data)

@@ -1,4 +1,4 @@
-"""Run the cells that are missing, go on with those that were broken off, skip those that are done."""
+"""Run missing cells, resume interrupted cells, skip finished cells."""
 
 import statistics
 from collections.abc import Callable, Iterable
@@ -29,7 +29,7 @@ from .cells import (
 from .declarations import Experiment
 from .slices import ALL, Slice
 
-GUESS_MACS_PER_S = 80e9  # of two cores with bf16; used until a cell has run
+GUESS_MACS_PER_S = 80e9  # on two cores with bf16; used until a cell has run
 RESPONSE_IMAGES = 500
 
 Say = Callable[[str], None]
@@ -37,9 +37,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Todo:
-    """A cell that an invocation has before it, with what the tables that share it need beside its summary.
+    """A cell to run, with what the tables that share it need beyond its summary.
 
-    ``responses``: the mean absolute response of each stage; ``test_px``: sizes at which it is tested too.
+    ``responses``: the mean absolute response of each stage; ``test_px``: other sizes at which it is tested.
     """
 
     cell: Cell
@@ -56,9 +56,9 @@ def todo(
     given: dict[str, Any],
     part: Slice = ALL,
 ) -> list[Todo]:
-    """Every cell of the experiments once, and of these a machine's ``part``.
+    """Every cell of the experiments once, restricted to a machine's ``part``.
 
-    Seeds come outermost: one seed of all rows is there before the second of any.
+    Seeds vary slowest: all rows get their first seed before any gets its second.
     """
     found: dict[str, Todo] = {}
     for experiment in experiments:
@@ -71,7 +71,7 @@ def todo(
 
 
 def expected_s(cells: list[Todo], protocol: str, places: Places) -> tuple[float, int]:
-    """Seconds that is left to train, and how many finished cells that is measured on (0: a guess)."""
+    """Seconds of training left, and the number of finished cells that the estimate is based on (0: a guess)."""
     speeds = []
     for one in cells:
         record = read_record(places, protocol, one.cell) if one.state == "done" else None
@@ -83,13 +83,13 @@ def expected_s(cells: list[Todo], protocol: str, places: Places) -> tuple[float,
 
 
 def run_cells(cells: list[Todo], protocol: str, places: Places, say: Say, changed: Callable[[], object]) -> None:
-    """Bring every cell to its record; ``changed`` is called after each, to write the tables.
+    """Run every cell and record it; ``changed`` is called after each, to write the tables.
 
-    A cell that another process is at is left for the end, and then to that process.
+    A cell that another process is running is retried at the end, then left to that process.
 
     Raises:
-        Interrupted: a signal; the cell was saved, and the next call goes on with it.
-        UserError: a cell that cannot run, with its name.
+        Interrupted: a signal arrived; the cell was saved, and the next call resumes it.
+        UserError: a cell cannot run; the message names it.
     """
     in_use: list[Todo] = []
     with SignalWatch() as signals:
@@ -101,7 +101,7 @@ def run_cells(cells: list[Todo], protocol: str, places: Places, say: Say, change
             try:
                 _complete_cell(one, protocol, places, say, changed, signals)
             except RunInUse:
-                say("  another process is at it; it comes last")
+                say("  another process is running this cell; trying again at the end")
                 in_use.append(one)
         for one in in_use:
             if is_complete(one, protocol, places):
@@ -109,7 +109,7 @@ def run_cells(cells: list[Todo], protocol: str, places: Places, say: Say, change
             try:
                 _complete_cell(one, protocol, places, say, changed, signals)
             except RunInUse:
-                say(f"{one.cell.key} is left to the process that is at it")
+                say(f"{one.cell.key} is still running in another process; skipped")
 
 
 def _complete_cell(
@@ -118,7 +118,7 @@ def _complete_cell(
     try:
         _run_cell(one, protocol, places)
     except Interrupted as stop:
-        stop.args = (f"stopped in cell {one.cell.key}, saved; the same command goes on",)
+        stop.args = (f"stopped in cell {one.cell.key}, saved; run the same command to continue",)
         raise
     except RunInUse:
         raise
@@ -130,12 +130,12 @@ def _complete_cell(
     changed()
     if signals.received:
         raise Interrupted(
-            signals.received, f"stopped after cell {one.cell.key}, which is done; the same command goes on"
+            signals.received, f"stopped after cell {one.cell.key}, which is done; run the same command to continue"
         )
 
 
 def is_complete(one: Todo, protocol: str, places: Places) -> bool:
-    """Whether the record has all that its tables draw, or what it lacks cannot be had without the run's folder."""
+    """Whether the record has all that its tables show, or cannot be completed because the run folder is gone."""
     record = read_record(places, protocol, one.cell)
     if record is None:
         return False
@@ -163,7 +163,7 @@ def _run_cell(one: Todo, protocol: str, places: Places) -> None:
 
 
 def _extra_measurements(one: Todo) -> dict[str, Callable[[Path, Cell], Any]]:
-    """What a table needs of a finished run beside its summary, by the name that it has in the record."""
+    """What a table needs from a finished run beyond its summary, by its name in the record."""
     found: dict[str, Callable[[Path, Cell], Any]] = {}
     if one.responses:
         found["responses"] = _stage_responses

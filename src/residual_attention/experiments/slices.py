@@ -1,4 +1,4 @@
-"""A machine's part of the cells: they are independent, so that several machines can divide them up."""
+"""A machine's part of the cells. Cells are independent, so several machines can share them."""
 
 import re
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Slice:
-    """Every ``count``-th cell from the ``index``-th on, counted from 1; written ``index/count`` (``--shard``)."""
+    """Every ``count``-th cell, starting with the ``index``-th (from 1); written ``index/count`` (``--shard``)."""
 
     index: int = 1
     count: int = 1
 
     @classmethod
     def parse(cls, text: str) -> "Slice":
-        """Of the form i/n. Raises UserError for any other."""
+        """Parses i/n. Raises UserError for any other form."""
         found = re.fullmatch(r"(\d+)/(\d+)", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
-            raise UserError(f"--shard is i/n with i from 1 to n, such as 2/8, not {text!r}")
+            raise UserError(f"--shard must be i/n with i from 1 to n, such as 2/8, not {text!r}")
         return cls(int(found[1]), int(found[2]))
 
     @property

@@ -1,4 +1,4 @@
-"""``ran reproduce`` as jobs of a scheduler, by submitit (the extra ``cluster``): each runs its slice of the cells."""
+"""``ran reproduce`` as scheduler jobs, through submitit (the extra ``cluster``): each job runs a slice of the cells."""
 
 import contextlib
 import os
@@ -15,14 +15,14 @@ from ..errors import UserError
 from .slices import Slice
 
 MISSING_SUBMITIT = "submission needs submitit: pip install 'residual-attention[cluster]'"
-GRACE_S = 120  # a job is told to save this long before its time is up
+GRACE_S = 120  # jobs get the signal to save this long before their time limit
 TERMINATED = 143  # exit status of a run that SIGTERM ended
-MAX_REQUEUES = 1000  # of a job whose time was up
+MAX_REQUEUES = 1000  # for a job that reached its time limit
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A job in the queue: ``id`` as the scheduler knows it, its ``part`` of the cells, ``log`` what it prints."""
+    """A job in the queue: ``id`` as the scheduler knows it, its ``part`` of the cells, ``log`` its output."""
 
     id: str
     part: Slice
@@ -31,15 +31,15 @@ class Submission:
 
 
 def _ignore_scheduler_signal() -> None:
-    """In the child: SIGUSR2 tells the job that its time is up, and may reach every process of it."""
+    """In the child: SIGUSR2 announces the job's time limit and may reach every process of the job."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 class ReproduceProcess:
-    """``ran reproduce`` in a process of its own: the function that submitit calls in the job.
+    """``ran reproduce`` in its own process: the function that submitit calls in the job.
 
-    When the job's time is up or it is preempted, submitit calls `checkpoint`: the process is told to save, which it
-    does at its next step, and the same command goes back into the queue.
+    When the job reaches its time limit or is preempted, submitit calls `checkpoint`: the process is signalled to save,
+    does so at its next step, and the same command is queued again.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
@@ -52,25 +52,25 @@ class ReproduceProcess:
     def __call__(self) -> int:
         self.process = subprocess.Popen(self.command(), preexec_fn=_ignore_scheduler_signal)
         code = self.process.wait()
-        if code == TERMINATED:  # by the scheduler itself; next comes the signal on which submitit calls `checkpoint`
+        if code == TERMINATED:  # by the scheduler; then comes the signal on which submitit calls `checkpoint`
             time.sleep(GRACE_S)
         if code:
-            raise RuntimeError(f"`ran reproduce {' '.join(self.arguments)}` ended with {code}")
+            raise RuntimeError(f"`ran reproduce {' '.join(self.arguments)}` exited with status {code}")
         return 0
 
     def checkpoint(self) -> Any:
-        """Called by a signal's handler in the midst of `__call__`, whose ``wait`` holds the lock of another."""
+        """Called by a signal handler in the middle of `__call__`, whose ``wait`` holds the lock on waiting."""
         import submitit
 
         if self.process is not None and self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(ChildProcessError):  # it has been waited for already
+            with contextlib.suppress(ChildProcessError):  # it has already been reaped
                 os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         return submitit.helpers.DelayedSubmission(ReproduceProcess(self.arguments))
 
 
 def scheduler_options(pairs: Sequence[str]) -> dict[str, str | int]:
-    """``partition=gpu`` and the like, whole numbers as int. Raises UserError for what is not KEY=VALUE."""
+    """``partition=gpu`` and the like, whole numbers as int. Raises UserError for anything but KEY=VALUE."""
     found: dict[str, str | int] = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
@@ -90,15 +90,15 @@ def submit(
     gpus: int = 1,
     slurm: Sequence[str] = (),
 ) -> list[Submission]:
-    """Put one job in the queue for each of ``parts``.
+    """Queue one job for each of ``parts``.
 
     Args:
-        arguments: those of ``ran reproduce`` without ``--shard``.
-        folder: where logs are kept, on a shared disk.
+        arguments: the arguments of ``ran reproduce``, without ``--shard``.
+        folder: for the logs, on a shared disk.
         cluster: slurm, or local (processes on this machine).
-        hours: each job's time; one that needs more goes back into the queue and resumes.
-        gpus: of each job; 0 for none.
-        slurm: further options of ``sbatch``, KEY=VALUE.
+        hours: time limit per job; a job that needs more is queued again and resumes.
+        gpus: per job; 0 for none.
+        slurm: additional ``sbatch`` options, KEY=VALUE.
 
     Raises:
         UserError: submitit is not installed, or the scheduler refuses the jobs.
@@ -106,7 +106,7 @@ def submit(
     if gpus < 0:
         raise UserError(f"a job cannot have {gpus} GPUs")
     if hours * 3600 < 2 * GRACE_S:
-        raise UserError(f"a job of {hours} hours is too short: it is told to save {GRACE_S} s before its end")
+        raise UserError(f"a job of {hours} hours is too short: the signal to save comes {GRACE_S} s before its end")
     options = {f"slurm_{key}": value for key, value in scheduler_options(slurm).items()}
     try:
         import submitit
@@ -120,5 +120,5 @@ def submit(
         with executor.batch():
             handles = [executor.submit(ReproduceProcess([*arguments, "--shard", str(part)])) for part in parts]
     except (RuntimeError, NameError, FailedJobError) as error:
-        raise UserError(f"{cluster} did not take the jobs: {error}") from error
+        raise UserError(f"{cluster} did not accept the jobs: {error}") from error
     return [Submission(str(h.job_id), part, h.paths.stdout, h) for h, part in zip(handles, parts, strict=True)]

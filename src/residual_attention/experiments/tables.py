@@ -1,4 +1,4 @@
-"""An experiment's table, from the records of its cells, for people and for programs; what did not run says so."""
+"""An experiment's table, from the records of its cells; cells that did not run are marked as such."""
 
 import statistics
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from .protocols import applies
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A row with what its cells reached; errors in percent on the test split, ``time_s`` the median of a cell."""
+    """A row with the results of its cells; errors in percent on the test split, ``time_s`` the median over cells."""
 
     row: Row
     errors: list[float]
@@ -35,7 +35,7 @@ class Line:
 
 
 def line_of(experiment: Experiment, row: Row, protocol: str, places: Places, seeds: int) -> Line:
-    """What is on record of a row, over at least ``seeds`` cells and as many more as there are."""
+    """The recorded results of a row, over at least ``seeds`` cells and any further ones."""
     if not applies(protocol, row):
         return Line(row=row, errors=[], seeds=0, status="left out")
     records = [r for r in records_of(protocol, experiment, row, places) if test_at(row.test_px) in r]
@@ -66,14 +66,14 @@ def _mean_of(records: list[dict[str, Any]], split: str, figure: str = "error_pct
 
 
 def _hardware(record: dict[str, Any]) -> str:
-    """Of a processor, the cores that the cell used: cells may run beside each other, a core each."""
+    """For a CPU, the number of cores that the cell used: cells may run in parallel, one core each."""
     hardware = record["hardware"]
     used = min(hardware["threads"], hardware["cores"])
     return hardware["gpu"] or f"{used} core{'s' if used > 1 else ''} of {hardware['cpu']}"
 
 
 def _with_reported(value: float | None, reported: float | None = None, digits: int = 2) -> str:
-    """A figure of ours, and in brackets what others report of it."""
+    """Our figure, with the reported one in brackets."""
     ours = "–" if value is None else f"{value:.{digits}f}"
     return ours if reported is None else f"{ours} ({reported:.{digits}f})"
 
@@ -114,7 +114,7 @@ COLUMNS: tuple[str, ...] = (
 
 
 def comparable(protocol: str) -> bool:
-    """Whether our figures are of the data that the reported ones are of; smoke's digits are not."""
+    """Whether our figures and the reported ones use the same data; smoke's digits do not."""
     return protocol != "smoke"
 
 
