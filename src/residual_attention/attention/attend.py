@@ -59,7 +59,7 @@ class Attended:
 
 
 def displayed(image: Image.Image, smallest: int = SMALLEST_SIDE) -> Image.Image:
-    """The original at drawing size: downscaled if large; if small, enlarged by an integer to at least ``smallest`` px."""
+    """The original at drawing size: downscaled if large, enlarged by an integer to ``smallest`` px if small."""
     longest = max(image.size)
     if longest > LONGEST_SIDE:
         factor = LONGEST_SIDE / longest
