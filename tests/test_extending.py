@@ -162,7 +162,7 @@ def test_without_its_plugin_a_model_says_which_and_how(worked):
 def test_a_data_set_whose_plugin_is_missing_says_so(worked, monkeypatch, capsys):
     monkeypatch.chdir(worked.folder)
     assert main(["eval", "runs/stripes"]) == 2
-    assert "a plugin's needs --plugin" in capsys.readouterr().err
+    assert "a plugin's data set needs --plugin" in capsys.readouterr().err
 
 
 def test_an_exported_network_needs_its_plugin_only_for_what_masks_mean(worked, alone, capsys):
@@ -221,7 +221,7 @@ def test_what_is_registered_must_be_a_class(alone):
     from residual_attention import register_mask_activation, register_unit
 
     for register in (register_mask_activation, register_unit):
-        with pytest.raises(UserError, match=r"must be a class, a torch\.nn\.Module, not function"):
+        with pytest.raises(UserError, match=r"must be a torch\.nn\.Module class, not function"):
             register("mine")(lambda x: x)
 
 

@@ -88,7 +88,7 @@ def test_baselines():
     "text, message",
     [
         ("{", "is not JSON"),
-        ("[]", "expected one object"),
+        ("[]", "expected a JSON object"),
         (json.dumps({"a/x.png": [1, 2, 3]}), "needs boxes"),
         (json.dumps({"a/x.png": [[5, 5, 5, 9]]}), "x0 < x1"),
         (json.dumps({"a/x.png": "b"}), "needs boxes"),
@@ -98,5 +98,5 @@ def test_bad_boxes_are_told(tmp_path, text, message):
     (tmp_path / "boxes.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_boxes(tmp_path / "boxes.json")
-    with pytest.raises(ValueError, match="no file of boxes"):
+    with pytest.raises(ValueError, match="no boxes file"):
         read_boxes(tmp_path / "none.json")

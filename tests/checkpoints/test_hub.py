@@ -137,7 +137,7 @@ def test_a_folder_that_timm_wrote_itself_is_read(tmp_path):
 def test_the_card_for_readers_tells_what_was_trained_and_what_it_reached(folder):
     text = (folder / "README.md").read_text()
     assert "recipe `quick` on cifar10 (47,500 images), 32 epochs, seed 0." in text
-    assert "Error on its validation images, on which epoch 30 was chosen: 6.64 %." in text
+    assert "Validation error: 6.64 %, at epoch 30, which was selected on the same images." in text
     assert "**Limits.**" in text
 
 
@@ -226,8 +226,8 @@ def damaged(folder, tmp_path, name, content):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("config.json", None, "there is no config.json in it"),
-        ("model.safetensors", None, "there is no model.safetensors in it"),
+        ("config.json", None, "config.json not found"),
+        ("model.safetensors", None, "model.safetensors not found"),
         ("config.json", b"{", "is damaged"),
         ("config.json", b"[]", "names no architecture"),
         ("config.json", b'{"architecture": "resnet50"}', "resnet50, which is not a network of this family"),
@@ -254,7 +254,7 @@ def test_damaged_folders_are_answered_in_a_line(folder, tmp_path, name, content,
 
 def test_weights_of_another_network_are_not_written(tmp_path):
     weights, card = read_model(SHIPPED)
-    with pytest.raises(ValueError, match="not of the network that is described"):
+    with pytest.raises(ValueError, match="do not match the network described"):
         write_folder(weights, replace(card, model="attention92_cifar"), tmp_path / "hub")
     assert list(tmp_path.iterdir()) == []
 
@@ -272,7 +272,7 @@ def test_another_models_folder_is_left_alone(tmp_path, capsys):
         ("local-dir:", [], "names no folder"),
         ("hf-hub:", [], "names no repository"),
         ("local-dir:x", ["--int8"], "are for an .onnx"),
-        ("local-dir:tests", [], "not empty, and not a hub folder of this family"),
+        ("local-dir:tests", [], "is not empty and is not a hub folder of this family"),
         ("model.pt", [], "OUT must end in .onnx or be local-dir:FOLDER"),
     ],
 )
@@ -287,4 +287,4 @@ def test_what_cannot_be_written_is_answered_in_a_line(tmp_path, monkeypatch, cap
 
 def test_no_such_folder(picture, capsys):
     assert main(["predict", "local-dir:/nowhere", picture]) == 2
-    assert "there is no folder /nowhere" in capsys.readouterr().err
+    assert "folder /nowhere not found" in capsys.readouterr().err

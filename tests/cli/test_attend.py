@@ -123,7 +123,7 @@ def test_responses_of_two_networks(finished, tmp_path, capsys):
         (["a", "b", "--measure"], "take one data set"),
         (["a", "--boxes", "b.json"], "--boxes goes with --measure"),
         (["a", "--measure", "--response"], "give one"),
-        (["a", "--measure", "--boxes", "b.json"], "DATA is a folder"),
+        (["a", "--measure", "--boxes", "b.json"], "DATA must be a folder"),
         (["digits", "--measure", "--limit", "1"], "limit at least 2"),
     ],
 )

@@ -230,7 +230,7 @@ def test_eval_of_own_and_of_other_data(finished, pictures, capsys, tmp_path):
     (tmp_path / "three").mkdir()
     os.link(pictures / "digit3.png", tmp_path / "three" / "a.png")
     message = fails(capsys, "eval", str(finished), str(tmp_path))
-    assert "classes that the model does not know: three" in message
+    assert "classes that the model does not have: three" in message
     (tmp_path / "three").rename(tmp_path / "3")
     assert main(["eval", str(finished), str(tmp_path)]) == 0
     assert "1 images of 10 classes" in capsys.readouterr().out

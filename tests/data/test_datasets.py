@@ -69,8 +69,8 @@ def test_the_odd_folder_is_read_with_the_right_labels_and_says_what_it_skipped(o
     assert torch.bincount(data.val.labels).tolist() == [0, 2, 2, 2, 2]
     assert torch.bincount(data.test.labels).tolist() == [2] * 5
     notices = " | ".join(data.notices)
-    assert "the val split has no images of 1 classes: ant" in notices
-    assert "ignored 3 entries that are no images" in notices
+    assert "the val split has no images for 1 classes: ant" in notices
+    assert "ignored 3 entries that are not images" in notices
     assert ".ipynb_checkpoints" in notices
     assert ("truncated.jpg" in notices) == in_memory  # larger images are found unreadable as they are met
     assert data.skipped == int(in_memory)
@@ -127,8 +127,8 @@ def test_labels_follow_names_not_folder_order(tmp_path):
 @pytest.mark.parametrize(
     "build, message",
     [
-        (lambda root: None, "holds no images in class folders; expected"),
-        (lambda root: (root / "only").mkdir() or noise().save(root / "only/1.png"), "single class"),
+        (lambda root: None, "has no images in class folders; expected"),
+        (lambda root: (root / "only").mkdir() or noise().save(root / "only/1.png"), "only one class"),
         (
             lambda root: [(root / name / "a").mkdir(parents=True) for name in ("train", "training")],
             "both train and training",
@@ -305,7 +305,7 @@ def test_shards_of_any_folder_name_and_classes_that_training_lacks(tmp_path):
                     archive.addfile(info, io.BytesIO(content))
     data = load_dataset(TrainConfig(data=str(tmp_path), image_size=72))
     assert (data.classes, len(data.train), len(data.val)) == (["a", "b"], 4, 4)
-    assert any("2 images of classes that training does not know: c" in notice for notice in data.notices)
+    assert any("2 images of classes that are not in training: c" in notice for notice in data.notices)
 
 
 def write(root: Path, *names: str) -> None:
@@ -318,11 +318,11 @@ def test_folders_named_like_splits(tmp_path):
     write(tmp_path / "vehicles", "train/0.png", "bus/0.png")  # trains are vehicles
     listing = scan_folder(tmp_path / "vehicles")
     assert listing.classes == ["bus", "train"]
-    assert any("taken as a class" in notice for notice in listing.notices)
+    assert any("used as a class" in notice for notice in listing.notices)
     write(tmp_path / "unlabelled", "train/a/0.png", "train/b/0.png", "test/0.png")
     listing = scan_folder(tmp_path / "unlabelled")
     assert set(listing.splits) == {"train"}
-    assert any("test holds images without class folders: left out" in notice for notice in listing.notices)
+    assert any("test has images but no class folders: left out" in notice for notice in listing.notices)
     write(tmp_path / "mixed", "cat/0.png", "dog/0.png", "test/cat/0.png")
     with pytest.raises(ValueError, match="has test but no train folder"):
         scan_folder(tmp_path / "mixed")
@@ -370,8 +370,8 @@ def test_a_models_classes_are_matched_by_name(write_image_folder, tmp_path):
     preprocess = load_dataset(TrainConfig(data=str(root))).preprocess
     samples, notices = load_split(str(root), preprocess, ["class02", "other", "class00", "class01"])
     assert samples.labels.unique().tolist() == [0, 2, 3]
-    assert any("all of it is evaluated" in notice for notice in notices)
-    with pytest.raises(ValueError, match="classes that the model does not know: class02; it knows class00, class01"):
+    assert any("all its images are evaluated" in notice for notice in notices)
+    with pytest.raises(ValueError, match="classes that the model does not have: class02; its classes: class00"):
         load_split(str(root), preprocess, ["class00", "class01"])
     write(tmp_path / "y", "train/class00/0.png", "train/class01/0.png", "test/class00/0.png", "test/class02/0.png")
     samples, _ = load_split(str(tmp_path / "y"), preprocess, ["class00", "class01", "class02"])

@@ -100,7 +100,7 @@ def test_files_of_another_kind_are_told(tmp_path):
         load(tmp_path / "text.onnx")
     graph = onnx.helper.make_graph([], "empty", [], [])
     onnx.save(onnx.helper.make_model(graph), tmp_path / "other.onnx")
-    with pytest.raises(ValueError, match="not one that `ran export` wrote"):
+    with pytest.raises(ValueError, match="was not written by `ran export`"):
         load(tmp_path / "other.onnx")
     with pytest.raises(ValueError, match="engine must be"):
         choose_engine("tensorrt")

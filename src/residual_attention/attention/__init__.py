@@ -1,1 +1,1 @@
-"""The attention masks of a network: recording them, reading and measuring them, and drawing them over images."""
+"""The attention masks of a network: recording, reading, measuring and drawing them."""

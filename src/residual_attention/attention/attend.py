@@ -1,4 +1,4 @@
-"""``ran attend``: for each image a figure of its masks on its own pixels, arrays on request, a sheet for many."""
+"""``ran attend``: draws each image's masks over it, saves arrays on request, and draws contact sheets."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -24,16 +24,16 @@ from .readings import Look, check_channel, look, look_in_parts, read
 from .reductions import excited_channels
 
 SHEET_IMAGES = 20
-LONGEST_SIDE = 800  # px of the picture drawn; larger originals are reduced, arrays are not concerned
-SMALLEST_SIDE = 224  # small originals are enlarged, so that a smooth map shows
+LONGEST_SIDE = 800  # px of the drawn image; larger originals are downscaled, saved arrays are not
+SMALLEST_SIDE = 224  # px; smaller originals are enlarged, so that the map is drawn smoothly
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttendOptions:
     """How masks are read and what is written.
 
-    ``reading``: one of `READINGS`, or a channel number. ``channels``: what the before/after figure draws;
-    the most excited one of each module when empty. ``form``: of the pictures, png, jpg or webp.
+    ``reading``: one of `READINGS`, or a channel number. ``channels``: those of the before/after figure;
+    the most excited one of each module if empty. ``form``: image format, png, jpg or webp.
     """
 
     reading: str | int = "mean"
@@ -46,7 +46,7 @@ class AttendOptions:
 
 @dataclass(frozen=True)
 class Attended:
-    """What was found and written for one image."""
+    """The result for one image: predictions, files and mask sizes."""
 
     path: str
     top: list[tuple[str, float]]
@@ -59,7 +59,7 @@ class Attended:
 
 
 def displayed(image: Image.Image, smallest: int = SMALLEST_SIDE) -> Image.Image:
-    """The original at a size to draw: reduced when huge, enlarged by a whole factor to ``smallest`` px when tiny."""
+    """The original at drawing size: downscaled if large, enlarged by an integer to ``smallest`` px if small."""
     longest = max(image.size)
     if longest > LONGEST_SIDE:
         factor = LONGEST_SIDE / longest
@@ -70,7 +70,7 @@ def displayed(image: Image.Image, smallest: int = SMALLEST_SIDE) -> Image.Image:
 
 
 def _unique_name(path: Path, taken: set[str]) -> str:
-    """The file's stem, numbered when another image of the same call has it."""
+    """The file's stem, numbered if another image of the same call has it."""
     name, number = path.stem, 2
     while name in taken:
         name, number = f"{path.stem}-{number}", number + 1
@@ -84,7 +84,7 @@ def _top_classes(model: Classifier, probabilities: torch.Tensor, count: int) -> 
 
 
 def _save_arrays(found: Look, out: Path) -> None:
-    """Masks of one image by module name, (C, h, w) float32, and its logits."""
+    """Save the masks of one image by module name, (C, h, w) float32, and its logits."""
     arrays = {name: mask[0].cpu().numpy() for name, mask in found.masks.items()}
     np.savez_compressed(out, logits=found.logits[0].cpu().numpy(), **arrays)  # type: ignore[arg-type]
 
@@ -102,7 +102,7 @@ def _chosen_channels(found: Look, options: AttendOptions) -> dict[str, tuple[int
 
 
 def look_at(model: Classifier, image: Image.Image, options: AttendOptions) -> tuple[Look, torch.Tensor]:
-    """The forward pass of one image, and the square (1, C, S, S) that the network read."""
+    """Run the network on one image; returns the `Look` and the network's input (1, C, S, S)."""
     gradients = needs_gradients(options.reading) or (options.before_after and not options.channels)
     device = device_of(model)
     square = model.preprocess(image)[None].to(device)
@@ -110,7 +110,7 @@ def look_at(model: Classifier, image: Image.Image, options: AttendOptions) -> tu
 
 
 def maps_on(model: Classifier, image: Image.Image, found: Look, reading: str | int) -> OrderedDict[str, torch.Tensor]:
-    """Each module's map on the displayed image, (H, W) with NaN where the network saw nothing."""
+    """Each module's map on the displayed image, (H, W); NaN outside the network's input."""
     preprocess = model.preprocess
     return OrderedDict(
         (name, on_original(values[0].cpu(), preprocess, *image.size)) for name, values in read(found, reading).items()
@@ -118,7 +118,7 @@ def maps_on(model: Classifier, image: Image.Image, found: Look, reading: str | i
 
 
 def attend_one(model: Classifier, path: Path, name: str, out: Path, options: AttendOptions) -> tuple[Attended, Look]:
-    """Read, look, draw. Raises ImageError for what is no image."""
+    """Read an image, run the network and draw the masks. Raises ImageError if the file is not an image."""
     image = read_image(path, model.preprocess.in_chans)
     found, square = look_at(model, image, options)
     signed = masks_are_signed(model)
@@ -152,12 +152,12 @@ def attend_one(model: Classifier, path: Path, name: str, out: Path, options: Att
 def attend(
     model: Classifier, paths: Sequence[Path], out: Path, options: AttendOptions = AttendOptions()
 ) -> Iterator[Attended | ImageError]:
-    """Attend to each file in turn: what was written, or the error of a file that is no image, which stops nothing.
+    """Yield the result for each file, or its error if it is not an image; the other files are still processed.
 
-    ``out`` is made. Files of the same stem are numbered; nothing outside ``out`` is written.
+    Creates ``out`` and writes only there. Files with the same stem are numbered.
     """
     out.mkdir(parents=True, exist_ok=True)
-    taken = {"sheet"}  # the name of what shows all
+    taken = {"sheet"}  # reserved for the contact sheet
     for path in paths:
         try:
             yield attend_one(model, path, _unique_name(path, taken), out, options)[0]
@@ -168,7 +168,7 @@ def attend(
 def _draw_sheet(
     model: Classifier, squares: torch.Tensor, truth: Sequence[str | None], out: Path, reading: str | int
 ) -> Path:
-    """One sheet of preprocessed images (N, C, S, S)."""
+    """Draw one sheet of preprocessed images (N, C, S, S)."""
     found = look_in_parts(model, squares.to(device_of(model)), gradients=needs_gradients(reading))
     best = found.probabilities.cpu().max(dim=1)
     draw_attention(
@@ -197,7 +197,7 @@ def draw_sheets(
     truth: Sequence[str | None] | None = None,
     form: str = "png",
 ) -> list[Path]:
-    """Contact sheets of `SHEET_IMAGES` images each, drawn on the squares that the network read."""
+    """Draw contact sheets of `SHEET_IMAGES` images each, with maps over the network's square input."""
     truth = truth or [None] * len(paths)
     sheets: list[Path] = []
     for first in range(0, len(paths), SHEET_IMAGES):
@@ -219,7 +219,7 @@ def draw_split(
     limit: int = SHEET_IMAGES,
     form: str = "png",
 ) -> list[Path]:
-    """Sheets of ``limit`` images evenly spaced over a data set's split. Raises UserError for no such data."""
+    """Draw sheets of ``limit`` images, evenly spaced over a split of a data set. Raises UserError for unknown data."""
     _, samples, _ = split_for(model, data, split=split, data_dir=data_dir)
     index = evenly_spaced(len(samples), limit)
     out.mkdir(parents=True, exist_ok=True)

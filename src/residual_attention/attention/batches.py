@@ -23,14 +23,14 @@ Say = Callable[[str], None]
 
 
 def silent(_line: str) -> None:
-    """Say nothing."""
+    """Discard the line."""
 
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """``images`` (B, C, S, S), ``labels`` (B,), and where they are known each image's ``boxes`` (n, 4).
+    """``images`` (B, C, S, S), ``labels`` (B,), and each image's ``boxes`` (n, 4) if they are known.
 
-    Boxes are (x0, y0, x1, y1) in pixels of the network's square.
+    Boxes are (x0, y0, x1, y1) in pixels of the network's square input.
     """
 
     images: Tensor
@@ -50,9 +50,9 @@ def split_batches(
     limit: int = 500,
     say: Say = silent,
 ) -> Iterator[LabelledBatch]:
-    """``limit`` images, evenly spaced over a data set's split; notices about the data go to ``say``.
+    """Yield ``limit`` images, evenly spaced over a split of a data set; ``say`` gets notices about the data.
 
-    Raises UserError for no such data or split.
+    Raises UserError for unknown data or an unknown split.
     """
     _, samples, notices = split_for(model, data, split=split, data_dir=data_dir)
     for notice in notices:
@@ -64,15 +64,15 @@ def split_batches(
 
 
 def boxed_batches(model: Classifier, folder: Path, boxes: Path, *, limit: int = 500) -> Iterator[LabelledBatch]:
-    """``limit`` images, evenly spaced over those that the file ``boxes`` names (`read_boxes`), in class folders.
+    """Yield ``limit`` images in class folders, evenly spaced over those that ``boxes`` lists (`read_boxes`).
 
-    Images whose boxes are all cropped away are left out. Raises UserError for boxes that do not fit the folder.
+    Images whose boxes are all cropped away are left out. Raises UserError if the boxes do not match the folder.
     """
     if not folder.is_dir():
-        raise UserError(f"with --boxes, DATA is a folder; there is none at {folder}")
+        raise UserError(f"with --boxes, DATA must be a folder ({folder} not found)")
     entries = sorted(read_boxes(boxes).items())
     if not entries:
-        raise UserError(f"{boxes} holds no boxes")
+        raise UserError(f"{boxes} contains no boxes")
     chosen = [entries[i] for i in evenly_spaced(len(entries), limit).tolist()]
     read = (_read_boxed(model, folder, boxes, name, given) for name, given in chosen)
     visible = (one for one in read if one is not None)
@@ -85,7 +85,7 @@ def boxed_batches(model: Classifier, folder: Path, boxes: Path, *, limit: int = 
 def _read_boxed(
     model: Classifier, folder: Path, boxes: Path, name: str, given: Sequence[Box]
 ) -> tuple[Tensor, int, Tensor] | None:
-    """The preprocessed image, its label and its visible boxes; None where no box is visible."""
+    """The preprocessed image, its label and its visible boxes; None if no box is visible."""
     label = Path(name).parent.name
     if label not in model.classes:
         raise UserError(f"{boxes}: the folder of {name} is not a class of this model")

@@ -1,4 +1,4 @@
-"""The readings of a mask by name: how its many channels become one map. A plugin adds to them (`register_reading`)."""
+"""The named readings of a mask: how its channels become one map. Plugins can add more (`register_reading`)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Reading(Choice):
-    """``text`` is a figure's title; ``value`` maps M and R (B, C, h, w) to (B, h, w), see `readings`.
+    """``text`` is the figure title; ``value`` maps M and R (B, C, h, w) to (B, h, w), see `readings`.
 
-    R is None unless ``gradients`` asks for a backward pass. ``signed`` says whether the map lies about 0; None when it
-    does where M does.
+    R is None unless ``gradients`` requests a backward pass. ``signed``: whether the map has values of both signs; None
+    if it does when M does.
     """
 
     gradients: bool = False
@@ -37,11 +37,11 @@ READINGS: Choices[Reading] = Choices(
 def register_reading(
     name: str, *, text: str = "", gradients: bool = False, signed: bool | None = None
 ) -> Callable[[F], F]:
-    """A decorator: ``--reading name`` is a function of M (B, C, h, w) and R, the same or None, to maps (B, h, w).
+    """A decorator: registers ``--reading name``, which maps M (B, C, h, w) and R (same shape, or None) to (B, h, w).
 
-    R = M * dy/dM, the mask's contribution to the logit y of the class, is given with ``gradients``, at the cost of a
-    backward pass. ``text`` is the title in figures and help, the name by default. ``signed`` maps are drawn about 0;
-    None: as the masks are.
+    R = M * dy/dM, the mask's contribution to the class logit y, is computed if ``gradients`` is True; this costs a
+    backward pass. ``text`` is the title in figures and help, by default the name. ``signed`` maps are drawn on a scale
+    symmetric about 0; None does so if the masks are signed.
     """
     return READINGS.register(name, lambda function: Reading(text or name, function, gradients, signed))
 
@@ -52,11 +52,11 @@ def needs_gradients(reading: str | int) -> bool:
 
 
 def is_signed(reading: str | int, masks_are_signed: bool) -> bool:
-    """Whether a reading's maps are drawn about 0. Raises UserError for an unknown name."""
+    """Whether a reading's maps are drawn on a scale symmetric about 0. Raises UserError for an unknown name."""
     own = READINGS.choice(reading).signed if isinstance(reading, str) else None
     return masks_are_signed if own is None else own
 
 
 def meaning(reading: str | int) -> str:
-    """A reading in words for a title. Raises UserError for an unknown name."""
+    """The description of a reading for a title. Raises UserError for an unknown name."""
     return READINGS.choice(reading).text if isinstance(reading, str) else f"channel {reading}"

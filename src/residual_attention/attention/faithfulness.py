@@ -1,8 +1,8 @@
 """Deletion and insertion: does a map rank pixels as the network uses them? (Petsiuk et al., RISE, BMVC 2018)
 
-Deletion replaces pixels by the mean colour, the hottest first; insertion starts from a blurred image and restores
-pixels, the hottest first. The class's probability against the share of pixels changed is a curve from 0 to 1, whose
-area is the measure: low is good for deletion, high for insertion.
+Deletion replaces pixels with the mean colour, hottest first. Insertion starts from a blurred image and restores pixels,
+hottest first. The measure is the area under the curve of the class probability against the share of changed pixels:
+lower is better for deletion, higher for insertion.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,14 @@ BATCH = 256
 
 
 def blurred(images: Tensor) -> Tensor:
-    """Start of insertion: (B, C, S, S) with a Gaussian blur of a tenth of the side (sigma)."""
+    """The start of insertion: (B, C, S, S) after a Gaussian blur with sigma = S / 10."""
     sigma = images.shape[-1] / 10
     kernel = 2 * round(1.5 * sigma) + 1
     return gaussian_blur(images, [kernel, kernel], [sigma, sigma])
 
 
 def ranks(heat: Tensor) -> Tensor:
-    """(B, H, W) to the rank of each pixel, 0 the hottest; ties go by position."""
+    """(B, H, W) to the rank of each pixel, 0 for the hottest; ties are broken by position."""
     order = heat.flatten(1).argsort(dim=1, descending=True, stable=True)
     places = torch.arange(order.shape[1], device=heat.device).expand_as(order)
     return torch.empty_like(order).scatter_(1, order, places).view_as(heat)
@@ -33,7 +33,7 @@ def ranks(heat: Tensor) -> Tensor:
 def replacement_auc(
     probabilities: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, heat: Tensor, *, insertion: bool
 ) -> Tensor:
-    """Area under the curve of the target's probability, (B,) in [0, 1], by trapezoids over `STEPS` equal steps.
+    """Area under the curve of the target probability, (B,) in [0, 1]: trapezoidal rule, `STEPS` equal steps.
 
     Args:
         probabilities: (N, C, S, S) normalised images to (N, K).

@@ -1,4 +1,4 @@
-"""Pictures of attention: many images on a sheet, one image in detail, chosen channels before and after the mask."""
+"""Attention figures: contact sheets, one image in detail, and channels before and after the mask."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from .choices import meaning
 from .overlay import as_picture, display_range, enlarged, heat, mask_overlay
 from .readings import Look, last_of_each_stage
 
-MAX_COLUMNS = 6  # of maps on a sheet; deeper networks show the last module of each stage
-PICTURES_PER_ROW = 5  # of the detailed figure, the image itself among them
-SCALES = {False: "dark low, bright high", True: "purple negative, orange positive"}
+MAX_COLUMNS = 6  # maps on a sheet; deeper networks show the last module of each stage
+PICTURES_PER_ROW = 5  # in the detailed figure, including the image itself
+SCALES = {False: "dark = low, bright = high", True: "purple = negative, orange = positive"}
 
 
 def _set_title(axes: Axes, title: str, colour: str = "black") -> None:
@@ -31,7 +31,7 @@ def _range_text(values: Tensor, signed: bool) -> str:
 
 
 def prediction_title(truth: str | None, predicted: str, confidence: float) -> tuple[str, str]:
-    """The line above an image, and its colour: black when right or unknown."""
+    """The title of an image, and its colour: black if the prediction is right or the truth unknown."""
     title = f"{shortened(predicted)} {100 * confidence:.0f} %"
     wrong = truth is not None and truth != predicted
     return (f"{title}\n(true: {shortened(truth or '')})", ORANGE) if wrong else (title, "black")
@@ -48,19 +48,19 @@ def draw_attention(
     reading: str | int = "mean",
     signed: bool = False,
 ) -> None:
-    """A sheet: one row an image, first the image with its prediction, then each module's map over it.
+    """Draw a sheet, one row per image: the image with its prediction, then each module's map over it.
 
     Args:
-        images: (N, C, H, W) uint8, as the network gets them.
-        truth: the true class of each, None where it is not known.
-        maps: module name -> (N, h, w), low to high level (`read`); each is drawn over its own range, printed above.
+        images: (N, C, H, W) uint8, as the network receives them.
+        truth: the true class of each, None if unknown.
+        maps: module name -> (N, h, w), low to high level (`read`); each is scaled to its own range, printed above.
     """
     pictures = as_picture(images)
     everything = len(maps)
     if everything > MAX_COLUMNS:
         maps = {name: maps[name] for name in last_of_each_stage(list(maps))}
     columns = 1 + len(maps)
-    blocks = 2 if len(pictures) >= 6 and columns <= 5 else 1  # side by side, so that the figure is not a ribbon
+    blocks = 2 if len(pictures) >= 6 and columns <= 5 else 1  # side by side, so the figure is not too tall
     rows = -(-len(pictures) // blocks)
     figure = new_figure(1.9 * columns * blocks, 2.05 * rows + 0.5)
     parts = np.atleast_1d(figure.subfigures(1, blocks, wspace=0.03))  # type: ignore[arg-type]
@@ -80,15 +80,15 @@ def draw_attention(
                 place.imshow(mask_overlay(picture, values, signed=signed))
                 heading = f"{name}, {values.shape[0]}×{values.shape[1]}\n" if row == 0 else ""
                 _set_title(place, heading + _range_text(values, signed))
-    which = "" if len(maps) == everything else f"; last module of each stage, of {everything}"
-    title = f"Attention masks, {meaning(reading)} ({SCALES[signed]}; each over its own range{which})"
+    which = "" if len(maps) == everything else f"; last module of each stage, out of {everything}"
+    title = f"Attention masks, {meaning(reading)} ({SCALES[signed]}; each map on its own range{which})"
     figure.suptitle(title, fontsize=9)
     save_photographs(figure, out)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """One image as it was given, uint8 (H, W, 3), its prediction, and maps of its own size by module."""
+    """One original image, uint8 (H, W, 3), its prediction, and maps of the same size by module."""
 
     name: str
     picture: np.ndarray
@@ -98,7 +98,7 @@ class Drawn:
 
 
 def draw_image(drawn: Drawn, out: Path, *, reading: str | int = "mean", signed: bool = False) -> None:
-    """One image in detail: the original with its prediction, then each module's map over it."""
+    """Draw one image in detail: the original with its prediction, then each module's map over it."""
     height, width = drawn.picture.shape[:2]
     across = min(1 + len(drawn.maps), PICTURES_PER_ROW)
     down = -(-(1 + len(drawn.maps)) // across)
@@ -119,12 +119,12 @@ def draw_image(drawn: Drawn, out: Path, *, reading: str | int = "mean", signed: 
 def draw_channels(
     picture: np.ndarray, found: Look, channels: Mapping[str, Sequence[int]], out: Path, *, signed: bool = False
 ) -> None:
-    """The paper's Figure 1: a feature map before the mask, the mask, and the feature map after it.
+    """Draw the paper's Figure 1: a feature map before the mask, the mask, and the feature map after it.
 
     Args:
-        picture: uint8 (H, W, 3), what the network got.
-        found: of this one image, with ``features``.
-        channels: module name -> the channels to draw, one row each.
+        picture: the network's input, uint8 (H, W, 3).
+        found: the `Look` at this image, with ``features``.
+        channels: module name -> the channels to draw, one row per channel.
     """
     rows = [(name, channel) for name, chosen in channels.items() for channel in chosen]
     figure = new_figure(9.2, 2.35 * len(rows) + 0.5)
@@ -141,13 +141,13 @@ def draw_channels(
         axes[2].imshow(mask.numpy(), cmap="PuOr_r" if signed else UNSIGNED, vmin=low, vmax=high)
         _set_title(axes[2], f"mask: M   {_range_text(mask, signed)}")
     figure.suptitle(
-        "Feature map before the mask, mask, feature map after (purple negative, orange positive)", fontsize=9
+        "Feature map before the mask, the mask, feature map after it (purple = negative, orange = positive)", fontsize=9
     )
     figure.savefig(out)
 
 
 def draw_responses(responses: Mapping[str, Mapping[str, float]], out: Path) -> None:
-    """Mean absolute response of each stage's output, one line a network (paper, section 4.1)."""
+    """Plot the mean absolute response of each stage's output, one line per network (paper, section 4.1)."""
     figure = new_figure(6.4, 4)
     axes = figure.subplots()
     for colour, marker, (label, values) in zip((BLUE, ORANGE, GRAY), "osD", responses.items(), strict=False):

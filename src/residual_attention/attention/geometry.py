@@ -1,9 +1,8 @@
-"""Where a map of the network lies on the image that was given: preprocessing undone, to the pixel.
+"""Projects the network's maps onto the original image by undoing the preprocessing.
 
-Positions are continuous: pixel i covers [i, i + 1]. A map of h x w positions covers the network's whole square
-evenly, so that its size does not matter; between the centres of its positions values are bilinear. What is undone is
-the preprocessing: convolutions and poolings shift what a position *sees* against where it lies, by less than its
-stride.
+Coordinates are continuous: pixel i covers [i, i + 1]. A map of h x w positions covers the network's square input
+evenly, whatever its size, with bilinear interpolation between position centres. Only the preprocessing is undone:
+convolutions and poolings also shift what a position *sees* against where it lies, by less than its stride.
 """
 
 import torch
@@ -14,16 +13,16 @@ from ..data.preprocess import Preprocess
 
 
 def upsample(maps: Tensor, height: int, width: int) -> Tensor:
-    """(B, h, w) or (h, w) to ``height`` x ``width``, bilinear between the centres of positions."""
+    """Resize (B, h, w) or (h, w) to ``height`` x ``width``, bilinear between position centres."""
     stack = maps[None] if maps.dim() == 2 else maps
     large = F.interpolate(stack[:, None].float(), (height, width), mode="bilinear", align_corners=False)[:, 0]
     return large[0] if maps.dim() == 2 else large
 
 
 def on_original(values: Tensor, preprocess: Preprocess, width: int, height: int) -> Tensor:
-    """A map (h, w) on the original of ``width`` x ``height`` px: (height, width), NaN where the network saw nothing.
+    """Project a map (h, w) onto an original of ``width`` x ``height`` px: (height, width), NaN outside the input.
 
-    Nothing is seen outside of the centre that *crop* cuts out; *letterbox* and *squash* see all.
+    With *crop*, the input is the centre of the original; with *letterbox* and *squash*, all of it.
     """
     place, size = preprocess.geometry(width, height), preprocess.image_size
     across = ((torch.arange(width) + 0.5 - place.offset_x) / place.scale_x) / size  # 0 to 1 over the square
@@ -43,7 +42,7 @@ def on_original(values: Tensor, preprocess: Preprocess, width: int, height: int)
 def box_on_input(
     box: tuple[float, float, float, float], preprocess: Preprocess, width: int, height: int
 ) -> tuple[float, float, float, float] | None:
-    """A box (x0, y0, x1, y1) in pixels of the original, in pixels of the network's square; None when cropped away."""
+    """Convert a box (x0, y0, x1, y1) from pixels of the original to pixels of the input; None if cropped away."""
     place, size = preprocess.geometry(width, height), preprocess.image_size
     x0, x1 = ((x - place.offset_x) / place.scale_x for x in (box[0], box[2]))
     y0, y1 = ((y - place.offset_y) / place.scale_y for y in (box[1], box[3]))

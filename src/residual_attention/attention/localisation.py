@@ -1,4 +1,4 @@
-"""Do maps lie on the object? Pointing game and energy in the box, where boxes are known."""
+"""Do maps highlight the object? Pointing game and energy in the box, for images with boxes."""
 
 import json
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def pointing_hits(heat: Tensor, boxes: Sequence[Tensor]) -> Tensor:
 
 
 def coverage(boxes: Tensor, height: int, width: int) -> Tensor:
-    """The share of each pixel that lies in a box, the largest over boxes (n, 4): (height, width)."""
+    """The share of each pixel that a box covers, (height, width); the maximum over boxes (n, 4)."""
 
     def overlap(low: Tensor, high: Tensor, length: int) -> Tensor:
         edge = torch.arange(length)
@@ -44,9 +44,9 @@ def coverage(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 def energy_in_box(heat: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-    """Share of the map's positive sum inside the boxes (Wang et al., Score-CAM, 2020): to (B,) in [0, 1].
+    """Share of the map's positive sum inside the boxes (Wang et al., Score-CAM, 2020): (B,) in [0, 1].
 
-    A map that is nowhere positive counts as even. Shapes as in `pointing_hits`.
+    A map without positive values counts as uniform. Shapes as in `pointing_hits`.
     """
     positive = heat.detach().cpu().clamp(min=0).double()
     positive[positive.sum(dim=(1, 2)) <= 0] = 1.0
@@ -70,16 +70,16 @@ def _parse_boxes(path: Path, name: str, boxes: object) -> list[Box]:
 
 
 def read_boxes(path: Path) -> dict[str, list[Box]]:
-    """Boxes by image path (``class/name.png``) from a JSON file; one box of an image may stand without its list.
+    """Read boxes by image path (``class/name.png``) from a JSON file; a single box needs no enclosing list.
 
-    Raises UserError, in one line, for what is no such file, or an empty or inverted box.
+    Raises UserError if the file is missing or invalid, or a box is empty or inverted.
     """
     try:
         entries = json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"no file of boxes at {path}") from None
+        raise UserError(f"no boxes file at {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise UserError(f"{path} is not JSON") from None
     if not isinstance(entries, dict):
-        raise UserError(f"{path}: expected one object, image path to [x0, y0, x1, y1]")
+        raise UserError(f"{path}: expected a JSON object that maps image paths to [x0, y0, x1, y1]")
     return {name: _parse_boxes(path, name, boxes) for name, boxes in entries.items()}

@@ -1,4 +1,4 @@
-"""Recording attention masks by hooks, so that ``forward`` stays tensor to tensor."""
+"""Records attention masks with hooks, so ``forward`` stays tensor to tensor."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from ..plugins import require
 
 @dataclass
 class Recording:
-    """What the last forward pass left, by module name (``stages.0.1``: second child of the first stage).
+    """Tensors of the last forward pass, by module name (``stages.0.1``: second child of the first stage).
 
     ``masks`` M (B, C, h, w); with ``features=True`` also ``before``, the trunk's output T, and ``after``, the
-    fused H that the mask made of it.
+    fused output H.
     """
 
     masks: OrderedDict[str, Tensor] = field(default_factory=OrderedDict)
@@ -40,15 +40,15 @@ def plain_network(model: nn.Module) -> nn.Module:
 
 
 def attention_modules(model: nn.Module) -> OrderedDict[str, AttentionModule]:
-    """Every attention module that has a mask, by its name, from low to high level."""
+    """Every attention module that has a mask, by name, from low to high level."""
     found = ((name, m) for name, m in plain_network(model).named_modules() if isinstance(m, AttentionModule))
     return OrderedDict((name, module) for name, module in found if module.mask is not None)
 
 
 def masks_are_signed(model: nn.Module) -> bool:
-    """Whether masks lie in [-1, 1] about 0, as those of the channel activation do (paper, eq. 5), not in [0, 1].
+    """Whether masks lie in [-1, 1], as with the channel activation (paper, eq. 5), instead of [0, 1].
 
-    Of an exported network the card tells. Raises UserError when that names a plugin that is not here.
+    For an exported network, its card decides. Raises UserError if the card names a plugin that is not loaded.
     """
     network = plain_network(model)
     if isinstance(network, ExportedClassifier):
@@ -59,12 +59,12 @@ def masks_are_signed(model: nn.Module) -> bool:
 
 @contextmanager
 def record_masks(model: nn.Module, *, features: bool = False, attached: bool = False) -> Iterator[Recording]:
-    """A context in which each forward pass of ``model`` leaves its masks in the `Recording`.
+    """Within the context, each forward pass of ``model`` stores its masks in the `Recording`.
 
-    With ``attached`` they stay in the autograd graph, so that gradients can be taken with respect to them.
-    Hooks are removed at the end, also after an exception. They hang on the model: one thread at a time, and no forward
-    pass of another's images meanwhile, or their masks are recorded. A compiled wrapper does not run hooks set later:
-    call the network inside it (`plain_network`).
+    With ``attached``, masks stay in the autograd graph, so gradients can be taken with respect to them.
+    Hooks are removed at the end, also after an exception. They are set on the model itself: use it from one thread at
+    a time, since any other forward pass in the context is recorded too. A compiled wrapper does not run hooks that are
+    set later: call the network inside it (`plain_network`).
     """
     recording = Recording()
     handles = []
@@ -95,8 +95,8 @@ def record_masks(model: nn.Module, *, features: bool = False, attached: bool = F
 def attention_masks(model: nn.Module, images: Tensor) -> OrderedDict[str, Tensor]:
     """The masks of preprocessed ``images`` (B, C, H, W): module name -> (B, C, h, w), float32.
 
-    The network is read in eval mode and left as it was. To have predictions and masks of one pass, use
-    `record_masks` around the call. `masks_are_signed` tells their range (paper, eq. 4 to 6).
+    The network runs in eval mode, and its mode is restored. To get predictions and masks from one pass, use
+    `record_masks` around the call. `masks_are_signed` gives their range (paper, eq. 4 to 6).
     """
     network = plain_network(model)
     if isinstance(network, ExportedClassifier):

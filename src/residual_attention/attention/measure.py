@@ -32,13 +32,13 @@ ModuleStatistics = dict[str, dict[str, float]]  # module -> statistic -> value
 
 @dataclass(frozen=True, kw_only=True)
 class MapMeasures:
-    """How well each method's maps tell what the network uses, and where objects are.
+    """How well each method's maps show what the network uses and where objects are.
 
     Attributes:
-        split: None where ``boxes``, a file's name, says which images.
-        accuracy_pct: of the network on these images, in percent.
-        methods: method -> measure, of those in `MEASURES` -> its mean and interval over images.
-        masks: `mask_statistics`, as means over images.
+        split: None if ``boxes``, a file name, selects the images.
+        accuracy_pct: accuracy of the network on these images, in percent.
+        methods: method -> measure (a key of `MEASURES`) -> its mean and interval over images.
+        masks: `mask_statistics`, averaged over images.
         protocol: what a reader needs to repeat the measurement.
     """
 
@@ -74,13 +74,13 @@ def measure_maps(
     seed: int = 0,
     say: Say = silent,
 ) -> MapMeasures:
-    """Deletion, insertion, localisation (with ``boxes``) and mask statistics.
+    """Measure deletion, insertion, localisation (with ``boxes``) and mask statistics.
 
     Every method sees the same images and explains the class that the network predicts. With ``boxes``, DATA is the
-    folder that their paths start from. ``say`` is called with a line after each batch.
+    folder that their paths are relative to. ``say`` is called with a line after each batch.
 
     Raises:
-        UserError: no such data, or boxes that do not fit it.
+        UserError: unknown data, or boxes that do not match them.
         ModuleNotFoundError: captum is not installed.
     """
     started = time.perf_counter()
@@ -123,7 +123,7 @@ def measure_maps(
 
 
 class _Measured:
-    """What is known of the images so far: each method's values, mask statistics, correct predictions."""
+    """The measurements so far: each method's values, mask statistics and correct predictions."""
 
     def __init__(self, model: Classifier, seed: int) -> None:
         self.model, self.device = model, device_of(model)
@@ -144,7 +144,7 @@ class _Measured:
         self.images += len(batch)
 
     def _measures_of(self, heat: Tensor, batch: LabelledBatch, targets: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Of one method's maps (B, S, S): the name of each measure and its values (B,)."""
+        """Yield the name and values (B,) of each measure for one method's maps (B, S, S)."""
         on_device = heat.to(self.device)
         for measure, insertion in (("deletion_auc", False), ("insertion_auc", True)):
             yield measure, replacement_auc(self._probabilities, batch.images, targets, on_device, insertion=insertion)
@@ -164,7 +164,7 @@ class _Measured:
         }
 
     def mean_statistics(self) -> ModuleStatistics:
-        """The batches' statistics as their mean over images."""
+        """Mask statistics averaged over all images."""
         first = self.statistics[0][1]
         return {
             module: {

@@ -1,4 +1,4 @@
-"""The measures of maps as files: JSON, one CSV row a method and measure, and a figure of dots with intervals."""
+"""Writes map measures: JSON, a CSV with one row per method and measure, and a figure with intervals."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from .measure import MEASURES, MapMeasures
 
 
 def write_measures(measures: MapMeasures, out: Path, **more: Any) -> list[Path]:
-    """``measures.json`` (with ``more`` beside the measures), ``measures.csv`` and ``measures.png`` in ``out``."""
+    """Write ``measures.json`` (with ``more`` beside the measures), ``measures.csv`` and ``measures.png`` in ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     files = [out / f"measures.{suffix}" for suffix in ("json", "csv", "png")]
     write_atomically(files[0], (json.dumps({**measures.to_dict(), **more}, indent=1) + "\n").encode())
@@ -39,7 +39,7 @@ def _colour(method: str) -> str:
 
 
 def draw_measures(measures: MapMeasures, out: Path) -> None:
-    """One panel a measure, a dot and its interval a method: ours blue, Grad-CAM orange, the image-blind ones gray."""
+    """Draw one panel per measure, a dot with its interval per method: masks blue, Grad-CAM orange, baselines gray."""
     methods = list(measures.methods)
     shown = [measure for measure in MEASURES if measure in measures.methods[methods[0]]]
     figure = new_figure(3.3 * len(shown) + 1.6, 0.3 * len(methods) + 1.5)

@@ -1,4 +1,4 @@
-"""The maps that are measured side by side: ours, Grad-CAM, and what knows nothing of the image."""
+"""The maps that are compared: mask readings, Grad-CAM, and baselines that ignore the image."""
 
 from collections import OrderedDict
 
@@ -9,12 +9,12 @@ from ..family import ResidualAttentionNetwork
 from .geometry import upsample
 from .readings import Look, combined, last_of_each_stage, look, read
 
-CENTRE_SIGMA = 0.25  # of the side
-RANDOM_POSITIONS = 8  # a side: as coarse as the coarsest masks of the networks for small images
+CENTRE_SIGMA = 0.25  # share of the side
+RANDOM_POSITIONS = 8  # per side: as coarse as the coarsest masks of the networks for small images
 
 
 def centre_prior(count: int, size: int) -> Tensor:
-    """A Gaussian about the centre: (count, size, size)."""
+    """A Gaussian around the centre: (count, size, size)."""
     axis = (torch.arange(size) + 0.5) / size - 0.5
     one = torch.exp(-(axis[:, None] ** 2 + axis[None, :] ** 2) / (2 * CENTRE_SIGMA**2))
     return one.expand(count, size, size)
@@ -53,7 +53,7 @@ def _mask_maps(found: Look, size: int) -> OrderedDict[str, Tensor]:
 
 
 def method_maps(model: nn.Module, images: Tensor, generator: torch.Generator) -> tuple[OrderedDict[str, Tensor], Look]:
-    """All maps of preprocessed ``images`` (B, C, S, S) about their predicted class, name -> (B, S, S) on the CPU."""
+    """All maps of preprocessed ``images`` (B, C, S, S) for their predicted class, name -> (B, S, S) on the CPU."""
     assert isinstance(model, ResidualAttentionNetwork)
     size = images.shape[-1]
     found = look(model, images)

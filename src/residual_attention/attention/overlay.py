@@ -1,4 +1,4 @@
-"""A map as a heat map over its image, in colours that colour-blind readers can tell apart."""
+"""Draws a map as a heat map over its image, in colours safe for colour-blind readers."""
 
 import numpy as np
 import torch
@@ -10,11 +10,11 @@ from ..palette import SIGNED, UNSIGNED
 from .geometry import upsample
 
 OPACITY = 0.6
-UNSEEN = 0.35  # brightness left to what the network did not see
+UNSEEN = 0.35  # brightness of areas outside the network's input
 
 
 def display_range(values: Tensor, signed: bool) -> tuple[float, float]:
-    """The values at both ends of the colours: symmetric about 0 when signed, else the map's own range; NaN aside."""
+    """The ends of the colour scale: symmetric about 0 if signed, otherwise the map's range; NaN is ignored."""
     values = values[~values.isnan()]
     if signed:
         top = max(float(values.abs().max()), 1e-6)
@@ -24,9 +24,9 @@ def display_range(values: Tensor, signed: bool) -> tuple[float, float]:
 
 
 def heat(image: np.ndarray, values: Tensor, *, signed: bool = False, opacity: float = OPACITY) -> np.ndarray:
-    """``values`` (H, W) in colour over ``image`` (H, W, 3) uint8; darkened where they are NaN. Returns uint8.
+    """Draw ``values`` (H, W) in colour over ``image`` (H, W, 3) uint8, darkened where they are NaN. Returns uint8.
 
-    Colours span the map's own range (`display_range`), so that its shape shows; name the range beside it.
+    Colours span the map's own range (`display_range`), so print the range beside it.
     """
     if values.shape != image.shape[:2]:
         raise UserError(f"the map is {tuple(values.shape)}, the image {image.shape[:2]}")
@@ -40,18 +40,18 @@ def heat(image: np.ndarray, values: Tensor, *, signed: bool = False, opacity: fl
 
 
 def mask_overlay(image: np.ndarray, values: Tensor, *, signed: bool = False, opacity: float = OPACITY) -> np.ndarray:
-    """A map (h, w) over the network's own square ``image`` (H, W, 3) uint8; returns (H, W, 3) uint8."""
+    """Draw a map (h, w) over the network's square input ``image`` (H, W, 3) uint8; returns (H, W, 3) uint8."""
     return heat(image, upsample(values, *image.shape[:2]), signed=signed, opacity=opacity)
 
 
 def enlarged(picture: np.ndarray, least: int = 128) -> np.ndarray:
-    """Small images by whole factors without blur, so that a smooth map can lie over sharp pixels."""
+    """Enlarge small images by an integer factor without blur, so a smooth map can be drawn over sharp pixels."""
     factor = max(1, -(-least // max(picture.shape[:2])))
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def as_picture(images: Tensor) -> np.ndarray:
-    """uint8 (B, C, H, W) of 1 or 3 channels to (B, H, W, 3)."""
+    """Convert uint8 (B, C, H, W) with 1 or 3 channels to (B, H, W, 3)."""
     if images.dtype != torch.uint8:
         raise UserError(f"images must be uint8, not {images.dtype}")
     pictures = images.permute(0, 2, 3, 1).numpy()

@@ -1,13 +1,13 @@
-"""From a mask of many channels to one map a module: what each reading means.
+"""Readings: how the many channels of a mask become one map per module.
 
 Let M (C, h, w) be a module's mask, y the logit of a class, and R = M * dy/dM the mask's contribution to that logit:
-what y would lose, to first order, if M were 0 at that position of that channel.
+to first order, how much y would drop if M were 0 at that position of that channel.
 
-- *mean*: the mean of M over channels. Class-independent; what people draw first.
+- *mean*: the mean of M over channels. Class-independent; the usual first choice.
 - *excited*: the one channel whose R, summed over positions, is largest: the channel most excited by the class.
 - *class*: the positive part of R summed over channels, where the mask supports the class.
 - a channel number: that channel of M.
-- what a plugin registers: any other function of M and R (`choices.register_reading`).
+- a plugin's reading: any other function of M and R (`choices.register_reading`).
 
 `combined` adds up the modules' maps. Only *class* answers "why this class"; the others show the mask itself.
 """
@@ -29,14 +29,14 @@ from .masks import attention_modules, plain_network, record_masks
 
 @dataclass(frozen=True)
 class Look:
-    """One forward pass, and a backward one when asked for, over B images.
+    """The results of a forward pass over B images, and of a backward pass if requested.
 
     Attributes:
         logits: (B, K) float32.
-        targets: (B,) the class to whose logit masks contribute.
+        targets: (B,) the class whose logit is explained.
         masks: module name -> M (B, C, h, w), low to high level.
         contributions: module name -> R = M * dy/dM (B, C, h, w); empty without gradients.
-        before, after: trunk output T and fused output H (B, C, h, w); empty unless asked for.
+        before, after: trunk output T and fused output H (B, C, h, w); empty unless requested.
     """
 
     logits: Tensor
@@ -47,7 +47,7 @@ class Look:
     after: OrderedDict[str, Tensor]
 
     def on_cpu(self) -> "Look":
-        """The same, with every tensor in main memory."""
+        """A copy with every tensor on the CPU."""
 
         def moved(maps: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
             return OrderedDict((name, tensor.cpu()) for name, tensor in maps.items())
@@ -70,11 +70,11 @@ def look(
 ) -> Look:
     """Masks and logits of preprocessed ``images`` (B, C, H, W), in eval mode; the model's mode is restored.
 
-    ``targets`` (B,) are the classes that the gradients are of; the predicted ones by default.
+    ``targets`` (B,) are the classes whose logits are differentiated; by default the predicted ones.
     """
     network = plain_network(model)
     if not isinstance(network, ExportedClassifier) and not attention_modules(network):
-        raise UserError("this network has no masks: it was made with learning=plain")
+        raise UserError("this network has no masks: it was built with learning=plain")
     if isinstance(network, ExportedClassifier):
         return _look_exported(network, images, gradients or features)
     with (
@@ -99,16 +99,16 @@ def look(
     )
 
 
-PIXELS_AT_ONCE = 50 * 64 * 64  # of a pass with gradients; about a gigabyte of activations
+PIXELS_AT_ONCE = 50 * 64 * 64  # in a pass with gradients; about 1 GB of activations
 
 
 def images_at_once(size: int) -> int:
-    """How many images of ``size`` px a pass that keeps activations may take."""
+    """The number of images of ``size`` px per pass that keeps activations."""
     return max(1, min(50, PIXELS_AT_ONCE // (size * size)))
 
 
 def look_in_parts(model: nn.Module, images: Tensor, *, gradients: bool = True) -> Look:
-    """`look` over any number of images, as many at once as memory allows; masks and logits on the CPU."""
+    """`look` at any number of images, in parts that fit in memory; masks and logits are on the CPU."""
     parts = [look(model, part, gradients=gradients) for part in images.split(images_at_once(images.shape[-1]))]
 
     def joined(name: str) -> OrderedDict[str, Tensor]:
@@ -120,15 +120,17 @@ def look_in_parts(model: nn.Module, images: Tensor, *, gradients: bool = True) -
 
 
 def _look_exported(network: ExportedClassifier, images: Tensor, more: bool) -> Look:
-    """Masks of an exported network, which has no gradients and no features to look at."""
+    """Masks of an exported network, which has no gradients and no features."""
     if more:
-        raise UserError("an .onnx shows its masks' mean and channels; other readings need the PyTorch model")
+        raise UserError(
+            "an .onnx file gives only the mean and channels of its masks; other readings need the PyTorch model"
+        )
     logits, masks = network.with_masks(images)
     return Look(logits, logits.argmax(dim=1), masks, OrderedDict(), OrderedDict(), OrderedDict())
 
 
 def last_of_each_stage(names: list[str]) -> list[str]:
-    """The last attention module of each stage, of names such as ``stages.0.1``."""
+    """The last attention module of each stage, given names such as ``stages.0.1``."""
     return list({name.split(".")[1]: name for name in names}.values())
 
 
@@ -140,12 +142,12 @@ def check_channel(channel: int, masks: Mapping[str, Tensor]) -> None:
 
 
 def read(found: Look, reading: str | int = "mean") -> OrderedDict[str, Tensor]:
-    """One map a module, name -> (B, h, w), by the reading's name or a channel number.
+    """One map per module, name -> (B, h, w), by the reading's name or a channel number.
 
-    Modules have different numbers of channels: those without the channel asked for are left out.
+    Modules have different numbers of channels: those without the requested channel are left out.
 
     Raises:
-        UserError: an unknown reading or channel, or one that needs gradients which were not computed.
+        UserError: an unknown reading or channel, or a reading that needs gradients that were not computed.
     """
     if isinstance(reading, int):
         check_channel(reading, found.masks)
@@ -157,9 +159,9 @@ def read(found: Look, reading: str | int = "mean") -> OrderedDict[str, Tensor]:
 
 
 def combined(maps: Mapping[str, Tensor], size: int) -> Tensor:
-    """The modules' maps as one (B, size, size): positive parts, each scaled to sum 1, added up.
+    """The sum of the modules' maps, (B, size, size): their positive parts, each normalised to sum 1.
 
-    A module whose map is nowhere positive adds nothing.
+    A map without positive values adds nothing.
     """
     total: Tensor | None = None
     for each in maps.values():

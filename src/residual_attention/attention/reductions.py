@@ -1,4 +1,4 @@
-"""From a mask of many channels to one map: M and R = M * dy/dM (B, C, h, w), or None, to (B, h, w)."""
+"""Functions of M and R = M * dy/dM (or None), each (B, C, h, w), to one map (B, h, w)."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ def mean_over_channels(mask: Tensor, contribution: Tensor | None) -> Tensor:
 
 
 def most_excited_channel(mask: Tensor, contribution: Tensor | None) -> Tensor:
-    """The channel of each image that makes most of the class's logit."""
+    """For each image, the channel that contributes most to the class logit."""
     assert contribution is not None
     return channel_of(mask, excited_channels(contribution))
 
@@ -21,10 +21,10 @@ def share_of_class(mask: Tensor, contribution: Tensor | None) -> Tensor:
 
 
 def excited_channels(contribution: Tensor) -> Tensor:
-    """(B, C, h, w) to (B,): the channel that makes most of the class's logit."""
+    """(B, C, h, w) to (B,): the channel that contributes most to the class logit."""
     return contribution.sum(dim=(2, 3)).argmax(dim=1)
 
 
 def channel_of(mask: Tensor, channels: Tensor) -> Tensor:
-    """One channel an image: (B, C, h, w) and (B,) to (B, h, w)."""
+    """One channel per image: (B, C, h, w) and (B,) to (B, h, w)."""
     return mask[torch.arange(len(mask), device=mask.device), channels.to(mask.device)]

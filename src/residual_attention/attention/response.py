@@ -1,4 +1,4 @@
-"""Mean absolute response of each stage's output: how naive learning lets features fade (paper, section 4.1)."""
+"""Mean absolute response of each stage's output: how features fade with naive learning (paper, section 4.1)."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ from .batches import Say, silent, split_batches
 
 @torch.no_grad()
 def stage_responses(model: nn.Module, batches: Iterable[Tensor]) -> OrderedDict[str, float]:
-    """Mean of |output| over images, channels and positions, of each stage and of the final units.
+    """Mean of |output| over images, channels and positions, for each stage and for the final units.
 
     Args:
-        model: in eval mode afterwards as before.
+        model: run in eval mode; its mode is restored.
         batches: preprocessed images (B, C, H, W).
     """
     assert isinstance(model, ResidualAttentionNetwork)

@@ -1,15 +1,15 @@
-"""Whether masks say anything: how saturated, how even, how varied over positions they are, by module."""
+"""Mask statistics by module: saturation, entropy, and variation over positions and channels."""
 
 import math
 from collections.abc import Mapping
 
 from torch import Tensor
 
-SATURATED = 0.05  # a value this near to the end of its range hardly learns
+SATURATED = 0.05  # values this close to 0 or 1 have almost no gradient
 
 
 def _entropy(maps: Tensor) -> Tensor:
-    """(B, h, w) non-negative to (B,): Shannon entropy over positions, 1 for an even map, 0 for a single point."""
+    """(B, h, w) non-negative to (B,): Shannon entropy over positions, 1 for a uniform map, 0 for a single point."""
     flat = maps.flatten(1).clamp(min=0)
     share = flat / flat.sum(dim=1, keepdim=True).clamp(min=1e-12)
     positions = max(flat.shape[1], 2)
@@ -17,11 +17,11 @@ def _entropy(maps: Tensor) -> Tensor:
 
 
 def mask_statistics(masks: Mapping[str, Tensor], *, signed: bool = False) -> dict[str, dict[str, float]]:
-    """By module, over masks (B, C, h, w).
+    """Statistics of masks (B, C, h, w), by module.
 
-    ``mean``; ``saturated_share``, values within 0.05 of 0 or 1; ``entropy``, of the mean of |M| over channels, 1 where
-    it is even over positions; ``std_over_positions`` and ``std_over_channels``: how much a channel varies over an
-    image, and channels at a position. ``signed`` masks (channel activation) lie in [-1, 1] and do not saturate.
+    ``mean``; ``saturated_share``: share of values within 0.05 of 0 or 1; ``entropy``: of the mean of |M| over channels,
+    1 if uniform over positions; ``std_over_positions``: variation of a channel over positions; ``std_over_channels``:
+    variation of a position over channels. ``signed`` masks (channel activation) lie in [-1, 1] and do not saturate.
     """
     found = {}
     for name, mask in masks.items():

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its network besides the tensors: the JSON in its header, typed."""
+"""The metadata of a checkpoint: the JSON in its header, typed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,19 +14,19 @@ CLASSIFICATION, DETECTION = "classification", "detection"
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """Everything that predict, eval, export and attend need to know of a network.
+    """Everything that predict, eval, export and attend need to know about a network besides its weights.
 
     Attributes:
-        task: what the network was trained for, a name of `tasks.TASKS`.
-        model: its name; ``overrides``: the arguments of `create_model`.
+        task: the network's task, a name in `tasks.TASKS`.
+        model: name of the variant; ``overrides``: further arguments of `create_model`.
         classes: class names, in the order of the outputs.
-        preprocess: from an image to the network's input; None for a detector, which has ``mean`` and ``std`` instead
-            (one value a channel) and scales images itself.
+        preprocess: from an image to the network's input; None for a detector, which stores ``mean`` and ``std``
+            (one value per channel) and scales images itself.
         config: the run's configuration, as its task's ``from_dict`` reads it; empty for a network without a run.
-        train_images: how many images it was trained on.
-        metrics: the row of metrics.csv of the epoch that the weights are from.
-        training: optimizer, schedule and progress, of a checkpoint that can be resumed.
-        plugins: whose choices the network is made of, for `plugins.require`.
+        train_images: number of images it was trained on.
+        metrics: the metrics.csv row of the epoch that the weights come from.
+        training: optimizer, schedule and progress; only in a checkpoint that can be resumed.
+        plugins: the plugins whose choices the network uses, for `plugins.require`.
     """
 
     task: str = CLASSIFICATION
@@ -44,7 +44,7 @@ class Card:
 
     @property
     def constants(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each input channel, as shares of 255."""
+        """Mean and standard deviation of each input channel, divided by 255."""
         if self.preprocess is not None:
             return self.preprocess.mean, self.preprocess.std
         assert self.mean is not None
@@ -52,7 +52,7 @@ class Card:
         return self.mean, self.std
 
     def to_header(self) -> dict[str, Any]:
-        """As JSON values; what is None or empty is left out, but for what every card has."""
+        """As JSON values; optional fields that are None or empty are left out."""
         header = {
             "task": self.task,
             "model": self.model,
@@ -73,9 +73,9 @@ class Card:
 
     @classmethod
     def from_header(cls, header: Mapping[str, Any], source: str | Path) -> "Card":
-        """Inverse of `to_header`; keys of later versions are ignored. A header without a task is a classifier's.
+        """Inverse of `to_header`. Keys of later versions are ignored; a header without a task is a classifier's.
 
-        Raises CheckpointError, naming ``source``, for a header that lacks something or holds something else.
+        Raises CheckpointError, naming ``source``, if the header lacks a key or has an invalid value.
         """
         try:
             preprocess, mean, std = header.get("preprocess"), header.get("mean"), header.get("std")
@@ -104,10 +104,10 @@ class Card:
         return card
 
     def for_inference(self) -> "Card":
-        """Without the training state and its metrics."""
+        """A copy without training state and metrics."""
         return replace(self, training=None, metrics={})
 
 
 def read_card(path: Path) -> Card:
-    """The card of a checkpoint file, without reading its tensors. Raises CheckpointError for any other file."""
+    """Read the card of a checkpoint file without its tensors. Raises CheckpointError for any other file."""
     return Card.from_header(read_header(path), path)

@@ -1,4 +1,4 @@
-"""A trained classifier, whatever runs it."""
+"""The interface of a trained classifier, in PyTorch or exported."""
 
 from typing import TYPE_CHECKING
 
@@ -10,19 +10,19 @@ from .card import Card
 
 
 class Classifier(nn.Module):
-    """What `load` returns: images (B, C, H, W) to logits (B, K), by PyTorch or by an engine that runs an ``.onnx``.
+    """What `load` returns: images (B, C, H, W) to logits (B, K), run by PyTorch or by an ONNX engine.
 
     Attributes:
         classes: the K names, in the order of the logits.
-        preprocess: a PIL image to the (C, H, W) float tensor that the network reads.
-        card: everything else that the file says of the network.
+        preprocess: maps a PIL image to the network's input, a (C, H, W) float tensor.
+        card: all other metadata of the file.
     """
 
     classes: list[str]
     preprocess: Preprocess
     card: Card
 
-    if TYPE_CHECKING:  # nn.Module's own returns Any
+    if TYPE_CHECKING:  # nn.Module.__call__ returns Any
 
         def __call__(self, images: Tensor) -> Tensor: ...
 

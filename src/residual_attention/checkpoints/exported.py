@@ -1,4 +1,4 @@
-"""An exported network, run by ONNX Runtime or OpenVINO, in the place of the PyTorch one."""
+"""An exported network, run by ONNX Runtime or OpenVINO instead of PyTorch."""
 
 import importlib.util
 import json
@@ -26,18 +26,18 @@ Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
 def present_engines() -> list[str]:
-    """Engines that are installed, the fastest first."""
+    """The installed engines, fastest first."""
     return [name for name, package in ENGINES.items() if importlib.util.find_spec(package)]
 
 
 def choose_engine(name: str = "auto") -> str:
-    """Raises UserError for an engine that is unknown or not installed."""
+    """Resolve ``auto`` to an installed engine. Raises UserError for an engine that is unknown or not installed."""
     if name != "auto" and name not in ENGINES:
         raise UserError(f"engine must be auto, {' or '.join(ENGINES)}, not {name!r}")
     present = present_engines()
     if name == "auto":
         if not present:
-            raise UserError(f"an .onnx needs ONNX Runtime or OpenVINO: {NEEDED}")
+            raise UserError(f"an .onnx file needs ONNX Runtime or OpenVINO: {NEEDED}")
         return present[0]
     if name not in present:
         raise UserError(f"engine {name} is not installed: {NEEDED}")
@@ -48,7 +48,7 @@ def _onnxruntime(path: Path, precision: str) -> tuple[Run, list[str]]:
     import onnxruntime
 
     if precision == "bf16":
-        raise UserError("ONNX Runtime computes in fp32 here; bf16 needs --engine openvino")
+        raise UserError("ONNX Runtime runs in fp32 only; bf16 needs --engine openvino")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -61,7 +61,7 @@ def _openvino(path: Path, precision: str) -> tuple[Run, list[str]]:
 
     core = openvino.Core()
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-    if precision != "auto":  # its own choice is bf16 where the processor has it
+    if precision != "auto":  # OpenVINO defaults to bf16 if the processor supports it
         options["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16"}[precision]
     compiled = core.compile_model(core.read_model(path), "CPU", options)
     names = [output.get_any_name() for output in compiled.outputs]
@@ -78,32 +78,32 @@ _STARTS = {"onnxruntime": _onnxruntime, "openvino": _openvino}
 
 
 def read_onnx_card(path: Path) -> Card:
-    """The card that `residual_attention.export` wrote into the file.
+    """Read the card that `residual_attention.export` wrote into the file.
 
-    Raises CheckpointError for a file of another kind, or ValueError when the package ``onnx`` is missing.
+    Raises CheckpointError for any other file, or UserError if the package ``onnx`` is missing.
     """
     try:
         import onnx
     except ModuleNotFoundError:
-        raise UserError(f"an .onnx needs the package onnx: {NEEDED}") from None
+        raise UserError(f"an .onnx file needs the package onnx: {NEEDED}") from None
     try:
         properties = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
-    except Exception as error:  # protobuf raises its own kinds
+    except Exception as error:  # protobuf raises its own exception types
         raise CheckpointError(f"{path} is damaged or not an ONNX file: {type(error).__name__}") from None
     if METADATA_KEY not in properties:
-        raise CheckpointError(f"{path} is an ONNX file, but not one that `ran export` wrote")
+        raise CheckpointError(f"{path} is an ONNX file, but was not written by `ran export`")
     return Card.from_header(parse_header(properties[METADATA_KEY], path), path)
 
 
 def onnx_header(card: Card) -> str:
-    """What `read_onnx_card` reads."""
+    """The JSON text that `read_onnx_card` reads."""
     return json.dumps({"format": FORMAT, **card.for_inference().to_header()}, allow_nan=False)
 
 
 class ExportedClassifier(Classifier):
     """What `load` returns for an ``.onnx``: ``classes``, ``preprocess``, ``card``, and a forward on the CPU.
 
-    Shapes: (B, in_chans, H, W) float32, on any device, to (B, num_classes) on the same. There are no gradients.
+    Shapes: (B, in_chans, H, W) float32, on any device, to (B, num_classes) on the same device. There are no gradients.
     """
 
     def __init__(self, path: Path, engine: str = "auto", precision: str = "auto") -> None:
@@ -134,7 +134,7 @@ class ExportedClassifier(Classifier):
     def with_masks(self, images: Tensor) -> tuple[Tensor, OrderedDict[str, Tensor]]:
         """Logits, and masks by module name.
 
-        Raises UserError when the file was exported without masks.
+        Raises UserError if the file was exported without masks.
         """
         found = self._outputs(images)
         masks = OrderedDict(

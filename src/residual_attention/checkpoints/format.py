@@ -1,8 +1,8 @@
-"""One file a checkpoint: safetensors, with everything that is not a tensor as JSON in its header. No pickle.
+"""One file per checkpoint: safetensors, with everything that is not a tensor as JSON in its header. No pickle.
 
-Written beside its place, flushed to disk and renamed, so that a kill leaves the old file or the new one. Format 2 keeps
-two SHA-256 digests: of the header alone, and of the tensors with the header. Format 1, whose digest covered the tensors
-alone, still loads.
+A file is written under a temporary name, flushed to disk and renamed, so a kill leaves either the old file or the new
+one. Format 2 stores two SHA-256 digests: one of the header, and one of the tensors and the header. Format 1, with a
+digest of the tensors only, still loads.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ class CheckpointError(UserError):
 
 
 def _sha256(tensors: Iterable[tuple[str, Tensor]], header: str) -> str:
-    """Over names, types, shapes and bytes in the order of the names, then over ``header``."""
+    """Digest of names, types, shapes and bytes, sorted by name, followed by ``header``."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors):
         digest.update(f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1e".encode())
@@ -38,7 +38,7 @@ def _sha256(tensors: Iterable[tuple[str, Tensor]], header: str) -> str:
 
 
 def encode_checkpoint(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
-    """The bytes of a checkpoint file. ``header`` must be JSON; infinities are not."""
+    """The bytes of a checkpoint file. ``header`` must be valid JSON, which excludes NaN and infinity."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"format": FORMAT, **header}, allow_nan=False)
     return save(
@@ -50,7 +50,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Mapping[s
     """Write one checkpoint file atomically.
 
     Raises:
-        WriteError: nothing was written; what stood at ``path`` still stands. The message says so.
+        WriteError: nothing was written; an earlier file at ``path`` is kept, and the message says so.
     """
     try:
         write_atomically(path, encode_checkpoint(tensors, header))
@@ -60,20 +60,20 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Mapping[s
 
 
 def parse_header(text: str, path: Path) -> dict[str, Any]:
-    """A header's JSON. Raises CheckpointError, naming ``path``, when it is damaged or of a newer format."""
+    """Parse a header's JSON. Raises CheckpointError, naming ``path``, if it is damaged or of a newer format."""
     try:
         header = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: its header is not JSON") from error
     if not isinstance(header, dict) or not isinstance(header.get("format", 0), int):
-        raise CheckpointError(f"{path} is damaged: its header is not a checkpoint's")
+        raise CheckpointError(f"{path} is damaged: its header is not a checkpoint header")
     if header.get("format", 0) > FORMAT:
-        raise CheckpointError(f"{path} was written by a newer version (format {header['format']}); update this one")
+        raise CheckpointError(f"{path} was written by a newer version (format {header['format']}); update this package")
     return header
 
 
 def _header_of(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
-    """Our header among a safetensors file's metadata, checked against its own digest from format 2 on."""
+    """Our header in a safetensors file's metadata, checked against its digest from format 2 on."""
     if HEADER_KEY not in metadata:
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of residual_attention")
     header = parse_header(metadata[HEADER_KEY], path)
@@ -83,7 +83,7 @@ def _header_of(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The header of a checkpoint, without its tensors. Raises CheckpointError for any other file."""
+    """Read the header of a checkpoint without its tensors. Raises CheckpointError for any other file."""
     try:
         with safe_open(path, framework="pt") as file:
             return _header_of(file.metadata() or {}, path)
@@ -92,7 +92,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors (on the CPU) and header of a file that `save_checkpoint` wrote.
+    """Read tensors (on the CPU) and header of a file written by `save_checkpoint`.
 
     Raises CheckpointError: no file, another kind of file, or its content does not match its SHA-256.
     """
@@ -102,7 +102,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             header = _header_of(metadata, path)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator there)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is not iterable)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
     hashed = metadata[HEADER_KEY] if header.get("format", 0) >= 2 else ""

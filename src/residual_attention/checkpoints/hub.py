@@ -1,8 +1,9 @@
-"""A trained network as a hub folder in timm's layout: ``config.json``, ``model.safetensors`` and a card for readers.
+"""A trained network as a hub folder in timm's layout: ``config.json``, ``model.safetensors`` and a model card.
 
-``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads it once `residual_attention.models` is imported. What
-timm's layout has no place for (our preprocessing, the run's configuration) lies under a key of its own. timm's
-preprocessing pads a letterbox with a colour of its own and scales in its own way: probabilities differ a little.
+``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads it after `residual_attention.models` is
+imported. Data that timm's layout has no field for (our preprocessing, the run's configuration) are stored under a
+separate key. timm's preprocessing pads letterboxes with another colour and scales differently, so probabilities differ
+slightly.
 """
 
 import json
@@ -31,22 +32,22 @@ CROP_MODES: dict[Resize, str] = {"crop": "center", "squash": "squash", "letterbo
 
 
 def is_hub(model: str | Path) -> bool:
-    """Whether MODEL is a hub's folder or repository."""
+    """Whether MODEL is a hub folder or repository."""
     return str(model).startswith((LOCAL, REMOTE))
 
 
 def read_hub(model: str | Path) -> tuple[dict[str, Tensor], Card]:
-    """Weights and card of ``local-dir:FOLDER`` or ``hf-hub:OWNER/NAME[@REVISION]``; ours, or timm's of our family.
+    """Read weights and card of ``local-dir:FOLDER`` or ``hf-hub:OWNER/NAME[@REVISION]``, written by us or by timm.
 
     Raises:
-        UserError: no such folder or repository, another network, or damaged files; in one line.
+        UserError: no such folder or repository, a network of another family, or damaged files.
     """
     folder = _folder_of(str(model))
     try:
         config = json.loads((folder / CONFIG).read_text())
         weights = load_file(folder / WEIGHTS_FILE)
     except FileNotFoundError as error:
-        raise UserError(f"{model}: there is no {Path(error.filename or WEIGHTS_FILE).name} in it") from None
+        raise UserError(f"{model}: {Path(error.filename or WEIGHTS_FILE).name} not found") from None
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise CheckpointError(f"{model} is damaged: {error}") from error
     return weights, _card(config, str(model))
@@ -56,14 +57,14 @@ def _folder_of(model: str) -> Path:
     if model.startswith(LOCAL):
         folder = Path(model.removeprefix(LOCAL))
         if not folder.is_dir():
-            raise UserError(f"{model}: there is no folder {folder}")
+            raise UserError(f"{model}: folder {folder} not found")
         return folder
     from huggingface_hub import snapshot_download
 
     name, _, revision = model.removeprefix(REMOTE).partition("@")
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS_FILE]))
-    except Exception as error:  # its HTTP client raises kinds of its own
+    except Exception as error:  # the HTTP client raises its own exception types
         raise UserError(f"{model} cannot be fetched: {_first_line(error)}") from error
 
 
@@ -72,7 +73,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _card(config: Any, model: str) -> Card:
-    """What a checkpoint's header would tell: our own record, or else what timm's fields say."""
+    """The card from our own record if there is one, otherwise from timm's fields."""
     if not isinstance(config, dict) or "architecture" not in config:
         raise CheckpointError(f"{model}: its {CONFIG} names no architecture")
     if config["architecture"] not in VARIANTS:
@@ -91,7 +92,7 @@ def _own_card(own: Any, model: str) -> Card:
     if not isinstance(own, dict) or not isinstance(version := own.get("format"), int):
         raise CheckpointError(f"{model}: its record {OWN} is damaged")
     if version > FORMAT:
-        raise CheckpointError(f"{model} was written by a newer version (format {version}); update this one")
+        raise CheckpointError(f"{model} was written by a newer version (format {version}); update this package")
     return Card.from_header(own, f"{model}, its record {OWN},")
 
 
@@ -110,14 +111,14 @@ def _card_of_timm(config: dict[str, Any]) -> Card:
     classes = [names[str(i)] for i in range(count)] if isinstance(names, dict) else list(names)
     overrides = {**config.get("model_args", {}), "num_classes": count, "in_chans": plain["input_size"][0]}
     if (pool := overrides.pop("global_pool", "avg")) != "avg":
-        raise CheckpointError(f"its global pool is {pool}; this package takes avg, timm takes any")
+        raise CheckpointError(f"its global pool is {pool}; this package supports only avg, timm supports others")
     if (dropout := overrides.pop("drop_rate", None)) is not None:
         overrides["dropout"] = dropout
     return Card(model=config["architecture"], overrides=overrides, classes=tuple(classes), preprocess=preprocess)
 
 
 def _network(weights: dict[str, Tensor], card: Card) -> nn.Module:
-    """The network as timm builds it, so that timm can write it down."""
+    """Build the network with timm, so that timm can save it."""
     import timm
 
     from .. import models  # noqa: F401 (registers the names)
@@ -129,7 +130,7 @@ def _network(weights: dict[str, Tensor], card: Card) -> nn.Module:
         "input_size": (preprocess.in_chans, size, size),
         "mean": preprocess.mean,
         "std": preprocess.std,
-        "crop_pct": preprocess.crop_pct if preprocess.resize == "crop" else 1.0,  # no other resize of ours reads it
+        "crop_pct": preprocess.crop_pct if preprocess.resize == "crop" else 1.0,  # our other resize modes ignore it
         "crop_mode": CROP_MODES[preprocess.resize],
         "interpolation": "bilinear",
     }
@@ -137,15 +138,15 @@ def _network(weights: dict[str, Tensor], card: Card) -> nn.Module:
         network = timm.create_model(card.model, pretrained_cfg_overlay=overlay, **card.overrides)
         network.load_state_dict(weights)
     except (RuntimeError, TypeError) as error:
-        raise CheckpointError(f"the weights are not of the network that is described: {_first_line(error)}") from error
+        raise CheckpointError(f"the weights do not match the network described: {_first_line(error)}") from error
     return network
 
 
 def _layout(card: Card) -> dict[str, Any]:
-    """timm's arguments for writing a model down."""
+    """The arguments of timm's ``save_for_hf``."""
     config = {k: v for k, v in card.config.items() if k not in ("data_dir", "out", "init")}
     if "data" in config:
-        config["data"] = Path(config["data"]).name  # a folder's place is the machine's own
+        config["data"] = Path(config["data"]).name  # the full path is specific to this machine
     kept = replace(card, config=config, training=None).to_header()
     arguments = {k: v for k, v in card.overrides.items() if k not in ("num_classes", "in_chans")}
     return {
@@ -159,18 +160,18 @@ def _layout(card: Card) -> dict[str, Any]:
 
 
 def write_folder(weights: dict[str, Tensor], card: Card, folder: Path, source: str | None = None) -> None:
-    """Write ``config.json``, ``model.safetensors`` and ``README.md``, each whole or not at all.
+    """Write ``config.json``, ``model.safetensors`` and ``README.md``, each atomically.
 
     Args:
-        weights: in fp32, as `read_model` gives them.
-        source: what the card for readers calls the model; ``local-dir:`` and the folder's name by default.
+        weights: in fp32, as `read_model` returns them.
+        source: the model's name in the model card; ``local-dir:`` and the folder's name by default.
 
-    Raises UserError for a folder that holds something else already.
+    Raises UserError if the folder already holds other files.
     """
     from timm.models import save_for_hf
 
     if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
-        raise UserError(f"{folder} is not empty, and not a hub folder of this family")
+        raise UserError(f"{folder} is not empty and is not a hub folder of this family")
     network = _network(weights, card)
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as temporary:
@@ -190,7 +191,7 @@ def _is_ours(folder: Path) -> bool:
 def push(weights: dict[str, Tensor], card: Card, name: str) -> str:
     """Upload to the repository ``OWNER/NAME``, with the token of ``hf auth login`` or ``HF_TOKEN``. Returns its URL.
 
-    Raises UserError when the hub cannot be reached or refuses.
+    Raises UserError if the hub cannot be reached or rejects the upload.
     """
     from huggingface_hub import HfApi
 
@@ -201,13 +202,13 @@ def push(weights: dict[str, Tensor], card: Card, name: str) -> str:
             api = HfApi(library_name="residual-attention", library_version=__version__)
             repository = api.create_repo(name, exist_ok=True)
             api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message=card.model)
-        except Exception as error:  # its HTTP client raises kinds of its own
+        except Exception as error:  # the HTTP client raises its own exception types
             raise UserError(f"{REMOTE}{name} cannot be written: {_first_line(error)}") from error
     return str(repository)
 
 
 def readme(card: Card, source: str) -> str:
-    """The card for readers: network, classes, data, how it was trained, what it reached, how it is used, its limits."""
+    """The model card: network, classes, training, results, usage and limits."""
     classes = card.classes
     trained = "".join(f"{sentence}\n\n" for sentence in (_trained(card), _reached(card)) if sentence)
     shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
@@ -224,8 +225,8 @@ Residual Attention Network (Wang et al., CVPR 2017, arXiv 1704.06904): H = (1 + 
 
 {trained}Images of {preprocess.image_size} px ({preprocess.resize}). {len(classes)} classes: {shown}.
 
-**Limits.** Every picture is taken for one of these classes, whatever it shows. Pictures unlike those of the training
-data are read worse than the figures here tell.
+**Limits.** The network assigns every image to one of these classes, whatever it shows. On images unlike the training
+data, its error is higher than the figures here.
 
 ```sh
 ran predict {source} photo.jpg
@@ -242,7 +243,7 @@ model = timm.create_model("{source}", pretrained=True)
 
 
 def _trained(card: Card) -> str:
-    """How, on what and for how long; empty for a network without a run's configuration."""
+    """The training run in one sentence; empty if the card has no configuration."""
     if not (config := card.config):
         return ""
     from ..data.sources import SOURCES
@@ -260,4 +261,4 @@ def _reached(card: Card) -> str:
     if metrics.get("val_error_pct") is None:
         return ""
     error = f"{metrics['val_error_pct']:.2f} %"
-    return f"Error on its validation images, on which epoch {metrics['epoch']} was chosen: {error}."
+    return f"Validation error: {error}, at epoch {metrics['epoch']}, which was selected on the same images."

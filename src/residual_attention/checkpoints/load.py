@@ -1,4 +1,4 @@
-"""From MODEL, as every command takes it, to a network ready to use."""
+"""Resolves and loads MODEL, an argument of most commands."""
 
 from pathlib import Path
 
@@ -24,10 +24,10 @@ def list_weights() -> list[str]:
 
 
 def resolve_model(model: str | Path) -> Path:
-    """The checkpoint file that MODEL means: a run folder's best, a ``.safetensors``, or shipped weights.
+    """The file that MODEL refers to: a run folder's best checkpoint, a file, or shipped weights.
 
     Raises:
-        UserError: none of these; one line that says what was looked for.
+        UserError: MODEL is none of these.
     """
     path = Path(model)
     if path.is_dir():
@@ -35,7 +35,7 @@ def resolve_model(model: str | Path) -> Path:
             candidate = path / "checkpoints" / f"{name}.safetensors"
             if candidate.is_file():
                 return candidate
-        raise UserError(f"{path} is no run folder: there is no checkpoints/best.safetensors in it")
+        raise UserError(f"{path} is not a run folder (checkpoints/best.safetensors not found)")
     if path.is_file():
         return path
     shipped = WEIGHTS / f"{model}.safetensors"
@@ -43,12 +43,12 @@ def resolve_model(model: str | Path) -> Path:
         return shipped
     known = tuple(list_weights())
     listing = f"; names: {', '.join(known)}" if known else ""
-    wanted = "give a run folder, a .safetensors or an .onnx of ours"
+    wanted = "give a run folder, or a .safetensors or .onnx file of this package"
     raise UserError(f"no model {str(model)!r}{did_you_mean(str(model), known)}: {wanted}{listing}")
 
 
 def model_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The network's own state in a checkpoint (fp16 becomes fp32), without the optimizer's."""
+    """The network's weights in a checkpoint (fp16 becomes fp32), without the optimizer state."""
     prefix = WEIGHTS_PREFIX
     return _in_fp32({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
 
@@ -58,9 +58,9 @@ def _in_fp32(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def read_model(model: str | Path) -> tuple[dict[str, torch.Tensor], Card]:
-    """The network's weights (fp32, on the CPU) and the card of MODEL, which may lie in a hub too.
+    """Read the weights (fp32, on the CPU) and the card of MODEL, which may also be a hub model.
 
-    Raises UserError for an unknown MODEL or a damaged file, in one line.
+    Raises UserError for an unknown MODEL or a damaged file.
     """
     if is_hub(model):
         weights, card = read_hub(model)
@@ -72,14 +72,14 @@ def read_model(model: str | Path) -> tuple[dict[str, torch.Tensor], Card]:
 def load(
     model: str | Path, device: str | torch.device = "cpu", *, engine: str = "auto", precision: str = "auto"
 ) -> Classifier:
-    """The trained network of MODEL, in eval mode, with ``.classes`` and ``.preprocess``.
+    """Load the trained network of MODEL, in eval mode, with ``.classes`` and ``.preprocess``.
 
-    MODEL: a run folder, a file of ours, shipped weights, or a hub's ``local-dir:FOLDER``, ``hf-hub:OWNER/NAME``.
-    ``preprocess`` turns a PIL image into the (C, H, W) float tensor that the network reads. An ``.onnx`` of ours is
-    run by ``engine`` in ``precision`` (`ExportedClassifier`); both mean nothing otherwise.
+    MODEL: a run folder, a ``.safetensors`` or ``.onnx`` file of this package, shipped weights, ``local-dir:FOLDER`` or
+    ``hf-hub:OWNER/NAME``. ``preprocess`` turns a PIL image into the network's input, a (C, H, W) float tensor.
+    ``engine`` and ``precision`` apply only to ``.onnx`` files (`ExportedClassifier`).
 
     Raises:
-        UserError: an unknown MODEL or a damaged file, in one line.
+        UserError: an unknown MODEL or a damaged file.
     """
     if not is_hub(model) and (path := resolve_model(model)).suffix == ".onnx":
         return ExportedClassifier(path, engine, precision)
@@ -88,11 +88,11 @@ def load(
         raise CheckpointError(f"{model} is a detector; use `ran detect eval` or `ran detect predict`")
     require(card.plugins, str(model))
     try:
-        with torch.device("meta"):  # no initialisation, which would only be overwritten
+        with torch.device("meta"):  # skips initialisation: the weights are loaded below
             network = TrainedNetwork(**network_arguments(card.model, **card.overrides))
         weights = {name: tensor.clone() for name, tensor in given.items()}  # the file may change
         network.load_state_dict(weights, assign=True)
     except RuntimeError as error:
-        raise CheckpointError(f"{model} does not hold the network that it describes: {error}") from error
+        raise CheckpointError(f"the weights in {model} do not match the network it describes: {error}") from error
     network.describe(card)
     return network.eval().to(device)

@@ -1,4 +1,4 @@
-"""A split of the data that a model was trained on, or of other data, prepared as the model wants it."""
+"""Loads a split for a trained model, from its training data or from other data."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from .classifier import Classifier
 
 
 def _same(data: str, trained: str | None) -> bool:
-    """Whether DATA is what the model was trained on, of which only the held-out part may be evaluated."""
+    """Whether DATA is the data that the model was trained on; then only its held-out images may be evaluated."""
     if trained is None or data == trained:
         return data == trained
     return Path(data).exists() and Path(trained).exists() and Path(data).samefile(trained)
@@ -18,21 +18,21 @@ def _same(data: str, trained: str | None) -> bool:
 def split_for(
     model: Classifier, data: str | None = None, *, split: str = "test", data_dir: Path | None = None
 ) -> tuple[str, Samples, list[str]]:
-    """DATA's name, the samples of its split in the model's classes, and notices.
+    """Load one split of DATA: its name, its samples labelled by the model's classes, and notices.
 
-    The model's own data by default. Of data that it was trained on, what training held out is reproduced from the
-    run's seed and fractions, so that no training image is taken for an unseen one.
+    DATA defaults to the data that the model was trained on. For these, the held-out images are reproduced from the
+    run's seed and fractions, so no training image counts as unseen.
 
     Raises:
-        UserError: unknown data or split, or classes that the model does not know.
-        ImageError: an unreadable image.
+        UserError: unknown data or split, or classes that the model does not have.
+        ImageError: an image is unreadable.
     """
     trained = model.card.config
     own = data is None or _same(data, trained.get("data"))
     if data is None:
         data = trained.get("data")
         if data is None:
-            raise DataNotFoundError("the model does not say what it was trained on; give DATA")
+            raise DataNotFoundError("the model does not record its training data; give DATA")
     if own and data_dir is None and trained.get("data_dir"):
         data_dir = Path(trained["data_dir"])
     samples, notices = load_split(

@@ -1,7 +1,7 @@
 """Vectorised augmentation of a batch on its device, drawn independently for each sample.
 
-Draws are made on the CPU from one generator a step, so that they do not depend on the device; they are
-then applied to the whole batch at once. Images are normalised, (B, C, H, W); "empty" is the mean, 0.
+Random numbers are drawn on the CPU, from one generator per step, so they do not depend on the device.
+Each transform then runs on the entire batch. Images are normalised, (B, C, H, W), so 0 is the mean colour.
 """
 
 import math
@@ -15,9 +15,9 @@ from .strengths import Augment
 
 
 def flip_and_crop(images: Tensor, augment: Augment, rng: np.random.Generator) -> Tensor:
-    """Mirror each image with probability 1/2 and crop it at random from its padded self (He et al., 2016).
+    """Pad each image, take a random crop, and mirror it with probability 1/2 (He et al., 2016).
 
-    (B, C, H, W) to the same.
+    Shapes: (B, C, H, W) to the same.
     """
     count, _, height, width = images.shape
     pad = augment.crop_padding or 0
@@ -32,12 +32,12 @@ def flip_and_crop(images: Tensor, augment: Augment, rng: np.random.Generator) ->
 
 
 def shift_and_rotate(images: Tensor, augment: Augment, rng: np.random.Generator) -> Tensor:
-    """Rotate about the centre and shift, bilinearly, the uncovered part empty."""
+    """Rotate about the centre and shift, with bilinear sampling; uncovered areas become 0."""
     if not augment.shift and not augment.rotation:
         return images
     count, _, height, width = images.shape
     angle = np.deg2rad(rng.uniform(-augment.rotation, augment.rotation, count))
-    shift = rng.uniform(-augment.shift, augment.shift, size=(2, count)) * 2  # in grid units, the side being 2
+    shift = rng.uniform(-augment.shift, augment.shift, size=(2, count)) * 2  # in grid units (the side is 2)
     cos, sin, ratio = np.cos(angle), np.sin(angle), height / width
     rows = [np.stack([cos, -sin * ratio, shift[0]], -1), np.stack([sin / ratio, cos, shift[1]], -1)]
     theta = torch.from_numpy(np.stack(rows, 1).astype(np.float32)).to(images.device)  # (B, 2, 3)
@@ -46,7 +46,7 @@ def shift_and_rotate(images: Tensor, augment: Augment, rng: np.random.Generator)
 
 
 def _box_masks(count: int, height: int, width: int, box_height: np.ndarray, box_width: np.ndarray, rng) -> np.ndarray:
-    """(B, H, W) of booleans: inside a box of the given sides, its centre anywhere in the image."""
+    """Boolean (B, H, W): True inside a box of the given sides, centred anywhere in the image."""
     top = rng.integers(0, height, count) - box_height // 2
     left = rng.integers(0, width, count) - box_width // 2
     rows, columns = np.arange(height)[None], np.arange(width)[None]
@@ -56,7 +56,7 @@ def _box_masks(count: int, height: int, width: int, box_height: np.ndarray, box_
 
 
 def cutout(images: Tensor, side: int, rng: np.random.Generator) -> Tensor:
-    """Empty one square of ``side`` px in each image (DeVries and Taylor, 2017); it may stick out."""
+    """Set one square of ``side`` px in each image to 0 (DeVries and Taylor, 2017); it may cross the border."""
     if not side:
         return images
     count, _, height, width = images.shape
@@ -68,7 +68,8 @@ def cutout(images: Tensor, side: int, rng: np.random.Generator) -> Tensor:
 def mix(images: Tensor, targets: Tensor, augment: Augment, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Mixup (Zhang et al., 2018) or CutMix (Yun et al., 2019) of each image with its neighbour in the batch.
 
-    ``targets`` (B, K) are distributions. With both on, one coin a batch decides; each sample has its own share.
+    ``targets`` (B, K) are distributions. If both are on, each batch uses one, chosen at random. The mixing ratio is
+    drawn for each sample.
     """
     if not augment.mixes:
         return images, targets
@@ -92,9 +93,9 @@ def mix(images: Tensor, targets: Tensor, augment: Augment, rng: np.random.Genera
 def augment_batch(
     images: Tensor, labels: Tensor, num_classes: int, augment: Augment, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """All of the above on normalised images (B, C, H, W) and labels (B,).
+    """Apply all of the above to normalised images (B, C, H, W) with labels (B,).
 
-    Returns images and targets: the labels themselves, or (B, num_classes) distributions when mixing.
+    Returns images and targets: the labels unchanged, or (B, num_classes) distributions when mixing.
     """
     images = flip_and_crop(images, augment, rng)
     images = shift_and_rotate(images, augment, rng)
@@ -106,9 +107,9 @@ def augment_batch(
 
 
 def progressive_size(full: int, start: float, progress: float, least: int) -> int:
-    """The side in px at a point of the run: from ``start`` of ``full`` to ``full`` over the first 60 %.
+    """The image side in px during a run: it grows from ``start * full`` to ``full`` over the first 60 %.
 
-    A multiple of 8 px, at least ``least``, and exactly ``full`` in the end. ``progress`` runs from 0 to 1.
+    A multiple of 8 px, at least ``least``, and exactly ``full`` at the end. ``progress`` goes from 0 to 1.
     """
     share = start + (1 - start) * min(1.0, progress / 0.6)
     if share >= 1.0:

@@ -1,4 +1,4 @@
-"""Where the package keeps what it downloads or computes once; never the data folders themselves."""
+"""The cache folder for downloads and computed files. Data folders are never written to."""
 
 import os
 from pathlib import Path

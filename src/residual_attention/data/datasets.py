@@ -1,4 +1,4 @@
-"""Data sets as the training core takes them: splits of samples, class names, preprocessing, notices."""
+"""Data sets for the training core: splits, class names, preprocessing and notices."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,14 +16,14 @@ from .shards import read_shards
 from .splits import add_label_noise, class_balanced_subset, stratified_split
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-MAX_SAMPLED = 200  # images whose headers tell the size and the channels of a folder's
-MAX_MEASURED = 5_000  # training images that mean and standard deviation are measured on
-MAX_CHECKED = 20_000  # held-out files that are decoded once before training, so that a bad one is found then
+MAX_SAMPLED = 200  # image headers read to find a folder's image size and channels
+MAX_MEASURED = 5_000  # training images used to measure mean and standard deviation
+MAX_CHECKED = 20_000  # held-out files decoded before training to find bad ones; larger sets are not checked
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """``flip``: whether mirrored images keep their class; ``skipped``: unreadable training images left out."""
+    """``flip``: whether mirrored images keep their class; ``skipped``: number of unreadable images left out."""
 
     name: str
     classes: list[str]
@@ -37,9 +37,9 @@ class Dataset:
 
 
 def check_files(samples: Samples | None, preprocess: Preprocess, *, skip_bad: bool) -> tuple[Samples | None, list[str]]:
-    """Decode held-out files once before training, so that a run does not end at a bad one after hours.
+    """Decode held-out files once before training, so a bad file does not stop the run hours later.
 
-    Returns those that can be read, and the messages of the others. Raises ImageError unless ``skip_bad``.
+    Returns the readable samples and the error messages of the others. Raises ImageError unless ``skip_bad``.
     """
     if samples is None or isinstance(samples, TensorSamples) or len(samples) > MAX_CHECKED:
         return samples, []
@@ -61,7 +61,7 @@ def _unreadable_notice(errors: list[str]) -> str:
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of uint8 images (N, C, S, S), as shares of 255, four digits."""
+    """Per-channel mean and standard deviation of uint8 images (N, C, S, S), divided by 255, to four digits."""
     step = max(1, len(images) // MAX_MEASURED)
     values = images[::step].double().transpose(0, 1).flatten(1) / 255
     mean = tuple(round(v, 4) for v in values.mean(1).tolist())
@@ -82,12 +82,12 @@ def _longest_side(path: Path) -> int:
 
 
 def _folder_image_size(paths: tuple[Path, ...], notices: list[str]) -> int:
-    """224 px, or 32 or 64 where every image looked at is small."""
+    """224 px; 32 or 64 px if every sampled image is small."""
     longest = max((_longest_side(path) for path in _sampled(paths)), default=0)
     if not 0 < longest <= IN_MEMORY_PX:
         return 224
     size = 32 if longest <= 40 else 64
-    notices.append(f"images are at most {longest} px: the network reads {size} px (--image-size overrides)")
+    notices.append(f"images are at most {longest} px, so the input size is {size} px (--image-size overrides it)")
     return size
 
 
@@ -109,7 +109,7 @@ def _file_samples(pairs: list[tuple[Path, int]]) -> FileSamples:
 def hold_out(
     train: Samples, fraction: float, seed: int, name: str, notices: list[str]
 ) -> tuple[Samples, Samples | None]:
-    """Split off a stratified share and say so; none for a fraction of 0 or when no class can spare one."""
+    """Hold out a stratified share and add a notice; None if ``fraction`` is 0 or no class has a sample to spare."""
     kept, held = stratified_split(train.labels, fraction, seed)
     if not len(held):
         return train, None
@@ -125,11 +125,11 @@ def split_as_configured(
     num_classes: int,
     notices: list[str],
 ) -> tuple[Samples, Samples | None, Samples | None]:
-    """Validation from training when there is none; then the training split's own subset and label noise."""
+    """Hold out validation images if there are none, then apply ``limit_train`` and label noise to training images."""
     if val is None:
         train, val = hold_out(train, request.val_fraction, request.seed, "validation", notices)
     if request.limit_train is not None and request.limit_train < len(train):
-        notices.append(f"training on {request.limit_train} of {len(train)} images, balanced over the classes")
+        notices.append(f"training on {request.limit_train} of {len(train)} images, balanced across classes")
         train = train.subset(class_balanced_subset(train.labels, request.limit_train, request.seed))
     if request.label_noise:
         count = round(request.label_noise * len(train))
@@ -141,7 +141,7 @@ def split_as_configured(
 def _decode_splits(
     splits: dict[str, FileSamples], preprocess: Preprocess, request: DataRequest, notices: list[str]
 ) -> tuple[dict[str, Samples], int]:
-    """The splits in memory; unreadable training images are left out and reported."""
+    """Decode the splits into memory; unreadable training images are left out and reported."""
     found: dict[str, Samples] = {}
     skipped = 0
     for name, samples in splits.items():
@@ -156,13 +156,15 @@ def _decode_splits(
 def _complete_splits(
     splits: dict[str, Samples], preprocess: Preprocess, request: DataRequest, num_classes: int, notices: list[str]
 ) -> tuple[tuple[Samples, Samples | None, Samples | None], int]:
-    """Train, val and test, what is missing held out of training; held-out files are checked."""
+    """Train, val and test, and the number of unreadable images left out.
+
+    Missing validation images are held out of training, and so are test images if the data have no splits at all."""
     train, val, test = splits.get("train"), splits.get("val"), splits.get("test")
     given = {"val": val is not None, "test": test is not None}
     if train is None:
         train, test = hold_out(splits["all"], request.test_fraction, request.seed, "test", notices)
     elif test is None:
-        notices.append("no test split: nothing is reported on unseen test images")
+        notices.append("no test split, so no test results are reported")
     train, val, test = split_as_configured(train, val, test, request, num_classes, notices)
     val, bad_val = check_files(val, preprocess, skip_bad=request.skip_bad_images and not given["val"])
     test, bad_test = check_files(test, preprocess, skip_bad=request.skip_bad_images and not given["test"])
@@ -184,7 +186,7 @@ def from_listing(
 ) -> Dataset:
     """A data set from a scanned folder.
 
-    ``constants`` are its known mean and standard deviation, ``preprocess`` a trained model's own.
+    ``constants``: its mean and standard deviation, if known. ``preprocess``: that of a trained model.
     """
     notices = list(listing.notices)
     files = {split: _file_samples(pairs) for split, pairs in listing.splits.items() if pairs}
@@ -220,12 +222,12 @@ def from_listing(
 
 
 def in_channels(values: tuple[float, ...], chans: int) -> tuple[float, ...]:
-    """Constants of three channels for as many as the images have: their mean for one."""
+    """Constants of three channels for ``chans`` channels; one channel gets their mean."""
     return values if chans == len(values) else (round(sum(values) / len(values), 4),) * chans
 
 
 def from_shards(root: Path, request: DataRequest, preprocess: Preprocess | None) -> Dataset:
-    """A folder of WebDataset shards; they are for large images, which stay where they are until needed."""
+    """A data set from a folder of WebDataset shards. Shards are for large images, which are decoded on demand."""
     notices: list[str] = []
     classes, shards = read_shards(root, notices)
     if preprocess is None:

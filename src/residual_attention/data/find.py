@@ -1,4 +1,4 @@
-"""Image files as a command names them: files, folders, globs."""
+"""Finds image files from command-line arguments: files, folders and globs."""
 
 import glob
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ from .folders import images_below
 
 
 def find_images(sources: Iterable[str]) -> list[Path]:
-    """Files as given; every image below a folder; what a glob matches. Order kept, each file once.
+    """Expand files, folders (recursively) and globs to image files. Keeps the order and lists each file once.
 
-    Raises UserError for a source that finds nothing.
+    Raises UserError for a source that matches nothing.
     """
     found: dict[Path, None] = {}
     for source in sources:

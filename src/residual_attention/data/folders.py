@@ -1,4 +1,4 @@
-"""What a folder of class folders holds: its splits, classes by name, and everything that was left aside."""
+"""Scans a folder of class folders: its splits, its classes by name, and what was ignored."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ LAYOUT = "expected FOLDER/<class>/<image>, or FOLDER/{train,val,test}/<class>/<i
 
 @dataclass(frozen=True)
 class FolderListing:
-    """``splits`` maps train, val, test (``all`` when the folder has none) to (path, class index) pairs."""
+    """``splits`` maps train, val, test (``all`` if the folder has none) to (path, class index) pairs."""
 
     classes: list[str]
     splits: dict[str, list[tuple[Path, int]]]
@@ -47,7 +47,7 @@ def _is_junk(path: Path) -> bool:
 
 
 def images_below(folder: Path, ignored: list[Path] | None = None) -> Iterator[Path]:
-    """Image files in a folder and its subfolders, by name; what is none goes to ``ignored``."""
+    """Image files in a folder and its subfolders, sorted by name; other entries are appended to ``ignored``."""
     ignored = [] if ignored is None else ignored
     for path in sorted(folder.iterdir()):
         if _is_junk(path):
@@ -61,7 +61,7 @@ def images_below(folder: Path, ignored: list[Path] | None = None) -> Iterator[Pa
 
 
 def _class_folders(root: Path, ignored: list[Path]) -> dict[str, list[Path]]:
-    """Images of each class folder directly below ``root``; empty classes are kept, to be reported."""
+    """Images of each class folder directly below ``root``; empty classes are kept so they can be reported."""
     found: dict[str, list[Path]] = {}
     for path in sorted(root.iterdir()):
         if _is_junk(path) or not path.is_dir():
@@ -76,9 +76,10 @@ def _has_subfolders(folder: Path) -> bool:
 
 
 def split_folders(root: Path, notices: list[str] | None = None) -> dict[str, Path]:
-    """The folders named after splits that hold class folders, by split. Raises UserError for two of the same.
+    """Split folders that hold class folders, by split. Raises UserError if two folders name the same split.
 
-    One that holds images directly is a class of that name (trains, say), or unlabelled where there are splits.
+    A folder named like a split that holds images directly is a class (of trains, say), or is left out if there are
+    split folders.
     """
     found: dict[str, Path] = {}
     flat: list[str] = []
@@ -94,9 +95,9 @@ def split_folders(root: Path, notices: list[str] | None = None) -> dict[str, Pat
                 )
             found[split] = path
     for name in flat:
-        what = "left out" if found else "taken as a class of that name"
+        what = "left out" if found else "used as a class of that name"
         if notices is not None:
-            notices.append(f"the folder {name} holds images without class folders: {what}")
+            notices.append(f"the folder {name} has images but no class folders: {what}")
     return found
 
 
@@ -105,31 +106,31 @@ def _ignored_notice(root: Path, ignored: list[Path]) -> list[str]:
         return []
     names = [str(path.relative_to(root)) for path in ignored[:MAX_NAMED]]
     more = f" and {len(ignored) - MAX_NAMED} more" if len(ignored) > MAX_NAMED else ""
-    return [f"ignored {len(ignored)} entries that are no images: {', '.join(names)}{more}"]
+    return [f"ignored {len(ignored)} entries that are not images: {', '.join(names)}{more}"]
 
 
 def _labelled(
     split: str, found: dict[str, list[Path]], classes: list[str], notices: list[str]
 ) -> list[tuple[Path, int]]:
-    """A split's images with labels by class *name*; classes that do not match go to ``notices``."""
+    """A split's images, labelled by class *name*; classes that do not match are reported in ``notices``."""
     index = {name: i for i, name in enumerate(classes)}
     missing = [name for name in classes if not found.get(name)]
     if missing:
-        notices.append(f"the {split} split has no images of {len(missing)} classes: {', '.join(missing[:MAX_NAMED])}")
+        notices.append(f"the {split} split has no images for {len(missing)} classes: {', '.join(missing[:MAX_NAMED])}")
     unknown = {name: len(paths) for name, paths in found.items() if name not in index and paths}
     if unknown:
         listing = ", ".join(f"{name} ({count} images)" for name, count in unknown.items())
-        notices.append(f"the {split} split has classes that training does not know, left out: {listing}")
+        notices.append(f"the {split} split has classes that are not in training, left out: {listing}")
     return [(path, index[name]) for name, paths in found.items() if name in index for path in paths]
 
 
 def scan_folder(root: Path, *, single_class_allowed: bool = False, classes_of: str = "train") -> FolderListing:
     """List a folder of class folders, with or without split folders above them.
 
-    Classes are those of the split ``classes_of`` (of the whole folder without splits), sorted by name.
+    Classes are those of the split ``classes_of`` (of the entire folder if it has no splits), sorted by name.
 
     Raises:
-        UserError: not a folder, no images, or a single class; the line says what layout is expected.
+        UserError: not a folder, no images, or a single class; the message states the expected layout.
     """
     if not root.is_dir():
         raise UserError(f"no folder at {root}; {LAYOUT}")
@@ -150,9 +151,9 @@ def scan_folder(root: Path, *, single_class_allowed: bool = False, classes_of: s
         notices.append(f"class folders without images, left out: {', '.join(empty)}")
     classes = sorted(name for name, paths in main.items() if paths)
     if not classes:
-        raise UserError(f"{root} holds no images in class folders; {LAYOUT}")
+        raise UserError(f"{root} has no images in class folders; {LAYOUT}")
     if len(classes) == 1 and not single_class_allowed:
-        raise UserError(f"{root} holds a single class ({classes[0]}); a classifier needs two or more; {LAYOUT}")
+        raise UserError(f"{root} has only one class ({classes[0]}); a classifier needs at least two; {LAYOUT}")
     splits = {split: _labelled(split, of_class, classes, notices) for split, of_class in found.items()}
     notices += _ignored_notice(root, ignored)
     return FolderListing(classes, splits, notices)

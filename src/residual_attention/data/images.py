@@ -1,14 +1,15 @@
-"""Reading one image file: one rule for each oddity, the same in training, evaluation and prediction.
+"""Reads one image file, by the same rules in training, evaluation and prediction.
 
 - EXIF orientation is applied.
-- Grayscale becomes RGB by repetition; colour becomes grayscale (ITU-R 601) where one channel is wanted.
-- A palette is looked up, its transparency included; alpha is composited over white.
+- Grayscale is repeated to RGB; colour is converted to grayscale (ITU-R 601) for networks with one input channel.
+- Palettes are expanded, including their transparency; alpha is composited over white.
 - CMYK (also inverted, as Adobe writes it) and other colour spaces are converted by Pillow.
-- 16 bits a channel are scaled to 8 by the full range, 65535 to 255; 32-bit integers as 16-bit ones where they
-  fit, else by their maximum; floats in [0, 1] by 255, others as 8-bit values, clipped.
-- Of an animation the first frame counts.
-- A truncated file, one that is no image, or one of more than `MAX_PIXELS` (told from its header, before
-  anything is decoded) is an `ImageError`.
+- 16-bit channels are scaled to 8 bits over the full range, 65535 to 255. 32-bit integers are scaled like 16-bit
+  ones if they fit, otherwise by their maximum. Floats in [0, 1] are multiplied by 255; other floats are taken as
+  8-bit values and clipped.
+- Only the first frame of an animation is read.
+- A truncated file, a file that is not an image, or an image above `MAX_PIXELS` (checked in the header, before
+  decoding) raises `ImageError`.
 """
 
 import warnings
@@ -21,7 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import UserError
 
-MAX_PIXELS = 64_000_000  # about 200 MB decoded: above any camera's photograph in a data set, below a bomb
+MAX_PIXELS = 64_000_000  # about 200 MB decoded: above camera photographs, below decompression bombs
 WHITE = (255, 255, 255, 255)
 Source = Path | BinaryIO
 
@@ -35,7 +36,7 @@ FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000"
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow reads; formats that start other programs (EPS) are not among them."""
+    """The `FORMATS` that this Pillow build reads. Formats that start other programs (EPS) are excluded."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
@@ -45,7 +46,7 @@ def _name(source: Source) -> str:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Integer and float images of more than 8 bits to mode L."""
+    """Convert integer and float images of more than 8 bits to mode L."""
     values = np.asarray(image)
     if values.dtype.kind == "f":
         scaled = np.nan_to_num(values * 255.0 if values.size and values.max() <= 1.0 else values)
@@ -56,7 +57,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def as_eight_bits(image: Image.Image, mode: str) -> Image.Image:
-    """An image in any Pillow mode, EXIF orientation applied, as RGB or L; one that is so already is returned."""
+    """Convert an image of any Pillow mode to ``mode`` (RGB or L), with its EXIF orientation applied."""
     image = ImageOps.exif_transpose(image)
     if image.mode == mode and "transparency" not in image.info:
         return image
@@ -69,15 +70,15 @@ def as_eight_bits(image: Image.Image, mode: str) -> Image.Image:
 
 
 def read_image(source: Source, in_chans: int = 3, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The image as mode RGB (``in_chans`` 3) or L (1), by the rules above.
+    """Read an image as RGB (``in_chans`` 3) or L (1), by the rules above.
 
     Raises:
-        ImageError: missing, unreadable, truncated, no image, or too large.
+        ImageError: the file is missing, unreadable, truncated, not an image, or too large.
     """
     mode = {1: "L", 3: "RGB"}[in_chans]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities in metadata; size is checked below
+            warnings.simplefilter("ignore")  # about metadata; the size is checked below
             with Image.open(source, formats=_formats()) as image:
                 if image.width * image.height > max_pixels:
                     raise ImageError(
@@ -93,16 +94,16 @@ def read_image(source: Source, in_chans: int = 3, *, max_pixels: int = MAX_PIXEL
     except IsADirectoryError:
         raise ImageError(f"{_name(source)}: a folder, not an image") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{_name(source)}: not an image, or of a format that cannot be read") from None
+        raise ImageError(f"{_name(source)}: not an image, or an unsupported format") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{_name(source)}: too many pixels; the limit is {max_pixels:,}") from None
-    except Exception as error:  # Pillow's decoders raise many kinds on broken data
+    except Exception as error:  # Pillow's decoders raise many exception types on broken data
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{_name(source)}: cannot be read: {reason}") from None
 
 
 def is_grayscale(path: Path) -> bool | None:
-    """Whether the file's header says a single channel without a palette; None when it cannot be read."""
+    """Whether the header declares a single channel without a palette; None if it cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""The data of a run, and one split of a data set as a trained model reads it."""
+"""Loads the data of a run, or one split for a trained model."""
 
 from pathlib import Path
 
@@ -17,11 +17,11 @@ from .sources import SOURCES
 
 
 def load_dataset(request: DataRequest, preprocess: Preprocess | None = None) -> Dataset:
-    """The data of a run: a named set or a folder, split, with its preprocessing (``preprocess`` if given).
+    """Load a named data set or a folder: its splits and its preprocessing (``preprocess`` if given).
 
     Raises:
-        UserError: unknown name, missing or unusable folder; one line.
-        ImageError: an unreadable validation or test image.
+        UserError: the name is unknown, or the folder is missing or unusable.
+        ImageError: a validation or test image is unreadable.
     """
     if request.data in SOURCES:
         return SOURCES.value(request.data)(request, preprocess)
@@ -29,7 +29,7 @@ def load_dataset(request: DataRequest, preprocess: Preprocess | None = None) -> 
     if not path.exists():
         raise DataNotFoundError(
             f"no data set or folder named {request.data!r}{did_you_mean(request.data, SOURCES)}; "
-            f"there are {', '.join(SOURCES)}, or give a folder; a plugin's needs {FLAG}"
+            f"data sets: {', '.join(SOURCES)}; or give a folder; a plugin's data set needs {FLAG}"
         )
     if find_shards(path):
         return from_shards(path, request, preprocess)
@@ -37,14 +37,14 @@ def load_dataset(request: DataRequest, preprocess: Preprocess | None = None) -> 
 
 
 def _in_model_order(samples: Samples, theirs: list[str], classes: list[str], data: str) -> Samples:
-    """Labels in the model's order. Raises UserError for classes that the model does not know."""
+    """Relabel samples in the model's class order. Raises UserError for classes that the model does not have."""
     present = [theirs[i] for i in samples.labels.unique().tolist()]
     unknown = [name for name in present if name not in classes]
     if unknown:
         more = "" if len(unknown) <= 5 else f" and {len(unknown) - 5} more"
         raise UserError(
-            f"{data} has classes that the model does not know: {', '.join(unknown[:5])}{more}; "
-            f"it knows {', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}"
+            f"{data} has classes that the model does not have: {', '.join(unknown[:5])}{more}; "
+            f"its classes: {', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}"
         )
     index = torch.tensor([classes.index(name) if name in classes else -1 for name in theirs])
     return samples.relabelled(index[samples.labels])
@@ -59,18 +59,18 @@ def _in_memory(samples: FileSamples, preprocess: Preprocess) -> Samples:
 def _folder_split(
     path: Path, split: str, preprocess: Preprocess, whole: bool, notices: list[str]
 ) -> tuple[Samples, list[str]] | None:
-    """A split that lies in a folder of its own, or (``whole``) all of a folder without splits; None without either.
+    """Read a split folder, or (``whole``) all images of a folder without splits; None if neither applies.
 
-    Its classes are its own, so that none is lost because training folders beside it lack it.
+    Classes come from this split alone, so none is dropped because the training folder lacks it.
     """
     folders = split_folders(path)
     if split == "train" and folders and "val" not in folders:
-        return None  # training images without those that were held out
+        return None  # it still contains the held-out images
     if (folders and split not in folders) or (not folders and not whole):
         return None
     listing = scan_folder(path, single_class_allowed=True, classes_of=split if folders else "train")
     if not folders:
-        notices.append(f"{path} has no splits: all of it is evaluated")
+        notices.append(f"{path} has no splits: all its images are evaluated")
     notices += [notice for notice in listing.notices if folders == {} or f"the {split} split" in notice]
     pairs = listing.splits[split if folders else "all"]
     samples = FileSamples(tuple(p for p, _ in pairs), torch.tensor([label for _, label in pairs], dtype=torch.int64))
@@ -91,16 +91,16 @@ def load_split(
     whole: bool = True,
     train_images: int | None = None,
 ) -> tuple[Samples, list[str]]:
-    """Samples of one split, labels in the order of ``classes``, and notices.
+    """Load one split: its samples, with labels in the order of ``classes``, and notices.
 
-    ``seed``, the fractions and ``limit_train`` reproduce what training held out. A folder without splits is evaluated
-    whole, unless ``whole=False`` (it is the folder that the model was trained on); ``train_images`` is then what
-    training found.
+    ``seed``, the fractions and ``limit_train`` reproduce the splits of the training run. All images of a folder
+    without splits are used, unless ``whole=False`` (the model was trained on it); ``train_images`` is then the number
+    of images it was trained on.
 
     Raises:
-        UserError: no such data or split, classes that the model does not know, or a folder that has changed since
-            training, whose held-out images are no longer known.
-        ImageError: an unreadable image.
+        UserError: unknown data or split, classes that the model does not have, or a folder that has changed since
+            training, so its held-out images cannot be reproduced.
+        ImageError: an image is unreadable.
     """
     notices: list[str] = []
     if data not in SOURCES and Path(data).is_dir() and not find_shards(Path(data)):
@@ -123,7 +123,7 @@ def load_split(
     if train_images is not None and not whole and len(dataset.train or ()) != train_images:
         raise UserError(
             f"{data} has changed since training: {train_images} training images then, {len(dataset.train or ())} now, "
-            "so that it is not known which images were held out; give a folder of other images"
+            "so the held-out images are unknown; give a folder of other images"
         )
     chosen = getattr(dataset, split)
     if chosen is None or not len(chosen):

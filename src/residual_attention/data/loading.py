@@ -1,7 +1,8 @@
 """Batches for training and evaluation: read, augmented and normalised.
 
-The order of an epoch is a function of (seed, epoch), the draws of a batch of (seed, epoch, step), those of
-a decoded file of (seed, epoch, sample); so a run can stop after any step and go on with any worker count.
+The order of an epoch is a function of (seed, epoch), the augmentation of a batch of (seed, epoch, step), and the
+augmentation of a decoded file of (seed, epoch, sample). A run can stop after any step and resume with any number of
+workers.
 """
 
 import atexit
@@ -40,7 +41,7 @@ class TrainBatch:
         return len(self.images)
 
     def parts(self, count: int) -> list["TrainBatch"]:
-        """About equal shares, ``count`` of them where there are as many images."""
+        """Split into ``count`` parts of about equal size, or fewer if there are fewer images."""
         return list(map(TrainBatch, self.images.chunk(count), self.targets.chunk(count)))
 
 
@@ -53,7 +54,7 @@ class EvalBatch(NamedTuple):
 
 
 class _TrainingFiles(TorchDataset):
-    """Decoded, cropped uint8 images; the key is (epoch, sample). An unreadable file gives its error instead."""
+    """Decoded, cropped uint8 images; the key is (epoch, sample). An unreadable file returns its error message."""
 
     def __init__(self, samples: StoredSamples, preprocess: Preprocess, seed: int, augment: Augment) -> None:
         self.samples, self.preprocess, self.seed = samples, preprocess, seed
@@ -71,9 +72,9 @@ class _TrainingFiles(TorchDataset):
 
 
 def file_transform(augment: Augment, preprocess: Preprocess) -> v2.Compose:
-    """What is done to one large image while it is decoded; the rest is done to the batch.
+    """Transforms applied to each large image when it is decoded; the others run on the batch.
 
-    ``crop`` takes a random area and aspect ratio (Szegedy et al., 2015); the others the whole image.
+    ``crop`` takes a random area and aspect ratio (Szegedy et al., 2015); the other modes use the full image.
     """
     size = preprocess.image_size
     geometry = (
@@ -87,7 +88,7 @@ def file_transform(augment: Augment, preprocess: Preprocess) -> v2.Compose:
 
 
 class _EvaluationFiles(TorchDataset):
-    """Decoded uint8 images in order; an unreadable file gives its error instead."""
+    """Decoded uint8 images in order; an unreadable file returns its error message."""
 
     def __init__(self, samples: StoredSamples, preprocess: Preprocess) -> None:
         self.samples, self.preprocess = samples, preprocess
@@ -101,7 +102,7 @@ class _EvaluationFiles(TorchDataset):
 
 
 def _stop_workers_at_exit(loader: DataLoader) -> None:
-    """Ahead of multiprocessing, which would wait without end for workers that ignore its signal."""
+    """Stop workers before multiprocessing's exit handler, which would wait forever because they ignore its signal."""
     known = weakref.ref(loader)
 
     def end() -> None:
@@ -115,9 +116,9 @@ def _stop_workers_at_exit(loader: DataLoader) -> None:
 class TrainingData:
     """The training split as batches.
 
-    ``repeats``: how often an epoch reads all of it, in another order each time; ``skipped`` collects the indices of
-    unreadable images as they are met, which are an error unless ``skip_bad``.
-    Of files, one epoch is read at a time: the workers start with the first and stay.
+    ``repeats``: passes over the split per epoch, each in a different order. ``skipped`` collects the indices of
+    unreadable images; these raise ImageError unless ``skip_bad``. Workers start with the first epoch and persist, so
+    only one epoch of files can be read at a time.
     """
 
     samples: Samples
@@ -148,7 +149,7 @@ class TrainingData:
         return steps_per_epoch(self.repeats * len(self.samples), self.batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0, size: int | None = None) -> Iterator[TrainBatch]:
-        """The batches of an epoch from ``first_step`` on, images resized to ``size`` px if given."""
+        """Yield the batches of an epoch from ``first_step`` on, with images resized to ``size`` px if given."""
         rounds = range(epoch * self.repeats, (epoch + 1) * self.repeats)
         order = torch.stack([self._order(number) for number in rounds]).flatten(0, 1)  # (repeats * N, 2)
         steps = range(first_step, self.steps_per_epoch)
@@ -161,9 +162,9 @@ class TrainingData:
             yield batch
 
     def _augmented(self, images: Tensor, labels: Tensor, rng: np.random.Generator, size: int | None) -> TrainBatch:
-        """uint8 images as the network reads them."""
+        """Normalise and augment uint8 images."""
         augment = self.augment
-        if not augment.crop_padding:  # mirrored bytes become mirrored values, and are a quarter as many
+        if not augment.crop_padding:  # flip before normalising: uint8 is a quarter of the bytes
             images, augment = flip_and_crop(images, augment, rng), replace(augment, flip=False)
         images = self.preprocess.normalize(images)
         images, targets = augment_batch(images, labels, self.num_classes, augment, rng)
@@ -172,7 +173,7 @@ class TrainingData:
         return TrainBatch(images, targets)
 
     def _order(self, number: int) -> Tensor:
-        """(N, 2): the number of the reading, which a file's draws depend on, and the samples in its order."""
+        """(N, 2): the number of the pass, which seeds a file's augmentation, and the sample indices in order."""
         order = epoch_order(self.samples.labels, seed=self.seed, epoch=number, balanced=self.balanced)
         return torch.stack([torch.full_like(order, number), order], dim=1)
 
@@ -193,7 +194,7 @@ class TrainingData:
                 raise ImageError(bad[0][1])
             self.skipped.update(index for index, _ in bad)
             if not len(labels):
-                raise UserError(f"not one image of a batch of {len(bad)} could be read; check the data folder")
+                raise UserError(f"none of the {len(bad)} images of a batch could be read; check the data folder")
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
 
@@ -207,11 +208,11 @@ def evaluation_batches(
     replica: Replica | None = None,
     skip_bad: bool = False,
 ) -> Iterator[EvalBatch]:
-    """Every sample of a split once, over all processes, in order.
+    """Yield this process's share of a split, in order; together, all processes yield every sample once.
 
     Raises:
-        ImageError: an unreadable file, unless ``skip_bad``, which is for training images alone: evaluation neither
-            skips nor substitutes.
+        ImageError: a file is unreadable, unless ``skip_bad``. Use that for training images only: evaluation must not
+            skip images.
     """
     replica = replica or Replica()
     mine = torch.arange(len(samples))[replica.rank :: replica.world]

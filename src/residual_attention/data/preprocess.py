@@ -1,4 +1,4 @@
-"""From a decoded image to what the network reads; stored in every model, used in train, eval and predict."""
+"""From a decoded image to the network's input; stored with every model, used in train, eval and predict."""
 
 from dataclasses import KW_ONLY, asdict, dataclass, fields
 from typing import Any, NamedTuple, get_args
@@ -17,7 +17,7 @@ RESIZES = get_args(Resize)
 
 
 class Geometry(NamedTuple):
-    """Where the network's input lies on the original: ``original = input * scale + offset``, per axis, in px."""
+    """Maps the network's input to the original image: ``original = input * scale + offset``, per axis, in px."""
 
     scale_x: float
     scale_y: float
@@ -27,10 +27,10 @@ class Geometry(NamedTuple):
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Square of ``image_size`` px, then ``(value / 255 - mean) / std`` per channel.
+    """Resize to a square of ``image_size`` px, then apply ``(value / 255 - mean) / std`` per channel.
 
-    ``resize``: *crop* scales the short side to ``image_size / crop_pct`` and takes the centre; *squash* ignores
-    the aspect ratio; *letterbox* scales the long side and pads with the mean colour. All by Pillow's
+    ``resize``: *crop* scales the short side to ``image_size / crop_pct`` and crops the centre; *squash* ignores
+    the aspect ratio; *letterbox* scales the long side and pads with the mean colour. All use Pillow's
     antialiased bilinear filter.
     """
 
@@ -47,14 +47,14 @@ class Preprocess:
         if self.image_size < 1 or not 0 < self.crop_pct <= 1:
             raise UserError(f"image_size {self.image_size} or crop_pct {self.crop_pct} is out of range")
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
-            raise UserError("mean and std need one value a channel, for 1 or 3 channels")
+            raise UserError("mean and std need one value per channel, for 1 or 3 channels")
 
     @property
     def in_chans(self) -> int:
         return len(self.mean)
 
     def _scaled_size(self, width: int, height: int) -> tuple[int, int]:
-        """The size to which the whole image is scaled, before the centre is cropped or the rest padded."""
+        """The size of the scaled image, before cropping or padding."""
         size = self.image_size
         if self.resize == "squash":
             return size, size
@@ -66,21 +66,19 @@ class Preprocess:
         return max(1, min(size, round(width * factor))), max(1, min(size, round(height * factor)))
 
     def geometry(self, width: int, height: int) -> Geometry:
-        """How input pixels map to the original of ``width`` x ``height`` px."""
+        """The mapping from input pixels to an original of ``width`` x ``height`` px."""
         scaled_width, scaled_height = self._scaled_size(width, height)
         left, top = (scaled_width - self.image_size) // 2, (scaled_height - self.image_size) // 2
         scale_x, scale_y = width / scaled_width, height / scaled_height
         return Geometry(scale_x, scale_y, left * scale_x, top * scale_y)
 
     def square(self, image: Image.Image) -> Image.Image:
-        """The image as an ``image_size`` px square, in mode RGB or L."""
+        """Convert the image to a square of ``image_size`` px, in mode RGB or L."""
         mode = "L" if self.in_chans == 1 else "RGB"
         image = as_eight_bits(image, mode)
         size = self.image_size
         scaled = self._scaled_size(*image.size)
-        if (
-            scaled[0] * scaled[1] > MAX_SCALED_PIXELS
-        ):  # only of the crop, and only of what is hundreds of times as long as wide
+        if scaled[0] * scaled[1] > MAX_SCALED_PIXELS:  # only with crop, for extremely elongated images
             return self._crop_elongated(image)
         if scaled != image.size:
             image = image.resize(scaled, Image.Resampling.BILINEAR)
@@ -95,7 +93,7 @@ class Preprocess:
         return canvas
 
     def _crop_elongated(self, image: Image.Image) -> Image.Image:
-        """The crop of a very elongated image, whose whole would not fit in memory once it is scaled."""
+        """Crop a very elongated image before scaling, since the scaled image would not fit in memory."""
         place, size = self.geometry(*image.size), self.image_size
         box = (
             place.offset_x,
@@ -124,7 +122,7 @@ class Preprocess:
         return ((images.float() * std + mean) * 255.0).round().clamp(0, 255).to(torch.uint8)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """A PIL image to the (C, image_size, image_size) float tensor that the network reads."""
+        """Convert a PIL image to the network's input, a (C, image_size, image_size) float tensor."""
         return self.normalize(self.to_uint8(image))
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Randomness as a pure function of what it is for, so that a resumed run draws what the first would have."""
+"""Seeds derived from what they are used for, so a resumed run draws the same numbers as an uninterrupted one."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import torch
 
 
 def derive_seed(*keys: int | str) -> int:
-    """A 63-bit seed from keys such as ``(seed, "order", epoch)``; equal keys give equal seeds everywhere."""
+    """A 63-bit seed from keys such as ``(seed, "order", epoch)``; equal keys give equal seeds on every machine."""
     text = "\x1f".join(str(key) for key in keys)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 

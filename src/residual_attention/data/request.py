@@ -1,4 +1,4 @@
-"""Which data are wanted, and how: all that the data layer needs to know of a run."""
+"""What the data layer needs to know about a run: which data, and how to load them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,10 @@ Resize = Literal["crop", "squash", "letterbox"]
 class DataRequest:
     """A data set by name or folder, its preprocessing, and how missing splits are made.
 
-    ``image_size`` (px) and ``in_chans`` (1 or 3) are the data's own when None. ``val_fraction`` and ``test_fraction``
-    are shares of the training images to hold out where a split is missing; ``seed`` decides which. ``limit_train``
-    and ``label_noise`` (a share) apply to the training split alone. ``skip_bad_images`` leaves unreadable training
-    images out instead of stopping at one; given validation and test splits never skip.
+    ``image_size`` (px) and ``in_chans`` (1 or 3) are taken from the data if None. ``val_fraction`` and
+    ``test_fraction`` are shares of the training images to hold out if a split is missing; ``seed`` selects them.
+    ``limit_train`` and ``label_noise`` (a share) apply to the training split only. ``skip_bad_images`` leaves out
+    unreadable training images instead of raising; validation and test splits that are given are never skipped over.
     """
 
     data: str

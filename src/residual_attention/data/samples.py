@@ -1,4 +1,4 @@
-"""Samples of a split: decoded in memory, or files and shards that are decoded when they are needed."""
+"""Samples of a split: decoded in memory, or files and shards that are decoded on demand."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +13,8 @@ from .images import ImageError, read_image
 from .preprocess import Preprocess
 from .shards import ShardSamples
 
-IN_MEMORY_PX = 64  # images up to this side live in memory as one tensor,
-IN_MEMORY_BYTES = 2 * 2**30  # if they take no more than this
+IN_MEMORY_PX = 64  # images up to this side are kept in memory as one tensor,
+IN_MEMORY_BYTES = 2 * 2**30  # if they take at most this much
 DECODERS = 4
 
 
@@ -37,7 +37,7 @@ class TensorSamples:
 
 @dataclass(frozen=True)
 class FileSamples:
-    """Images to be decoded when they are needed; ``labels`` (N,) int64."""
+    """Image files, decoded on demand; ``labels`` (N,) int64."""
 
     paths: tuple[Path, ...]
     labels: Tensor
@@ -46,7 +46,7 @@ class FileSamples:
         return len(self.labels)
 
     def read(self, index: int, in_chans: int) -> Image.Image:
-        """Raises ImageError when the file cannot be read."""
+        """Raises ImageError if the file cannot be read."""
         return read_image(self.paths[index], in_chans)
 
     def subset(self, index: Tensor) -> "FileSamples":
@@ -65,7 +65,7 @@ def fits_in_memory(count: int, side: int, chans: int) -> bool:
 
 
 def decoded(samples: StoredSamples, preprocess: Preprocess) -> Iterator[Tensor | ImageError]:
-    """Each file as (C, S, S) uint8, or why it cannot be read."""
+    """Yield each image as (C, S, S) uint8, or its error if it cannot be read."""
 
     def one(index: int) -> Tensor | ImageError:
         try:
@@ -78,9 +78,9 @@ def decoded(samples: StoredSamples, preprocess: Preprocess) -> Iterator[Tensor |
 
 
 def decode(samples: StoredSamples, preprocess: Preprocess, *, skip_bad: bool) -> tuple[TensorSamples, list[str]]:
-    """All images in memory, and the messages of those that were skipped.
+    """Decode all images into memory. Also returns the error messages of skipped images.
 
-    Raises ImageError for an unreadable one unless ``skip_bad``.
+    Raises ImageError for an unreadable image unless ``skip_bad``.
     """
     side, chans = preprocess.image_size, preprocess.in_chans
     images = torch.empty(len(samples), chans, side, side, dtype=torch.uint8)

@@ -1,8 +1,8 @@
 """WebDataset shards: ``train-000000.tar``, ``val-*.tar``, ``test-*.tar`` with ``KEY.jpg`` and ``KEY.cls`` inside.
 
-Each shard is indexed once (member offsets, kept in the cache), and images are read where they lie; so samples
-keep the random access that an exact resume needs, which a stream cannot give. ``.cls`` holds a class number or
-name; ``classes.txt`` beside the shards names the numbers, one a line.
+Each shard is indexed once (member offsets, kept in the cache), and images are read in place. This gives the random
+access that an exact resume needs and a stream lacks. ``.cls`` holds a class number or name; ``classes.txt`` beside the
+shards names the numbers, one per line.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from .images import read_image
 
 @dataclass(frozen=True)
 class Member:
-    """An image inside a shard: its name, and where its bytes lie."""
+    """An image inside a shard: its name and the position of its bytes."""
 
     shard: Path
     name: str
@@ -43,7 +43,7 @@ class Member:
 
 @dataclass(frozen=True)
 class ShardSamples:
-    """Images in shards, decoded when they are needed; ``labels`` (N,) int64."""
+    """Images in shards, decoded on demand; ``labels`` (N,) int64."""
 
     members: tuple[Member, ...]
     labels: Tensor
@@ -52,7 +52,7 @@ class ShardSamples:
         return len(self.labels)
 
     def read(self, index: int, in_chans: int) -> Image.Image:
-        """Raises ImageError when the image cannot be read."""
+        """Raises ImageError if the image cannot be read."""
         return read_image(self.members[index].open(), in_chans)
 
     def subset(self, index: Tensor) -> "ShardSamples":
@@ -63,7 +63,7 @@ class ShardSamples:
 
 
 def find_shards(root: Path) -> dict[str, list[Path]]:
-    """The shards of each split in a folder, by the word before their number; empty when there are none."""
+    """The shards in a folder, by split (the word before their number); empty if there are none."""
     found: dict[str, list[Path]] = {}
     for path in sorted(root.glob("*.tar")):
         split = SPLIT_NAMES.get(path.name.split("-")[0].split(".")[0].lower())
@@ -91,12 +91,12 @@ def _list_members(shard: Path) -> list[tuple[str, int, int, str]]:
                     assert content is not None
                     labels[key] = content.read().decode().strip()
     except (tarfile.TarError, UnicodeDecodeError) as error:
-        raise UserError(f"{shard} is no plain tar file of images and .cls labels: {error}") from None
+        raise UserError(f"{shard} is not a plain tar file of images and .cls labels: {error}") from None
     return [(*image, labels[key]) for key, image in images.items() if key in labels]
 
 
 def index_shard(shard: Path) -> list[tuple[str, int, int, str]]:
-    """`_list_members`, kept in the cache for as long as the shard stays the same."""
+    """`_list_members`, cached until the shard changes."""
     status = shard.stat()
     identity = f"{shard.resolve()}\x1f{status.st_size}\x1f{status.st_mtime_ns}"
     kept = cache_folder() / "shards" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
@@ -107,26 +107,26 @@ def index_shard(shard: Path) -> list[tuple[str, int, int, str]]:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, json.dumps(rows).encode())
     except OSError:
-        pass  # a cache that cannot be written costs time alone
+        pass  # without the cache, the next run indexes the shard again
     return rows
 
 
 def _class_names(root: Path, labels: set[str]) -> dict[str, str]:
-    """The name of each label: itself, or the line of ``classes.txt`` that its number counts to."""
+    """The name of each label: the label itself, or for a number its line in ``classes.txt``, if there is one."""
     names = root / "classes.txt"
     if not names.is_file() or not all(label.isdigit() for label in labels):
         return {label: label for label in labels}
     lines = [line.strip() for line in names.read_text().splitlines() if line.strip()]
     beyond = sorted(label for label in labels if int(label) >= len(lines))
     if beyond:
-        raise UserError(f"{names} names {len(lines)} classes, but the shards hold class {beyond[0]}")
+        raise UserError(f"{names} lists {len(lines)} classes, but the shards contain class {beyond[0]}")
     return {label: lines[int(label)] for label in labels}
 
 
 def read_shards(root: Path, notices: list[str]) -> tuple[list[str], dict[str, ShardSamples]]:
-    """Class names and the splits of a folder of shards; what is left out goes to ``notices``.
+    """Read the class names and splits of a folder of shards; left-out images are reported in ``notices``.
 
-    Raises UserError: no training shards, a file that is no tar, or a single class.
+    Raises UserError: no training shards, a file that is not a tar, or a single class.
     """
     shards = find_shards(root)
     if "train" not in shards:
@@ -136,7 +136,7 @@ def read_shards(root: Path, notices: list[str]) -> tuple[list[str], dict[str, Sh
     numbered = all(label.isdigit() for label in names)
     order = sorted(names, key=lambda label: (int(label), label) if numbered else (0, label))
     if len(order) < 2:
-        raise UserError(f"{root}: the training shards hold {len(order)} classes; a classifier needs two or more")
+        raise UserError(f"{root}: the training shards have {len(order)} classes; a classifier needs at least two")
     position = {label: i for i, label in enumerate(order)}
     splits = {}
     for split, found in rows.items():
@@ -144,7 +144,7 @@ def read_shards(root: Path, notices: list[str]) -> tuple[list[str], dict[str, Sh
         if len(known) < len(found):
             unknown = ", ".join(sorted({row[4] for row in found} - set(position))[:5])
             count = len(found) - len(known)
-            notices.append(f"the {split} shards have {count} images of classes that training does not know: {unknown}")
+            notices.append(f"the {split} shards have {count} images of classes that are not in training: {unknown}")
         members = tuple(Member(path, name, offset, size) for path, name, offset, size, _ in known)
         splits[split] = ShardSamples(members, torch.tensor([position[row[4]] for row in known], dtype=torch.int64))
     return [names[label] for label in order], splits

@@ -21,7 +21,7 @@ from .request import DataRequest
 from .samples import IN_MEMORY_BYTES, Samples, TensorSamples
 from .splits import stratified_split
 
-DIGITS_TEST_SEED = 1797  # the test split is the data set's, not the run's
+DIGITS_TEST_SEED = 1797  # the test split is fixed; it does not depend on the run's seed
 DIGITS_MEAN, DIGITS_STD = (0.3049,), (0.3183,)
 CIFAR_CONSTANTS = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
@@ -30,7 +30,7 @@ CIFAR_CONSTANTS = {
 
 
 def digits(request: DataRequest, preprocess: Preprocess | None = None) -> Dataset:
-    """scikit-learn's 1,797 handwritten digits of 8x8 px, enlarged; a fixed stratified fifth is the test."""
+    """scikit-learn's 1,797 handwritten digits of 8x8 px, enlarged; a fixed stratified fifth is the test split."""
     from sklearn.datasets import load_digits
 
     size, chans = request.image_size or 16, request.in_chans or 1
@@ -59,7 +59,7 @@ def _has_class_folders(folder: Path) -> bool:
 
 
 def _torchvision_cifar(name: str, root: Path, *, download: bool) -> tuple[list[str], dict[str, TensorSamples]]:
-    """Class names and both splits in torchvision's layout. Raises RuntimeError or OSError as torchvision does."""
+    """Read class names and both splits in torchvision's layout. Raises RuntimeError or OSError like torchvision."""
     from torchvision.datasets import CIFAR10, CIFAR100
 
     kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
@@ -74,7 +74,7 @@ def _torchvision_cifar(name: str, root: Path, *, download: bool) -> tuple[list[s
 
 
 def _cifar_splits(name: str, data_dir: Path | None) -> tuple[list[str], dict[str, TensorSamples]]:
-    """From --data-dir in torchvision's layout, or from the cache, downloaded there when it is missing."""
+    """Read CIFAR from --data-dir in torchvision's layout, or from the cache, downloading it if missing."""
     from torchvision.datasets import CIFAR10, CIFAR100
 
     kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
@@ -103,7 +103,7 @@ def _cifar_splits(name: str, data_dir: Path | None) -> tuple[list[str], dict[str
 
 
 def _unpacked(archive: Path, md5: str) -> Path:
-    """The archive unpacked in the cache, since data folders are never written to; once, whoever comes first."""
+    """Unpack the archive once, into the cache: data folders are never written to."""
     from torchvision.datasets.utils import check_integrity, extract_archive
 
     if not check_integrity(str(archive), md5):
@@ -138,9 +138,9 @@ def _cifar(name: str, request: DataRequest, preprocess: Preprocess | None) -> Da
 
 
 def _as_read(samples: TensorSamples, preprocess: Preprocess) -> Samples:
-    """Arrays as the preprocessing would have read them from files.
+    """Preprocess decoded images as if they were read from files.
 
-    Raises UserError when they would not fit in memory.
+    Raises UserError if the result does not fit in memory.
     """
     side, chans = preprocess.image_size, preprocess.in_chans
     if side == 32 and chans == 3:
@@ -170,7 +170,7 @@ def cifar100(request: DataRequest, preprocess: Preprocess | None = None) -> Data
 def imagenet(request: DataRequest, preprocess: Preprocess | None = None) -> Dataset:
     """ImageNet in class folders below train/ and val/.
 
-    Its published validation images serve as the *test*; our validation split comes from training.
+    The published validation images serve as the *test* split; the validation split is held out of training.
     """
     if request.data_dir is None:
         raise DataNotFoundError(
@@ -179,7 +179,7 @@ def imagenet(request: DataRequest, preprocess: Preprocess | None = None) -> Data
     listing = scan_folder(request.data_dir)
     if "test" not in listing.splits and "val" in listing.splits:
         listing.splits["test"] = listing.splits.pop("val")
-        listing.notices.append("the val folder is reported as the test; validation images come from training")
+        listing.notices.append("the val folder is used as the test split; validation images are held out of training")
     constants = (IMAGENET_MEAN, IMAGENET_STD)
     return from_listing(
         "imagenet", listing, request, image_size=224, constants=constants, crop_pct=0.875, preprocess=preprocess
@@ -192,7 +192,7 @@ S = TypeVar("S", bound=Source)
 SOURCES: Choices[Choice] = Choices(
     "data set",
     {
-        "digits": Choice("handwritten digits, which come with scikit-learn", digits),
+        "digits": Choice("handwritten digits, included in scikit-learn", digits),
         "cifar10": Choice("CIFAR-10, downloaded", cifar10),
         "cifar100": Choice("CIFAR-100, downloaded", cifar100),
         "imagenet": Choice("ImageNet in class folders", imagenet),
@@ -201,9 +201,10 @@ SOURCES: Choices[Choice] = Choices(
 
 
 def register_data_source(name: str, *, text: str = "") -> Callable[[S], S]:
-    """A decorator: DATA ``name`` is a function of a `DataRequest`, and of a trained model's `Preprocess` or None.
+    """A decorator: registers a function that loads DATA ``name``.
 
-    It returns a `Dataset`. `datasets.split_as_configured` holds validation images out and applies the request's limit
-    and label noise; with a ``Preprocess`` given, images are prepared by it and no constant is measured.
+    It takes a `DataRequest` and a trained model's `Preprocess` or None, and returns a `Dataset`.
+    `datasets.split_as_configured` holds out validation images and applies the request's limit and label noise. If a
+    ``Preprocess`` is given, use it to prepare images, and measure no constants.
     """
     return SOURCES.register(name, lambda function: Choice(text, function))

@@ -1,4 +1,4 @@
-"""Seeded choices among labels: held-out shares, balanced subsets, label noise."""
+"""Seeded sampling by label: held-out splits, balanced subsets, label noise."""
 
 import torch
 from torch import Tensor
@@ -8,16 +8,16 @@ from .randomness import torch_generator
 
 
 def evenly_spaced(total: int, count: int) -> Tensor:
-    """``count`` sorted indices, evenly spaced over ``total``; all of them when there are no more: int64."""
+    """``count`` sorted int64 indices, evenly spaced over ``total``; all of them if ``total`` is not larger."""
     if total <= count:
         return torch.arange(total)
     return torch.linspace(0, total - 1, count).round().long()
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices kept and held out, sorted; each class gives ``fraction`` of its own, but never its last sample.
+    """Sorted indices to keep and to hold out: ``fraction`` of each class, but never its last sample.
 
-    A class of two or more gives at least one, so that every class that can be validated is.
+    A class of two or more samples gives at least one (unless ``fraction`` is 0), so that it can be validated.
     """
     held: list[Tensor] = []
     for label in labels.unique().tolist():
@@ -32,7 +32,7 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
 
 
 def class_balanced_subset(labels: Tensor, count: int, seed: int) -> Tensor:
-    """Sorted indices of ``count`` samples, as equal over the classes as their sizes allow."""
+    """Sorted indices of ``count`` samples, spread over the classes as evenly as their sizes allow."""
     ranks = torch.empty(len(labels), dtype=torch.int64)
     for label in labels.unique().tolist():
         members = (labels == label).nonzero().flatten()
@@ -42,7 +42,7 @@ def class_balanced_subset(labels: Tensor, count: int, seed: int) -> Tensor:
 
 
 def add_label_noise(labels: Tensor, rate: float, num_classes: int, seed: int) -> Tensor:
-    """Labels of which ``round(rate * n)`` are replaced by another class, each drawn uniformly (symmetric noise)."""
+    """Replace ``round(rate * n)`` labels with another class, drawn uniformly (symmetric noise)."""
     if num_classes < 2:
         raise UserError("label noise needs at least two classes")
     generator = torch_generator(seed, "label noise")

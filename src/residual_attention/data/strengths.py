@@ -1,16 +1,16 @@
-"""How strongly training images are augmented: options that a configuration holds and the data layer reads."""
+"""The augmentation options of a run, read by the data layer."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Strengths of the augmentation; the defaults leave images in memory as they are."""
+    """Augmentation strengths; the defaults leave images in memory unchanged."""
 
     crop_padding: int | None = None
     """Small images: pad by this many pixels and crop at random (an eighth of the side by default)."""
     flip: bool | None = None
-    """Mirror half of the images; the data set's own default (digits: no)."""
+    """Mirror half of the images; the default depends on the data set (off for digits)."""
     shift: float = 0.0
     """Largest random shift, as a share of the side."""
     rotation: float = 0.0
@@ -20,7 +20,7 @@ class Augment:
     mixup: float = 0.0
     """Beta parameter of mixup; 0: off."""
     cutmix: float = 0.0
-    """Beta parameter of cutmix; 0: off. With mixup, each batch takes one of the two."""
+    """Beta parameter of cutmix; 0: off. With mixup, each batch uses one of the two."""
     color_jitter: float = 0.0
     """Large images: strength of brightness, contrast and saturation jitter."""
     min_scale: float = 0.08

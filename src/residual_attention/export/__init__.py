@@ -1,1 +1,1 @@
-"""From a trained network to one ONNX file with everything that a prediction needs; the extra ``export``."""
+"""Exports a trained network to one ONNX file with everything that prediction needs; the extra ``export``."""

@@ -1,4 +1,4 @@
-"""``ran export``: the file, the checks on real images, and what they found."""
+"""``ran export``: writes the file and checks it on real images."""
 
 import tempfile
 import time
@@ -26,7 +26,7 @@ BATCH = 50
 
 @dataclass(frozen=True)
 class Images:
-    """Real images of the model's own data, or of data that was named: (N, C, S, S), and labels (N,)."""
+    """Preprocessed images (N, C, S, S) of a split, and their labels (N,)."""
 
     images: Tensor
     labels: Tensor
@@ -34,9 +34,9 @@ class Images:
 
 
 def real_images(model: Classifier, data: str | None, data_dir: Path | None, split: str, limit: int) -> Images | None:
-    """Evenly spaced images of a split; None when no data was named and the model's own is not on this machine.
+    """Evenly spaced images of a split; None if no data are given and the training data are not on this machine.
 
-    Raises UserError for data that were named and cannot be read, and for a split that the data lack.
+    Raises UserError if the data that were given cannot be read, or if they lack the split.
     """
     try:
         _, samples, _ = split_for(model, data, split=split, data_dir=data_dir)
@@ -74,24 +74,24 @@ def deploy(
     data: str | None = None,
     data_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Export MODEL to ``out``; JSON values about the file and its checks.
+    """Export MODEL to ``out``; returns JSON values about the file and its checks.
 
-    On real images the fp32 file must give the same top class as PyTorch for every one. They come from the test split:
-    nothing is chosen by them. ``int8`` calibrates on training images; its accuracy is measured beside fp32's.
+    The fp32 file must give the same top class as PyTorch for every image checked. These come from the test split, since
+    nothing is selected on them. ``int8`` calibrates on training images; its accuracy is reported beside fp32's.
 
     Raises:
-        ExportError: the exported network computes something else; nothing is written.
-        UserError: no such model or data, missing packages, or int8 without images.
+        ExportError: the exported network and PyTorch disagree; nothing is written.
+        UserError: unknown model or data, missing packages, or int8 without images.
     """
     started = time.perf_counter()
     network = load(model)
     if isinstance(network, ExportedClassifier):
-        raise UserError(f"{model} is exported already")
+        raise UserError(f"{model} is already exported")
     size, chans = network.preprocess.image_size, network.preprocess.in_chans
     checked = real_images(network, data, data_dir, "test", CHECKED_IMAGES)
     calibration = real_images(network, data, data_dir, "train", CALIBRATION_IMAGES) if int8 else None
     if int8 and calibration is None:
-        raise UserError("--int8 needs images to calibrate on: name them by --data or --data-dir")
+        raise UserError("--int8 needs calibration images: give --data or --data-dir")
     card = replace(network.card, config={**network.card.config, "data_dir": None}, train_images=None)
     result: dict[str, Any] = {"model": model, "file": str(out), "masks": masks, "precision": "int8" if int8 else "fp32"}
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +104,9 @@ def deploy(
             result["fp32_on_images"] = _agreement(expected, found, checked.labels)
             if not torch.equal(expected, found):
                 differing = int((expected != found).sum())
-                raise ExportError(f"the exported network sees {differing} of {len(found)} images differently")
+                raise ExportError(
+                    f"the exported network predicts another class than PyTorch for {differing} of {len(found)} images"
+                )
         final = plain
         if calibration is not None:
             final = Path(folder) / "int8.onnx"

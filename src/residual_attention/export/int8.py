@@ -1,4 +1,4 @@
-"""Post-training quantization to int8: ranges of activations from calibration images, weights a channel at a time."""
+"""Post-training int8 quantization: activation ranges from calibration images, per-channel weights."""
 
 import logging
 import tempfile
@@ -16,7 +16,7 @@ CALIBRATION_BATCH = 32
 
 
 class _Reader:
-    """Calibration images as ONNX Runtime asks for them."""
+    """Calibration images behind ONNX Runtime's reader interface."""
 
     def __init__(self, images: Tensor) -> None:
         self.batches: Iterator[Tensor] = iter(images.split(CALIBRATION_BATCH))
@@ -30,7 +30,7 @@ def quantize(source: Path, out: Path, images: Tensor) -> None:
     """Write an int8 copy (quantize-dequantize pairs) of the ONNX file ``source``.
 
     Args:
-        images: (N, C, S, S) preprocessed training images, never test images; `CALIBRATION_IMAGES` are plenty.
+        images: (N, C, S, S) preprocessed training images, never test images; `CALIBRATION_IMAGES` are enough.
 
     Only convolutions and the linear layer are quantized. The masks' sigmoids, resizing and sums stay in fp32.
     """
@@ -63,7 +63,7 @@ def quantize(source: Path, out: Path, images: Tensor) -> None:
 
 
 def _keep_metadata(source: Path, target: Path) -> None:
-    """Quantization drops nothing that we rely on: the card goes with the network."""
+    """Copy the metadata, so the card stays with the network."""
     import onnx
 
     model, wanted = onnx.load(target), onnx.load(source, load_external_data=False).metadata_props

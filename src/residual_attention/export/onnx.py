@@ -1,4 +1,4 @@
-"""One ONNX file: dynamic batch and size, masks on request, classes and preprocessing inside, checked first."""
+"""Exports one ONNX file: dynamic batch and image size, optional masks, classes and preprocessing in its metadata."""
 
 import logging
 import os
@@ -19,12 +19,12 @@ from ..checkpoints.exported import MASK_PREFIX, METADATA_KEY, NEEDED, ExportedCl
 from ..errors import ExportError, UserError
 
 OPSET = 20
-TOLERANCE = 1e-4  # of max(1, largest |logit|): what rounding in another order of summation leaves
+TOLERANCE = 1e-4  # relative to max(1, largest |logit|): allows for rounding in another order of summation
 
 
 @dataclass(frozen=True)
 class Parity:
-    """``difference``: largest |logit - logit| over the inputs tried, ``allowed`` what may be."""
+    """``difference``: largest |logit - logit| over the inputs tried; ``allowed``: its limit."""
 
     difference: float
     allowed: float
@@ -35,7 +35,7 @@ class Parity:
 
 
 class _WithMasks(nn.Module):
-    """The network with its masks as further outputs."""
+    """The network with its masks as additional outputs."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class _WithMasks(nn.Module):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells its own developers much; errors still come as exceptions."""
+    """Silence the exporter's logs, warnings and prints; errors are still raised."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -61,13 +61,13 @@ def _quiet() -> Iterator[None]:
 
 
 def onnx_bytes(model: nn.Module, card: Card, *, image_size: int, in_chans: int, masks: bool = False) -> bytes:
-    """The network in eval mode as a serialised ONNX model of input ``images`` and output ``logits``.
+    """Serialise the network in eval mode as an ONNX model with input ``images`` and output ``logits``.
 
     Args:
         card: stored in the file.
         masks: also output each module's mask, as ``mask:<module name>``.
 
-    Raises UserError when the packages of the extra ``export`` are missing.
+    Raises UserError if the packages of the extra ``export`` are missing.
     """
     try:
         import onnx  # noqa: F401
@@ -75,9 +75,9 @@ def onnx_bytes(model: nn.Module, card: Card, *, image_size: int, in_chans: int, 
     except ModuleNotFoundError as error:
         raise UserError(f"ran export needs the package {error.name}: {NEEDED}") from None
     if masks and not attention_modules(model):
-        raise UserError("this network has no masks: it was made with learning=plain; leave --masks out")
+        raise UserError("this network has no masks: it was built with learning=plain; omit --masks")
     training = model.training
-    example = torch.randn(2, in_chans, image_size, image_size + 8)  # not square, so that no size is taken for another
+    example = torch.randn(2, in_chans, image_size, image_size + 8)  # not square, so height and width are not confused
     dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     outputs = ["logits", *(MASK_PREFIX + name for name in attention_modules(model))] if masks else ["logits"]
     try:
@@ -120,7 +120,7 @@ def check_parity(model: nn.Module, exported: nn.Module, batches: list[Tensor]) -
 
 
 def check_inputs(image_size: int, in_chans: int, seed: int = 0) -> list[Tensor]:
-    """One image, several, and a size that is neither the network's nor square."""
+    """Test inputs: one image, several images, and a size that is neither the network's nor square."""
     generator = torch.Generator().manual_seed(seed)
     shapes = [(1, image_size, image_size), (3, image_size, image_size), (2, image_size + 9, image_size + 22)]
     return [torch.randn(b, in_chans, h, w, generator=generator) for b, h, w in shapes]
@@ -129,10 +129,10 @@ def check_inputs(image_size: int, in_chans: int, seed: int = 0) -> list[Tensor]:
 def export_onnx(
     model: nn.Module, card: Card, out: Path, *, image_size: int, in_chans: int, masks: bool = False
 ) -> Parity:
-    """Write ``out`` as one file, after ONNX Runtime has computed the same logits as PyTorch.
+    """Write ``out`` as one file, after checking that ONNX Runtime gives the same logits as PyTorch.
 
     Raises:
-        ExportError: it did not; nothing is written.
+        ExportError: the logits differ; nothing is written.
         UserError: the extra ``export`` is not installed.
     """
     content = onnx_bytes(model, card, image_size=image_size, in_chans=in_chans, masks=masks)
@@ -153,12 +153,12 @@ def export_onnx(
 
 @torch.no_grad()
 def calibrate_batch_norm(model: nn.Module, batches: list[Tensor]) -> None:
-    """Give an untrained network the BN statistics of ``batches``, so that its outputs are of ordinary size."""
+    """Set an untrained network's BN statistics from ``batches``, so its outputs have a realistic scale."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the plain average over batches
+        norm.momentum = None  # cumulative average over batches
     training = model.training
     model.train()
     for images in batches:

@@ -1,7 +1,7 @@
-"""The network family, of torch alone; `residual_attention.models` is the same with timm knowing the names.
+"""The network family, in plain torch; `residual_attention.models` also registers it with timm.
 
-Nothing here imports timm, which takes longer to import than torch does, so that a prediction need not wait for it.
-The package is lazy (PEP 562), so that `choices` costs no import of torch.
+Importing it does not import timm, which takes longer than torch and which prediction does not need. The package is lazy
+(PEP 562), so importing `choices` does not import torch.
 """
 
 from importlib import import_module

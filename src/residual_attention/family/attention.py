@@ -29,7 +29,7 @@ class SpatialMask(nn.Module):
     """Spatial attention (paper, eq. 6): sigmoid((x - mean_c) / std_c), in (0, 1).
 
     Mean and population variance are over the positions of each channel; 1e-5 under the root, which
-    the paper leaves out, keeps a 1x1 or constant map finite.
+    is not in the paper, keeps a 1x1 or constant map finite.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,8 +43,8 @@ class SoftMaskBranch(nn.Module):
     B_d(x) = resize(up(y), size of x),  y = down(pool(x)) for d = 1,
     y = B_{d-1}(z) + skip(z) with z = down(pool(x)) for d > 1.
 
-    The resize is bilinear and corner-aligned and reads only a *size* from x: no value of the trunk or
-    of an earlier level enters there. ``resample=False`` leaves out pool and resize (the paper's "local
+    The resize is bilinear and corner-aligned and uses only the *size* of x: no value of the trunk or
+    of an earlier level enters there. ``resample=False`` omits pool and resize (the paper's "local
     convolutions", section 4.1).
 
     Shapes: (B, C, H, W) to the same; H and W at least 2 at every pool.
@@ -93,18 +93,19 @@ def naive_fusion(mask: Tensor, trunk: Tensor, x: Tensor) -> Tensor:
 
 
 def input_fusion(mask: Tensor, trunk: Tensor, x: Tensor) -> Tensor:
-    """H = x + M * T, the input in the trunk's place: some descriptions of the network have it, *the paper does not*."""
+    """H = x + M * T, the input instead of the trunk: found in some descriptions of the network, *not in the paper*."""
     return torch.addcmul(x, mask, trunk)
 
 
 class AttentionModule(nn.Module):
     """H(x) = (1 + M(x)) * T(x) (attention residual learning, paper eq. 3), or another ``fusion`` of M, T and x.
 
-    Without a fusion there is no mask, and H(x) = T(x): the units of a residual network as deep, the paper's baseline
+    Without a fusion there is no mask, and H(x) = T(x): a residual network of the same depth, the paper's baseline
     (section 4.1).
 
-    p shared units come before, p after; x is what the first p leave. Trunk T is t units, mask M the soft mask branch,
-    its head and its ``activation``. ``module.mask`` returns M and ``module.trunk`` T, which is what recording hooks on.
+    p shared units come before and p after; x is the output of the first p. The trunk T has t units; the mask M is the
+    soft mask branch, its head and its ``activation``. ``module.mask`` returns M and ``module.trunk`` returns T:
+    recording sets its hooks there.
 
     Shapes: (B, C, H, W) to the same.
     """

@@ -1,4 +1,4 @@
-"""The network's arguments, checked before anything is built: each failure is one line that says what is allowed."""
+"""Checks of the network's arguments, before anything is built; each error states what is allowed."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ MINIMUMS = {"num_classes": 0, "in_chans": 1, "final_width": 1, "final_stride": 1
 
 
 def check_counts(**counts: int) -> None:
-    """Each argument is a whole number of at least what `MINIMUMS` gives for its name."""
+    """Each argument must be an integer of at least its value in `MINIMUMS`."""
     for name, value in counts.items():
         check_at_least(name, value, MINIMUMS[name])
 
@@ -25,14 +25,14 @@ def check_dropout(dropout: float) -> None:
 
 
 def stage_widths(widths: Sequence[int]) -> tuple[int, ...]:
-    """The channels of each stage, of which there is at least one."""
+    """The channels of each stage; there must be at least one stage."""
     if isinstance(widths, str) or not isinstance(widths, Sequence) or not widths:
-        raise UserError(f"widths needs a width for each stage, at least one, not {widths!r}")
+        raise UserError(f"widths needs one width for each stage, at least one in all, not {widths!r}")
     return per_stage("widths", widths, len(widths), 1)
 
 
 def check_divisor(widths: Sequence[int], unit: str, divisor: int) -> None:
-    """Units divide their channels among groups or branches, so that only some widths fit."""
+    """Every width must be a multiple of ``divisor``, since units split channels into groups or branches."""
     for width in widths:
         if width % divisor:
             raise UserError(f"widths must be multiples of {divisor} for unit={unit}, not {width}")

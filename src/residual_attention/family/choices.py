@@ -1,7 +1,7 @@
-"""The choices of the network by name: what each means, and where it is implemented. The first of each is the paper's.
+"""The network's choices by name: what each means and where it is implemented. The first of each is the paper's.
 
-Names cost no import of torch, so that the command line can list them. Units and mask activations are open: a plugin
-adds to them (`register_unit`, `register_mask_activation`).
+Listing names does not import torch, so the command line stays fast. Units and mask activations are open: plugins can
+add more (`register_unit`, `register_mask_activation`).
 """
 
 from collections.abc import Callable, Mapping
@@ -18,10 +18,10 @@ UNITS: Choices[Choice] = Choices(
         "preact": Choice("pre-activation bottlenecks", "family.units:PREACT"),
         "resnext": Choice("ResNeXt's bottlenecks", "family.units:RESNEXT"),
         "inception": Choice("residual Inception", "family.units:INCEPTION"),
-        "vgg": Choice("pairs of 3x3 convolutions in the trunk alone", "family.units:VGG"),
-        "dense": Choice("dense layers in the trunk alone", "family.units:DENSE"),
+        "vgg": Choice("pairs of 3x3 convolutions, in the trunk only", "family.units:VGG"),
+        "dense": Choice("dense layers, in the trunk only", "family.units:DENSE"),
     },
-    "The units that the network is built of.",
+    "The units that the network is built from.",
 )
 
 MASK_ACTIVATIONS: Choices[Choice] = Choices(
@@ -31,7 +31,7 @@ MASK_ACTIVATIONS: Choices[Choice] = Choices(
         "channel": Choice("a unit vector over channels at each position", "family.attention:ChannelMask"),
         "spatial": Choice("a sigmoid of each channel, standardised over positions", "family.attention:SpatialMask"),
     },
-    "What ends the mask branch.",
+    "The activation at the end of the mask branch.",
 )
 
 MASK_STRUCTURES: Choices[Choice] = Choices(
@@ -50,10 +50,10 @@ LEARNINGS: Choices[Choice] = Choices(
     {
         "residual": Choice("H = (1 + M) * T", "family.attention:residual_fusion"),
         "naive": Choice("H = M * T", "family.attention:naive_fusion"),
-        "input": Choice("H = x + M * T, some descriptions' and not the paper's", "family.attention:input_fusion"),
+        "input": Choice("H = x + M * T, in some descriptions but not in the paper", "family.attention:input_fusion"),
         "plain": Choice("H = T, a residual network without masks", None),
     },
-    "How mask M and trunk T, both of x, make the module's output.",
+    "How the module combines mask M and trunk T of its input x.",
     closed=True,
 )
 """The value: the fusion, None for a network without masks."""
@@ -61,12 +61,12 @@ LEARNINGS: Choices[Choice] = Choices(
 STEMS: Choices[Choice] = Choices(
     "stem",
     {
-        "imagenet": Choice("7x7 of stride 2 and a max-pool", "family.stems:imagenet_stem"),
+        "imagenet": Choice("7x7 with stride 2 and a max-pool", "family.stems:imagenet_stem"),
         "cifar": Choice("3x3", "family.stems:cifar_stem"),
         "cifar_wide": Choice("5x5 and a max-pool", "family.stems:cifar_wide_stem"),
-        "cifar_wide_nopool": Choice("3x3 of twice the channels", "family.stems:cifar_wide_nopool_stem"),
+        "cifar_wide_nopool": Choice("3x3 with twice the channels", "family.stems:cifar_wide_nopool_stem"),
     },
-    "What comes before the first stage.",
+    "The layers before the first stage.",
     closed=True,
 )
 
@@ -75,10 +75,10 @@ CHOICES = {choices.kind: choices for choices in (UNITS, MASK_ACTIVATIONS, MASK_S
 
 
 def register_mask_activation(name: str, *, text: str = "") -> Callable[[T], T]:
-    """A class decorator: ``mask_activation=name`` is a `torch.nn.Module` made without arguments.
+    """A class decorator: registers a `torch.nn.Module`, built without arguments, as ``mask_activation=name``.
 
     It maps the mask head's output (B, C, H, W) to M of the same shape. ``text`` describes it in help. A class with
-    ``signed = True`` promises M in [-1, 1], to be drawn about 0; otherwise M is taken to lie in [0, 1].
+    ``signed = True`` guarantees M in [-1, 1], drawn on a scale symmetric about 0; otherwise M must lie in [0, 1].
     """
 
     def describe(cls: type) -> Choice:
@@ -89,11 +89,11 @@ def register_mask_activation(name: str, *, text: str = "") -> Callable[[T], T]:
 
 
 def register_unit(name: str, *, text: str = "", everywhere: bool = False, preact: bool = True) -> Callable[[T], T]:
-    """A class decorator: ``unit=name`` is a `torch.nn.Module` made by ``cls(in_chs, out_chs, stride=1)``.
+    """A class decorator: registers a `torch.nn.Module`, built by ``cls(in_chs, out_chs, stride=1)``, as ``unit=name``.
 
-    It maps (B, in_chs, H, W) to (B, out_chs, ceil(H / stride), ceil(W / stride)); every width must divide by its
-    ``divisor``, if it has one. It makes the trunk T alone, beside the paper's units in the mask and the stages, or the
-    whole network with ``everywhere``; ``preact`` then says whether a BN-ReLU belongs after it (`UnitStyle`).
+    It maps (B, in_chs, H, W) to (B, out_chs, ceil(H / stride), ceil(W / stride)); every width must be a multiple of
+    its ``divisor``, if it has one. By default it is used only in the trunk T, and the mask and the stages use the
+    paper's units. ``everywhere`` uses it throughout; ``preact`` then says whether a BN-ReLU must follow (`UnitStyle`).
     """
 
     def describe(cls: type) -> Choice:
@@ -107,16 +107,16 @@ def register_unit(name: str, *, text: str = "", everywhere: bool = False, preact
 
 def _check_class(what: str, thing: Any) -> None:
     if not isinstance(thing, type):
-        raise UserError(f"{what} must be a class, a torch.nn.Module, not {type(thing).__name__}")
+        raise UserError(f"{what} must be a torch.nn.Module class, not {type(thing).__name__}")
 
 
 def signed_masks(overrides: Mapping[str, Any]) -> bool:
-    """Whether the masks of a network of these overrides lie in [-1, 1] about 0, not in [0, 1] (paper, eq. 4 to 6)."""
+    """Whether a network with these overrides has masks in [-1, 1] instead of [0, 1] (paper, eq. 4 to 6)."""
     name = overrides.get("mask_activation") or MASK_ACTIVATIONS.default
     return bool(getattr(MASK_ACTIVATIONS.value(name), "signed", False))
 
 
 def plugins_needed(overrides: Mapping[str, Any]) -> tuple[str, ...]:
-    """The plugins whose choices are among the overrides of `create_model`, for a checkpoint to keep."""
+    """The plugins whose choices are among the overrides of `create_model`, to be stored in a checkpoint."""
     found = {choices.plugin_of(overrides[name]) for name, choices in CHOICES.items() if overrides.get(name)}
     return tuple(sorted(plugin for plugin in found if plugin is not None))

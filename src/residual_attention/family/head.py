@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 def _pool(kind: str) -> nn.Module:
-    """A global pool to (B, C): avg here, any other by timm, which is imported only then; '' leaves (B, C, h, w)."""
+    """A global pool to (B, C): avg, or any other of timm's, which imports timm; '' keeps (B, C, h, w)."""
     if kind == "avg":
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
     from timm.layers import SelectAdaptivePool2d
@@ -13,9 +13,9 @@ def _pool(kind: str) -> nn.Module:
 
 
 class Head(nn.Module):
-    """(B, C, h, w) to (B, num_classes); timm's ``ClassifierHead`` in what it computes and in its parameters' names.
+    """(B, C, h, w) to (B, num_classes); same computation and parameter names as timm's ``ClassifierHead``.
 
-    ``reset`` takes timm's pools: avg, max, avgmax, catavgmax (2 C features), their fast forms, and '' for none.
+    ``reset`` accepts timm's pools: avg, max, avgmax, catavgmax (2 C features), their fast forms, and '' for none.
     """
 
     def __init__(self, in_chs: int, num_classes: int, dropout: float = 0.0) -> None:
@@ -28,14 +28,14 @@ class Head(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """Features of an image before the linear layer."""
+        """Number of features before the linear layer."""
         return self.in_chs * (2 if self.pool_type.endswith("catavgmax") else 1)
 
     def _classifier(self, num_classes: int) -> nn.Module:
         return nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
 
     def reset(self, num_classes: int, pool_type: str | None = None) -> None:
-        """Another linear layer, none for 0 classes, and another pool unless ``pool_type`` is None."""
+        """Replace the linear layer (0 classes: remove it), and the pool unless ``pool_type`` is None."""
         if pool_type is not None and pool_type != self.pool_type:
             self.global_pool, self.pool_type = _pool(pool_type), pool_type
         like = next(self.parameters(), None)

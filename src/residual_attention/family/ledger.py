@@ -1,4 +1,4 @@
-"""Parameters, multiply-accumulates and depth of a variant, counted on a network without storage."""
+"""Parameters, multiply-accumulates and depth of a variant, counted on the meta device."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from .variants import create_model, default_image_size
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """One network's size: ``parameters`` in all, ``macs`` of one image (convolutions and linear layer)."""
+    """One network's size: total ``parameters``, and ``macs`` per image (convolutions and linear layer)."""
 
     name: str
     image_size_px: int
@@ -25,7 +25,7 @@ class LedgerRow:
 def ledger_row(
     name: str, image_size: int | None = None, num_classes: int | None = None, in_chans: int = 3, **overrides: Any
 ) -> LedgerRow:
-    """Build ``name`` on the meta device and count it at ``image_size`` px (the variant's own when None).
+    """Build ``name`` on the meta device and count it at ``image_size`` px (the variant's default if None).
 
     Raises:
         UserError: as `create_model`, or a size too small for the network.

@@ -1,4 +1,4 @@
-"""Looking at a network without leaving a trace."""
+"""Running a network in eval mode without changing it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """A context in which ``model`` is in eval mode; afterwards every module is in the mode it was in."""
+    """Put ``model`` in eval mode within the context; afterwards, every module's mode is restored."""
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""The whole network: stem, stages of attention modules, final units, classifier."""
+"""The network: stem, stages of attention modules, final units, classifier."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -26,22 +26,22 @@ class ResidualAttentionNetwork(nn.Module):
     Args:
         num_classes: outputs of the classifier; 0 returns the pooled features.
         in_chans: channels of the input images.
-        stem, unit, mask_activation, mask_structure, learning: names of `choices`, which says what each means (paper,
-            section 3.2 and table 1; section 4.1). A network of learning=plain has no masks: it is the pre-activation
+        stem, unit, mask_activation, mask_structure, learning: names in `choices`, which describes each (paper,
+            section 3.2 and table 1; section 4.1). A network with learning=plain has no masks: it is the pre-activation
             residual network of the same depth and widths, ResNet-164 for m = 4.
         widths: channels of each stage.
-        modules: attention modules of each stage (one number for all, or one a stage).
+        modules: attention modules per stage (one number for all, or one for each).
         mask_depths: down-sampling steps in the soft mask branch of each stage.
         final_width, final_stride: the three final units.
-        p, t, r: units shared before and after, in the trunk, and between poolings in the mask
-            (paper, section 3.3; 1, 2, 1 there).
+        p, t, r: number of units shared before and after, in the trunk, and between poolings in the mask
+            (paper, section 3.3, with 1, 2, 1).
         skip: False leaves the skip paths out of the mask branch.
         dropout: probability before the classifier, in [0, 1).
 
     Shapes: (B, in_chans, H, W) to (B, num_classes); H and W of at least ``min_size``, any ratio.
 
     Raises:
-        UserError: a value or a combination that the family does not have, or too small an image.
+        UserError: a value or a combination that is not supported, or an image that is too small.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class ResidualAttentionNetwork(nn.Module):
 
     def _initialise(self) -> None:
         """He et al. (2015): normal with fan-out for convolutions; BN to the identity."""
-        if next(self.parameters()).is_meta:  # nothing to fill, and ``normal_`` there imports torch's compiler
+        if next(self.parameters()).is_meta:  # nothing to fill, and ``normal_`` would import torch's compiler
             return
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -142,7 +142,7 @@ class ResidualAttentionNetwork(nn.Module):
             )
 
     def _run_stage(self, stage: nn.Module, x: Tensor) -> Tensor:
-        """A stage, each of its modules recomputed in the backward when gradient checkpointing is on."""
+        """Run a stage; with gradient checkpointing, each of its modules is recomputed in the backward pass."""
         if not (self.grad_checkpointing and self.training and torch.is_grad_enabled()):
             return stage(x)
         return recomputed(stage, x)
@@ -195,7 +195,7 @@ class ResidualAttentionNetwork(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop the levels after the last one asked for (timm's verb)."""
+        """Drop the levels after the last one requested (timm's verb)."""
         num_levels = len(self.stages) + 2
         take, last = levels_taken(indices, num_levels)
         if last < num_levels - 1:
@@ -208,9 +208,9 @@ class ResidualAttentionNetwork(nn.Module):
         return take
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each module's activations in the backward: much less memory, about a third more time.
+        """Recompute each module's activations in the backward pass: much less memory, about a third more time.
 
-        Gradients and BN's running statistics are those of the plain pass.
+        Gradients and BN running statistics are unchanged.
         """
         self.grad_checkpointing = enable
 
@@ -218,7 +218,7 @@ class ResidualAttentionNetwork(nn.Module):
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new linear layer for ``num_classes`` classes; 0 leaves the pooled features."""
+        """Replace the linear layer for ``num_classes`` classes; 0 returns the pooled features."""
         check_at_least("num_classes", num_classes, 0)
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool)

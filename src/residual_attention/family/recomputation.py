@@ -1,4 +1,4 @@
-"""Gradient checkpointing: a stage whose activations are computed a second time for the backward, not kept."""
+"""Gradient checkpointing: activations of a stage are recomputed in the backward pass instead of stored."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,9 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 @contextmanager
 def _frozen_statistics(norms: list[nn.BatchNorm2d]) -> Iterator[None]:
-    """Leave BN's running statistics alone while activations are computed a second time for the backward.
+    """Freeze BN running statistics while activations are recomputed for the backward pass.
 
-    Momentum 0 rather than no tracking: the second pass must save the same tensors as the first.
+    Momentum 0 instead of no tracking: the second pass must save the same tensors as the first.
     """
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
@@ -24,7 +24,7 @@ def _frozen_statistics(norms: list[nn.BatchNorm2d]) -> Iterator[None]:
 
 
 def recomputed(stage: nn.Module, x: Tensor) -> Tensor:
-    """The stage's output on ``x``; of each of its modules only the input is kept for the backward."""
+    """The stage's output for ``x``; only the input of each module is kept for the backward pass."""
     for module in stage.children():
         norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
         x = checkpoint(

@@ -1,4 +1,4 @@
-"""The sizes of the network's feature maps, and with them the smallest image that it takes."""
+"""The sizes of the network's feature maps, and the smallest image that it accepts."""
 
 import math
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ def feature_levels(stem: Stem, widths: Sequence[int], final_width: int, final_st
 
 
 def smallest_input(stem: Stem, mask_depths: Sequence[int]) -> int:
-    """The smallest side, in pixels, of which every pooling of every mask still reads two positions.
+    """The smallest side, in pixels, at which every pooling of every mask still reads at least two positions.
 
-    ``mask_depths``: poolings in the masks of each stage, 0 where masks do not resample.
+    ``mask_depths``: number of poolings in the masks of each stage; empty if masks do not resample.
     """
     size = stem.min_size
     while not _poolings_fit(size, stem, mask_depths):

@@ -1,4 +1,4 @@
-"""What comes before the first stage, for each family of input sizes."""
+"""The stems, for large and small images."""
 
 from torch import nn
 
@@ -6,7 +6,7 @@ from .units import BNReLU, conv
 
 
 class Stem(nn.Sequential):
-    """What comes before the first stage; ``chs`` and ``reduction`` describe its output."""
+    """The layers before the first stage; ``chs`` and ``reduction`` describe its output."""
 
     def __init__(self, *layers: nn.Module, chs: int, reduction: int, min_size: int) -> None:
         super().__init__(*layers)

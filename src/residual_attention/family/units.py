@@ -1,6 +1,6 @@
-"""The units that trunk, mask and stages are built of.
+"""The units that trunk, mask and stages are built from.
 
-Every unit maps (B, C_in, H, W) to (B, C, ceil(H / stride), ceil(W / stride)) and is made by
+Every unit maps (B, C_in, H, W) to (B, C, ceil(H / stride), ceil(W / stride)) and is built by
 ``unit(in_chs, out_chs, stride=1)``. No convolution has a bias.
 """
 
@@ -20,7 +20,7 @@ def conv(in_chs: int, out_chs: int, kernel: int, stride: int = 1, groups: int = 
 
 
 class BNReLU(nn.Sequential):
-    """Batch normalisation and ReLU; the ReLU is in place, since BN's backward reads only its input."""
+    """Batch normalisation and ReLU; the ReLU is in place, since BN's backward pass reads only its input."""
 
     def __init__(self, chs: int) -> None:
         super().__init__(nn.BatchNorm2d(chs), nn.ReLU(inplace=True))
@@ -40,7 +40,7 @@ class PreActUnit(nn.Module):
     *pre-activated* input.
     """
 
-    divisor = 4  # the width must divide by this
+    divisor = 4  # the width must be a multiple of this
 
     def __init__(self, in_chs: int, out_chs: int, stride: int = 1) -> None:
         super().__init__()
@@ -66,10 +66,10 @@ class PreActUnit(nn.Module):
 
 
 class InceptionBranches(nn.Module):
-    """1x1, 1x1-3x3 and 1x1-3x3-3x3 side by side, concatenated and projected back to C.
+    """1x1, 1x1-3x3 and 1x1-3x3-3x3 in parallel, concatenated and projected back to C.
 
-    The branch widths, 11/64, 8/64 and 6/64 of C, give the unit the parameters of the bottleneck that it
-    replaces within 1 %.
+    The branch widths, 11/64, 8/64 and 6/64 of C, match the parameter count of the bottleneck that
+    the unit replaces, within 1 %.
     """
 
     def __init__(self, in_chs: int, out_chs: int, stride: int) -> None:
@@ -108,7 +108,7 @@ class ResNeXtUnit(nn.Module):
 
     y = ReLU(BN . conv1x1(C) . BN-ReLU . conv3x3(C/2, stride, 32 groups) . BN-ReLU . conv1x1(C/2) (x) + s(x))
 
-    s is the input itself, or BN . conv1x1(C, stride) of it where shapes differ.
+    s is the identity, or BN . conv1x1(C, stride) where shapes differ.
     """
 
     divisor = 64  # 32 groups in C/2 channels
@@ -135,7 +135,7 @@ class ResNeXtUnit(nn.Module):
 
 
 class VGGUnit(nn.Sequential):
-    """A pair of conv3x3-BN-ReLU without shortcut, in the style of VGG; for the trunk alone."""
+    """A pair of conv3x3-BN-ReLU without shortcut, in the style of VGG; for the trunk only."""
 
     divisor = 1
 
@@ -157,7 +157,7 @@ class DenseLayer(nn.Module):
 
 
 class DenseUnit(nn.Sequential):
-    """Four dense layers of growth C/16 and a 1x1 convolution back to C (DenseNet's style); trunk alone."""
+    """Four dense layers of growth C/16 and a 1x1 convolution back to C (DenseNet's style); trunk only."""
 
     divisor = 16
     num_layers = 4
@@ -171,15 +171,15 @@ class DenseUnit(nn.Sequential):
 
 @dataclass(frozen=True)
 class UnitStyle:
-    """What one choice of ``unit`` means for each part of the network."""
+    """The units that one choice of ``unit`` uses in each part of the network."""
 
     unit: UnitFactory  # stages, mask branch, shared units, final units
     trunk: UnitFactory  # T(x)
-    preact: bool = True  # BN-ReLU before the mask head and before the pool at the end
+    preact: bool = True  # BN-ReLU before the mask head and before the final pool
 
     @property
     def divisor(self) -> int:
-        """Every width must divide by this."""
+        """Every width must be a multiple of this."""
         return math.lcm(*(getattr(factory, "divisor", 1) for factory in (self.unit, self.trunk)))
 
 

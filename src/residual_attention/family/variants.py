@@ -1,4 +1,4 @@
-"""The named variants: one table, one row a name."""
+"""The named variants: one table, one row per name."""
 
 import inspect
 from typing import Any
@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "attention164_cifar": {**_CIFAR, "modules": (4, 4, 4)},
     "attention236_cifar": {**_CIFAR, "modules": (6, 6, 6)},
     "attention452_cifar": {**_CIFAR, "modules": (6, 6, 6), "p": 2, "t": 4, "r": 3},
-    # Wider ones of the public re-implementations, with and without the stem's pool
+    # Wider networks of public re-implementations, with and without the stem's pool
     "attention56_cifar_wide": {**_WIDE, "modules": (1, 1, 1)},
     "attention92_cifar_wide": {**_WIDE, "modules": (1, 2, 3)},
     "attention56_cifar_wide_nopool": {**_NOPOOL, "modules": (1, 1, 1)},
@@ -62,7 +62,7 @@ def default_image_size(name: str) -> int:
 
 
 def list_models() -> list[str]:
-    """Every name that `create_model` takes."""
+    """Every name that `create_model` accepts."""
     return list(VARIANTS)
 
 
@@ -73,17 +73,17 @@ def create_model(
 
     Args:
         name: one of `list_models()`.
-        num_classes: the variant's own (1000 or 10) when None.
-        overrides: any argument of `ResidualAttentionNetwork`, by the paper's term.
+        num_classes: the variant's default (1000 or 10) if None.
+        overrides: any argument of `ResidualAttentionNetwork`.
 
     Raises:
-        UserError: an unknown name, override, or a value that the family does not have.
+        UserError: an unknown name or override, or a value that is not supported.
     """
     return ResidualAttentionNetwork(**network_arguments(name, num_classes, in_chans, **overrides))
 
 
 def network_arguments(name: str, num_classes: int | None = None, in_chans: int = 3, **overrides: Any) -> dict[str, Any]:
-    """The constructor's arguments for a variant with overrides. Takes and raises what `create_model` does."""
+    """The constructor's arguments for a variant with overrides. Arguments and errors as in `create_model`."""
     variant = _variant(name)
     for key in overrides:
         if key not in OVERRIDES:

@@ -1,4 +1,4 @@
-"""The network family as timm knows it: importing this package registers every variant with timm."""
+"""The network family in timm: importing this package registers every variant with timm."""
 
 from ..family import (
     VARIANTS,

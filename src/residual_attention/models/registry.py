@@ -26,7 +26,7 @@ def _default_cfg(name: str) -> dict[str, Any]:
 
 
 def _network(global_pool: str = "avg", drop_rate: float | None = None, **arguments: Any) -> ResidualAttentionNetwork:
-    """The network by timm's own names for its pool and its dropout, which timm records and gives again."""
+    """Build the network from timm's names for pool and dropout, which timm stores and passes back."""
     if drop_rate is not None:
         arguments["dropout"] = drop_rate
     model = ResidualAttentionNetwork(**arguments)
@@ -42,7 +42,7 @@ def _register(name: str) -> None:
     def entrypoint(pretrained: bool = False, **kwargs: Any):
         arguments = {**VARIANTS[name], **kwargs}
         return build_model_with_cfg(
-            _network,  # type: ignore[arg-type] (any callable will do)
+            _network,  # type: ignore[arg-type] (any callable works)
             name,
             pretrained,
             feature_cfg={"out_indices": (0, 1, 2, 3, 4), "feature_cls": "getter"},
