@@ -1,4 +1,4 @@
-"""From a classifier's configuration and its data to a complete plan: every ``None`` and ``auto`` becomes a value."""
+"""Complete a classification run's configuration from its data: every ``None`` and ``auto`` becomes a value."""
 
 from dataclasses import replace
 from typing import Any
@@ -28,7 +28,7 @@ def default_model(image_size: int) -> str:
 def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[TrainConfig]:
     """Resolve the configuration against the data and the machine.
 
-    Raises UserError: no training images, or settings that need something the run does not have.
+    Raises UserError: no training images, or settings that need something the run lacks.
     """
     if dataset.train is None or len(dataset.train) == 0:
         raise UserError(f"{config.data}: no training images")
@@ -73,7 +73,7 @@ def build_model(
     if config.image_size is not None and config.image_size < model.min_size:
         raise UserError(
             f"{plan.model} needs images of at least {model.min_size} px, not {config.image_size}; raise --image-size"
-            f" or take a model for {default_image_size('attention56_cifar')} px"
+            f" or use a model for {default_image_size('attention56_cifar')} px"
         )
     model.set_grad_checkpointing(config.grad_checkpointing)
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in overrides.items()}
@@ -81,9 +81,9 @@ def build_model(
 
 
 def init_weights(model: nn.Module, source: str) -> list[str]:
-    """Copy the weights of MODEL ``source``; only a classifier of another size may stay fresh.
+    """Copy the weights of MODEL ``source``; only a classifier of another size may keep its initial weights.
 
-    Raises UserError when the networks differ anywhere else.
+    Raises UserError if the networks differ anywhere else.
     """
     given = load(source).state_dict()
     own = model.state_dict()
@@ -92,9 +92,9 @@ def init_weights(model: nn.Module, source: str) -> list[str]:
     others = [name for name in differing if not name.startswith("head.fc.")]
     if others:
         raise CheckpointError(
-            f"--init {source}: another network than this one ({len(others)} tensors differ, {others[0]} first); "
-            "give the same --model and network options"
+            f"--init {source}: a different network ({len(others)} tensors differ, {others[0]} first); "
+            "use the same --model and network options"
         )
     model.load_state_dict({k: v for k, v in given.items() if k not in differing}, strict=False)
-    classifier = "; the classifier starts fresh" if differing else ""
+    classifier = "; the classifier starts from scratch" if differing else ""
     return [f"initial weights from {source}{classifier}"]

@@ -1,4 +1,4 @@
-"""Learning classes: the data, the cross-entropy and the error that the core's loop runs on."""
+"""The classification task: data, cross-entropy and error for the core's loop."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -113,7 +113,7 @@ class ClassificationTask:
         return model(images)
 
     def loss(self, output: Tensor, batch: TrainBatch, model: nn.Module) -> StepLoss:
-        """Mean cross-entropy in fp32; the objective adds the classifier's own L2 penalty."""
+        """Mean cross-entropy in fp32; the objective adds the classifier's L2 penalty."""
         loss = F.cross_entropy(
             output.float(), batch.targets, weight=self.class_weights, label_smoothing=self.config.label_smoothing
         )
@@ -172,7 +172,7 @@ class ClassificationTask:
         ]
 
     def open_board(self, folder: Path, purge_step: int | None) -> ClassifierBoard:
-        """Its pictures follow the first few validation images."""
+        """The board watches the first few validation images."""
         watched, val = None, self.dataset.val
         if val is not None:
             batches = evaluation_batches(
@@ -182,7 +182,7 @@ class ClassificationTask:
         return ClassifierBoard(folder, self.dataset.preprocess, watched, purge_step=purge_step)
 
     def evaluate(self, model: nn.Module) -> ClassificationOutcome:
-        """Every split once, in fp32 throughout: what is reported must not depend on the machine."""
+        """Evaluate every split once, in fp32, so that results do not depend on the machine."""
         samples = self.data.samples
         train = samples.subset(evenly_spaced(len(samples), TRAIN_IMAGES_EVALUATED))
         return ClassificationOutcome(
@@ -200,7 +200,7 @@ class ClassificationTask:
 
 
 def _load_dataset(config: TrainConfig, processes: Processes) -> Dataset:
-    """Rank 0 goes first where something may be downloaded, so that it is downloaded once."""
+    """Let rank 0 go first if something may be downloaded, so that it is downloaded once."""
     downloads = config.data_dir is None and config.data in ("cifar10", "cifar100")
     if downloads and not processes.is_main:
         processes.barrier()
@@ -213,7 +213,7 @@ def _load_dataset(config: TrainConfig, processes: Processes) -> Dataset:
 def _same_data(config: TrainConfig, dataset: Dataset, card: Card) -> None:
     if tuple(dataset.classes) != card.classes or len(dataset.train or ()) != card.train_images:
         raise UserError(
-            f"{config.data} has changed since the run began: {len(dataset.train or ())} training images of "
+            f"{config.data} has changed since the run started: {len(dataset.train or ())} training images of "
             f"{len(dataset.classes)} classes now, {card.train_images} of {len(card.classes)} then"
         )
 
@@ -226,13 +226,13 @@ def prepare_classification(config: TrainConfig, machine: Machine, processes: Pro
 def prepare_on(
     dataset: Dataset, config: TrainConfig, machine: Machine, processes: Processes, card: Card | None
 ) -> Prepared:
-    """`prepare_classification` on data that are loaded already."""
+    """`prepare_classification` on data that are already loaded."""
     if dataset.val is not None and len(dataset.val) == 0:
         dataset = replace(dataset, val=None)
     if card is not None:
         _same_data(config, dataset, card)
     plan = make_plan(config, dataset, machine)
-    init = plan.config.init if card is None else None  # on a resume the weights come from the checkpoint
+    init = plan.config.init if card is None else None  # on resume, the weights come from the checkpoint
     model, overrides, notices = build_model(plan, len(dataset.classes), init)
     dataset.notices.extend(notices)
     return Prepared(plan, machine, model, ClassificationTask(plan, machine, processes, dataset, model, overrides))

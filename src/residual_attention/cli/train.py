@@ -17,7 +17,7 @@ from .grouping import groups_of
 DESCRIPTION = """Train, evaluate and report: one command from images to a model.
 
 DATA is digits (the default), cifar10, cifar100, imagenet, or a folder of class folders with or without train, val and
-test. The run's folder holds the report, the curves, the masks and the checkpoints."""
+test. The run folder holds the report, the curves, the masks and the checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def _values(config: TrainConfig) -> dict:
 
 
 def _data(argv: list[str], name: str) -> str:
-    """DATA, on which some of a recipe's values depend; the default where only help is asked for."""
+    """DATA, on which some of a recipe's values depend; the default if only help is requested."""
     plain = [argument for argument in argv if argument not in ("-h", "--help")]
     try:
         return _parsed(plain, name, "digits").data
@@ -60,9 +60,9 @@ def _parsed(argv: list[str], name: str, data: str) -> TrainArguments:
 
 
 def configuration(argv: list[str]) -> TrainConfig:
-    """The recipe's configuration for the data that are named, with what the arguments override."""
+    """The recipe's configuration for the given data, with the arguments' overrides."""
     given = given_value(argv, "--recipe")
-    name = given if given in RECIPES else "quick"  # an unknown one is answered by the parser
+    name = given if given in RECIPES else "quick"  # the parser reports an unknown one
     arguments = _parsed(argv, name, _data(argv, name))
     return as_asked(TrainConfig(**_values(arguments)), argv)
 
