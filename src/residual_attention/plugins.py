@@ -104,9 +104,7 @@ class Choices(Generic[C]):
         """
         assert not self.closed
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise UserError(
-                f"{self.kind} {name!r}: names use lower-case letters, digits and _, a letter first"
-            )
+            raise UserError(f"{self.kind} {name!r}: names use lower-case letters, digits and _, a letter first")
         plugin = _registering()
 
         def decorate(thing: T) -> T:

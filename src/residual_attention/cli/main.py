@@ -55,7 +55,7 @@ def fail(message: str) -> int:
 
 
 def _report_bug(error: Exception) -> int:
-    """Write the traceback to a file and print one line on stderr that asks for a report; returns a bug's exit status."""
+    """Write the traceback to a file and print one line on stderr asking for a report; returns a bug's exit status."""
     with tempfile.NamedTemporaryFile("w", prefix="ran-", suffix=".log", delete=False) as file:
         file.write(f"ran {__version__}: {' '.join(sys.argv[1:])}\n")
         traceback.print_exception(error, file=file)

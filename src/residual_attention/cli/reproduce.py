@@ -109,9 +109,7 @@ def _list(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int)
     for row in rows:
         count = f"{row['done']:3d}/{row['cells']:<3d}" if row["cells"] else "   –   "
         print(f"  {row['table']:<{width}}  {count} {given.protocol}  {row['title']}")
-    print(
-        "\n`ran reproduce TABLE --protocol smoke|cpu|paper|modern` runs missing cells; --dry-run shows their cost."
-    )
+    print("\n`ran reproduce TABLE --protocol smoke|cpu|paper|modern` runs missing cells; --dry-run shows their cost.")
     return 0
 
 
