@@ -1,4 +1,4 @@
-"""``python -m residual_attention``, which torchrun starts, is ``ran``."""
+"""``python -m residual_attention`` runs ``ran``; torchrun starts it this way."""
 
 import sys
 

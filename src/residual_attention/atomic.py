@@ -1,4 +1,4 @@
-"""Writing a file as a whole or not at all."""
+"""Write a file completely or not at all."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a rename durable; not every file system lets a folder be opened."""
+    """Make a rename durable. Some file systems cannot open a folder."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -16,7 +16,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``, or leave it as it was. Raises OSError (the temporary file is removed)."""
+    """Replace ``path`` with ``data``, or leave it unchanged. Raises OSError and removes the temporary file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -31,6 +31,6 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of a save that a kill cut off."""
+    """Delete the temporary files left by a save that was killed."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)

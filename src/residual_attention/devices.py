@@ -1,4 +1,4 @@
-"""The machine: its devices, the precision it computes in, and what goes on record about it."""
+"""The machine: devices, precision, and the hardware and versions recorded with results."""
 
 import importlib.metadata
 import os
@@ -31,23 +31,23 @@ def cpu_computes_bf16() -> bool:
 
 
 def resolve_device(name: str, local_rank: int = 0) -> torch.device:
-    """``auto`` prefers CUDA, then MPS. Raises UserError for a device that is unknown or not there."""
+    """``auto`` prefers CUDA, then MPS. Raises UserError for an unknown or unavailable device."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"no device named {name!r}; it is auto, cpu, cuda, cuda:N or mps") from None
+        raise UserError(f"no device named {name!r}; use auto, cpu, cuda, cuda:N or mps") from None
     if device.type not in ("cpu", "cuda", "mps"):
-        raise UserError(f"device {name} is not supported; it is auto, cpu, cuda, cuda:N or mps")
+        raise UserError(f"device {name} is not supported; use auto, cpu, cuda, cuda:N or mps")
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UserError(f"device {name}: no CUDA GPU is usable here; try --device cpu")
+            raise UserError(f"device {name}: no CUDA GPU is available; try --device cpu")
         device = torch.device("cuda", local_rank if device.index is None else device.index)
         if device.index is not None and device.index >= torch.cuda.device_count():
-            raise UserError(f"device {name}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
+            raise UserError(f"device {name}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError("device mps: not available here; try --device cpu")
+        raise UserError("device mps is not available; try --device cpu")
     return device
 
 
@@ -57,7 +57,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
         return "bf16" if device.type == "cpu" and cpu_computes_bf16() else "fp32"
     if name == "fp16" and device.type != "cuda":
-        raise UserError("precision fp16 needs a CUDA GPU; use bf16 or fp32 here")
+        raise UserError("precision fp16 needs a CUDA GPU; use bf16 or fp32")
     return name
 
 
@@ -78,7 +78,7 @@ def _cpu_name() -> str:
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """Processor, cores, memory and GPU, for the record of a run."""
+    """Processor, cores, memory and GPU, recorded with every run."""
     extensions = sorted(_cpu_flags() & {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8"})
     return {
         "cpu": _cpu_name(),
@@ -91,7 +91,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the result."""
+    """Versions of Python and of the packages that affect results."""
     found = {"python": sys.version.split()[0]}
     for package in ("residual-attention", "torch", "torchvision", "timm", "numpy"):
         try:
@@ -102,6 +102,6 @@ def versions() -> dict[str, str]:
 
 
 def device_of(model: torch.nn.Module) -> torch.device:
-    """Where a network's weights lie; the CPU for one without, such as an exported network."""
+    """The device of a network's weights; the CPU for a network without any, such as an exported one."""
     first = next(model.parameters(), None)
     return torch.device("cpu") if first is None else first.device

@@ -1,4 +1,4 @@
-"""The errors that a user can fix, told apart from bugs."""
+"""Errors a user can fix, as opposed to bugs."""
 
 
 class UserError(ValueError):
@@ -13,8 +13,8 @@ class DataNotFoundError(UserError):
 
 
 class WriteError(UserError, OSError):
-    """A file could not be written: no space, no permission. What was there before is still there."""
+    """A file could not be written (no space, no permission). An existing file is unchanged."""
 
 
 class ExportError(UserError):
-    """The exported network does not compute what the PyTorch one does; nothing was written."""
+    """The exported network's output differs from PyTorch's; nothing was written."""

@@ -1,4 +1,4 @@
-"""Colours and figures, alike in every picture: safe for colour-blind readers, drawn without a display."""
+"""Colours and settings shared by all figures: colour-blind safe, drawn without a display."""
 
 from pathlib import Path
 
@@ -12,18 +12,18 @@ PHOTOGRAPHS_DPI = 95
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """A figure with its own canvas: no global state, so that threads may draw."""
+    """A figure with its own canvas. There is no global state, so threads can draw."""
     figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def save_photographs(figure: Figure, out: Path) -> None:
-    """A figure full of small photographs, at a resolution that lets several go into one page."""
+    """Save a figure of many small photographs at a resolution low enough to put several on one page."""
     lossy = out.suffix in (".jpg", ".webp")
     figure.savefig(out, dpi=PHOTOGRAPHS_DPI, pil_kwargs={"quality": 88} if lossy else {"optimize": True})
 
 
 def shortened(name: str, longest: int = 18) -> str:
-    """A class name that fits above a picture."""
+    """A class name cut to fit above a picture."""
     return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -1,8 +1,8 @@
-"""Choices by name: the package's own, and those that plugins add.
+"""Named choices: built in, or added by plugins.
 
-A plugin is a Python file or module that registers choices when it is imported. The command line imports those that
-``--plugin`` names; in Python, ``import`` does. A checkpoint keeps the names of the plugins that its network needs, and
-`require` asks for them. They are never imported because a checkpoint names them: that would run its author's code.
+A plugin is a Python file or module that registers choices on import. The command line imports the plugins given with
+``--plugin``; in Python, import them yourself. A checkpoint stores the names of the plugins its network needs, and
+`require` checks that they are loaded. A checkpoint never triggers an import: that would run its author's code.
 """
 
 import importlib
@@ -22,10 +22,10 @@ from .hints import did_you_mean
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice: ``text`` says what it means, for help and titles.
+    """One choice; ``text`` describes it in help and titles.
 
-    ``value`` is what the name stands for. The string ``module:name`` is an object of that module of the package,
-    imported when it is first asked for, so that names and help cost no import of torch.
+    ``value`` is what the name stands for. A string ``module:name`` is an object in that module of the package,
+    imported on first use, so that names and help do not import torch.
     """
 
     text: str
@@ -35,25 +35,25 @@ class Choice:
 C = TypeVar("C", bound=Choice)
 T = TypeVar("T")
 
-FLAG = "--plugin"  # of every command: a file or a module's name
+FLAG = "--plugin"  # accepted by every command: a file or a module name
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_importing: list[str] = []  # plugins that are being imported, the innermost last
+_importing: list[str] = []  # plugins being imported, innermost last
 _files: dict[str, str] = {}  # a plugin's file -> its name
-_names: set[str] = set()  # of all plugins known: imported by `load_plugin`, or registering anything
-_sources: list[str] = []  # as `load_plugin` was given them, files with their whole path
+_names: set[str] = set()  # of all known plugins: imported by `load_plugin`, or having registered something
+_sources: list[str] = []  # arguments of `load_plugin`, files as absolute paths
 
 
 class Choices(Generic[C]):
-    """The choices of one ``kind`` in order, the package's own first; the first is the default.
+    """The choices of one ``kind`` in order, built-in ones first; the first is the default.
 
-    ``about`` says in help what is chosen; ``closed`` choices take none from plugins.
+    ``about`` introduces them in help; a ``closed`` set accepts none from plugins.
     """
 
     def __init__(self, kind: str, own: dict[str, C], about: str = "", *, closed: bool = False) -> None:
         self.kind, self.about, self.closed = kind, about, closed
         self._choices = dict(own)
-        self._things: dict[str, Any] = {}  # what was registered: a class, a function
+        self._things: dict[str, Any] = {}  # registered classes and functions
         self._plugins: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[str]:
@@ -71,20 +71,20 @@ class Choices(Generic[C]):
 
     @property
     def help(self) -> str:
-        """What is chosen, and what each choice means, for the command line's help."""
+        """The command line's help: ``about``, then what each choice means."""
         told = " | ".join(f"{name}: {choice.text}" if choice.text else name for name, choice in self._choices.items())
         return f"{self.about} {told}.".lstrip()
 
     def choice(self, name: str) -> C:
-        """Raises UserError for a name that is not there, with the nearest that is."""
+        """The choice of that name. Raises UserError for an unknown name, with the nearest known one."""
         if name not in self:
             close = did_you_mean(name, self) if isinstance(name, str) else ""
-            how = "" if self.closed else f"; a plugin's needs {FLAG}"
+            how = "" if self.closed else f"; load a plugin's choices with {FLAG}"
             raise UserError(f"{self.kind} must be one of {', '.join(self)}, not {name!r}{close}{how}")
         return self._choices[name]
 
     def value(self, name: str) -> Any:
-        """What the name stands for. Raises UserError as `choice`."""
+        """What the name stands for. Raises UserError like `choice`."""
         value = self.choice(name).value
         if isinstance(value, str):
             module, _, attribute = value.partition(":")
@@ -92,26 +92,26 @@ class Choices(Generic[C]):
         return value
 
     def plugin_of(self, name: str) -> str | None:
-        """The plugin that registered the name; None for the package's own."""
+        """The plugin that registered the name; None for a built-in choice."""
         return self._plugins.get(name)
 
     def register(self, name: str, describe: Callable[[Any], C]) -> Callable[[T], T]:
-        """A decorator that adds a choice: ``describe`` makes it from what is decorated.
+        """A decorator that adds a choice; ``describe`` builds it from the decorated object.
 
         Raises:
-            UserError: a name that is no lower-case identifier, or that another object has. The same object may come
-                again, as it does when a module is reloaded or a notebook's cell run twice.
+            UserError: the name is not a lower-case identifier, or another object has it. The same object may be
+                registered again, as when a module is reloaded or a notebook cell is rerun.
         """
         assert not self.closed
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise UserError(f"{self.kind} {name!r}: a name is lower-case letters, digits and _, a letter first")
+            raise UserError(f"{self.kind} {name!r}: names use lower-case letters, digits and _, a letter first")
         plugin = _registering()
 
         def decorate(thing: T) -> T:
             if name in self and not _same(self._things.get(name), thing):
                 owner = self._plugins.get(name)
                 taken = f"in the plugin {owner}" if owner else "in the package"
-                raise UserError(f"{self.kind} {name!r} exists already {taken}; choose another name")
+                raise UserError(f"{self.kind} {name!r} already exists {taken}; choose another name")
             self._choices[name] = describe(thing)
             self._things[name], self._plugins[name] = thing, plugin
             _names.add(plugin)
@@ -121,24 +121,24 @@ class Choices(Generic[C]):
 
 
 def chosen_from(choices: Choices, default: str | None = None) -> Any:
-    """A dataclass field whose value is one of the ``choices`` by name; the command line lists and explains them."""
+    """A dataclass field that holds the name of one of the ``choices``; the command line lists and explains them."""
     return field(default=default, metadata={"choices": choices})
 
 
 def _same(known: Any, thing: Any) -> bool:
-    """Whether two objects are one, or one definition executed twice."""
+    """Whether two objects are identical, or the same definition executed twice."""
     return known is thing or (known is not None and _definition(known) == _definition(thing))
 
 
 def _definition(thing: Any) -> tuple[str | None, str]:
-    """File (or module without one) and qualified name."""
+    """File (or module, if there is no file) and qualified name."""
     module = getattr(thing, "__module__", type(thing).__module__)
     file = getattr(sys.modules.get(module), "__file__", None)
     return file or module, getattr(thing, "__qualname__", repr(thing))
 
 
 def _registering() -> str:
-    """Who is registering: the plugin that is being imported, or else the module that calls, by name."""
+    """The name of the plugin being imported, or else of the calling module."""
     if _importing:
         return _importing[-1]
     frame = sys._getframe(1)
@@ -149,28 +149,28 @@ def _registering() -> str:
 
 
 def load_plugin(given: str) -> None:
-    """Import a plugin by its file or its module's name; a second time is nothing new.
+    """Import a plugin by file or module name; importing it again has no effect.
 
-    A file is imported as a module of its own name, with its folder at the end of the search path, so that it finds
-    what lies beside it. A module is searched for in the environment, then in the working folder.
+    A file is imported as a module named after it. Its folder is appended to the search path, so that it can import
+    its neighbours. A module is looked up in the environment, then in the working folder.
 
     Raises:
-        UserError: no such file or module, a name that another module has, or an error in it, with its line.
+        UserError: no such file or module, a name that another module has, or an error in the plugin (with its line).
     """
     is_file = given.endswith(".py") or os.sep in given
     path = Path(given).resolve()
     if is_file and not path.is_file():
-        raise UserError(f"{FLAG} {given}: there is no such file")
+        raise UserError(f"{FLAG} {given}: no such file")
     module, folder = (path.stem, path.parent) if is_file else (given, Path.cwd())
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     name = path.name if is_file else given
     file = _file_of(module, given)
     if is_file and (file is None or not Path(file).exists() or not path.samefile(file)):
-        raise UserError(f"{FLAG} {given}: {module} is the name of another module; rename the file")
+        raise UserError(f"{FLAG} {given}: another module is named {module}; rename the file")
     if file is None:
         raise UserError(
-            f"{FLAG} {given}: no such module in the environment or the working folder; a file's name ends in .py"
+            f"{FLAG} {given}: no such module in the environment or the working folder; a file name must end in .py"
         )
     _files[file] = name
     _importing.append(name)
@@ -185,16 +185,16 @@ def load_plugin(given: str) -> None:
 
 
 def loaded() -> list[str]:
-    """What ``--plugin`` has to name in another process, so that it knows what this one does."""
+    """The ``--plugin`` arguments that load the same plugins in another process."""
     return list(dict.fromkeys(_sources))
 
 
 def _file_of(module: str, given: str) -> str | None:
-    """Where a module lies; None for one that is not there. Its parents are imported, and an error in them is told."""
-    importlib.invalidate_caches()  # for a file written since this process began
+    """The file of a module; None if it does not exist. Its parents are imported, and an error in them is reported."""
+    importlib.invalidate_caches()  # for a file written since this process started
     try:
         spec = None if module.startswith(".") else importlib.util.find_spec(module)
-    except (ModuleNotFoundError, ValueError):  # no such parent; no module's name
+    except (ModuleNotFoundError, ValueError):  # no such parent; not a module name
         return None
     except Exception as error:
         raise UserError(f"{FLAG} {given}: {told(error)}") from error
@@ -202,9 +202,9 @@ def _file_of(module: str, given: str) -> str | None:
 
 
 def told(error: BaseException) -> str:
-    """``hard.py, line 3: NameError: name 'x' is not defined``, of the innermost line that is a plugin's."""
+    """``hard.py, line 3: NameError: name 'x' is not defined``, for the innermost line in a plugin."""
     file, line = getattr(error, "filename", None), getattr(error, "lineno", None)
-    if file and line:  # of syntax, Python's or a template's
+    if file and line:  # a syntax error, in Python or in a template
         return f"{Path(file).name}, line {line}: {getattr(error, 'msg', error)}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in _files]
     where = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: " if frames else ""
@@ -212,21 +212,21 @@ def told(error: BaseException) -> str:
 
 
 def blamed(error: BaseException) -> str | None:
-    """The line for an error of a plugin's code, or of what it called; None when no plugin had a part in it."""
+    """The message for an error in a plugin's code or in what it called; None if no plugin was involved."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"plugin {told(error)}" if any(frame.filename in _files for frame in frames) else None
 
 
 def _stem(name: str) -> str:
-    """``hard`` for ``hard.py`` and for ``my_package.hard``: one plugin may be named in either way."""
+    """``hard`` for ``hard.py`` and for ``my_package.hard``: a plugin can be named either way."""
     return name.removesuffix(".py").rpartition(".")[2]
 
 
 def require(names: Iterable[str], needed_by: str = "this model") -> None:
-    """Raise UserError for the first of the plugins that is not here, in one line that says how to name it."""
+    """Raise UserError for the first plugin that is not loaded; the message says how to load it."""
     here = {_stem(name) for name in _names}
     for name in names:
         if _stem(name) not in here:
             raise UserError(
-                f"{needed_by} needs the plugin {name}: name its file or module with {FLAG} (in Python, import it first)"
+                f"{needed_by} needs the plugin {name}: pass its file or module with {FLAG} (in Python, import it first)"
             )

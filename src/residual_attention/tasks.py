@@ -1,4 +1,4 @@
-"""What can be trained, one line a task; and a run of any of them: trained, resumed, reported."""
+"""The table of tasks; train, resume and report a run of any of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,30 +34,30 @@ TASKS: dict[str, Callable[[], "TaskEntry"]] = {
 
 
 def task_entry(name: str) -> "TaskEntry":
-    """The task of that name. Raises UserError when this version has none."""
+    """The task of that name. Raises UserError for an unknown name."""
     if name not in TASKS:
         raise UserError(f"no task named {name!r}; this version has {', '.join(TASKS)}")
     return TASKS[name]()
 
 
 def train(config: RunConfig) -> dict[str, Any]:
-    """Train, evaluate and report as configured; returns the run's summary. Raises as `training.run.train`."""
+    """Train, evaluate and report as configured; returns the run's summary. Raises like `training.run.train`."""
     for load_entry in TASKS.values():
         if isinstance(config, (entry := load_entry()).config):
             return core.train(config, entry)
-    raise TypeError(f"no task is configured by a {type(config).__name__}")
+    raise TypeError(f"no task takes a {type(config).__name__} as its configuration")
 
 
 def resume(run: Path, **changes: Any) -> dict[str, Any]:
-    """Go on with a run, whatever it learns; see `training.run.reopen` for ``changes``."""
+    """Resume a run of any task; see `training.run.reopen` for ``changes``."""
     return core.resume(run, task_entry(read_card(open_run(run).last).task), **changes)
 
 
 def task_of_run(run: Path) -> str:
-    """What a finished run learned. Raises UserError when the folder holds no finished run."""
+    """The task of a finished run. Raises UserError if the folder does not hold one."""
     return str(read_summary(run).get("task", CLASSIFICATION))
 
 
 def report(run: Path) -> Path:
-    """Write a finished run's ``report.html`` anew from the files in its folder."""
+    """Rewrite a finished run's ``report.html`` from the files in its folder."""
     return task_entry(task_of_run(run)).report(run)

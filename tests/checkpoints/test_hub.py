@@ -271,7 +271,7 @@ def test_another_models_folder_is_left_alone(tmp_path, capsys):
     [
         ("local-dir:", [], "names no folder"),
         ("hf-hub:", [], "names no repository"),
-        ("local-dir:x", ["--int8"], "are for an .onnx"),
+        ("local-dir:x", ["--int8"], "are for .onnx files"),
         ("local-dir:tests", [], "is not empty and is not a hub folder of this family"),
         ("model.pt", [], "OUT must end in .onnx or be local-dir:FOLDER"),
     ],

@@ -80,7 +80,7 @@ def test_examples_are_the_first_folder_with_images(finished, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--port", "70000"], "port must lie between"),
+        (["--port", "70000"], "port must be between"),
         (["--examples", "none"], "no folder of examples"),
     ],
 )

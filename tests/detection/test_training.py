@@ -286,18 +286,18 @@ def test_predict_tells_boxes_in_the_images_own_pixels(finished, made_voc, tmp_pa
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["detect", "frobnicate"], "no command 'frobnicate' of `ran detect`"),
+        (["detect", "frobnicate"], "no command 'frobnicate' in `ran detect`"),
         (["detect", "train"], "DATA is missing"),
         (["detect", "train", "nowhere"], "no folder at nowhere"),
         (["detect", "train", "DATA", "--init", "none", "--model", "resnt50"], "(did you mean resnet50?)"),
-        (["detect", "train", "nowhere", "--detector", "yolo"], "--detector has no choice 'yolo'"),
+        (["detect", "train", "nowhere", "--detector", "yolo"], "not 'yolo'"),
         (["detect", "train", "nowhere", "--imge-size", "3"], "unknown option --imge-size (did you mean --image-size?)"),
         (["detect", "predict", "RUN"], "no image given"),
         (["detect", "predict", "RUN", "nothing.jpg"], "no image at nothing.jpg"),
-        (["detect", "predict", "RUN", ".", "--masks"], "give their folder with --out"),
+        (["detect", "predict", "RUN", ".", "--masks"], "give a folder with --out"),
         (["detect", "eval", "attention56_cifar.cifar10"], "is a classifier, not a detector"),
         (["predict", "RUN", "pyproject.toml"], "is a detector; use `ran detect eval` or `ran detect predict`"),
-        (["detect", "eval", "RUN", "--split", "tset"], "--split has no choice 'tset'"),
+        (["detect", "eval", "RUN", "--split", "tset"], "--split must be one of test, train, val, not 'tset'"),
     ],
 )
 def test_bad_arguments_are_answered_in_a_line(finished, made_voc, capsys, arguments, message):
@@ -467,7 +467,7 @@ def test_an_exported_detector_finds_the_same_boxes(config_for, made_voc, tmp_pat
     assert evaluate_detector(str(out), str(made_voc))["map_pct"] == pytest.approx(summary["test"]["map_pct"], abs=0.1)
     assert main(["detect", "predict", str(out), str(made_voc / "JPEGImages"), "--threshold", "0"]) == 0
     assert main(["detect", "predict", str(out), str(made_voc / "JPEGImages"), "--out", str(tmp_path), "--masks"]) == 2
-    assert "keeps no masks" in capsys.readouterr().err
+    assert "has no masks" in capsys.readouterr().err
 
 
 def test_a_body_of_timm_is_trained_resumed_started_from_and_exported(config_for, made_voc, tmp_path):

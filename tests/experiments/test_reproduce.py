@@ -190,10 +190,10 @@ def test_a_plain_residual_network_is_a_cell_too(short, tmp_path, monkeypatch):
     "arguments, message",
     [
         (["learnin"], "no table 'learnin' (did you mean learning?)"),
-        (["learning", "--only", "Attention-57"], "no such row; there are Attention-56, residual learning"),
-        (["learning", "--shard", "3/2"], "--shard must be i/n"),
+        (["learning", "--only", "Attention-57"], "no such row; choose from Attention-56, residual learning"),
+        (["learning", "--shard", "3/2"], "--shard is i/n"),
         (["learning", "--seeds", "0"], "seeds must be at least 1"),
-        (["learning", "--protocol", "quick"], "--protocol has no choice 'quick'"),
+        (["learning", "--protocol", "quick"], "not 'quick'"),
     ],
 )
 def test_bad_arguments_are_answered_in_a_line(capsys, arguments, message):

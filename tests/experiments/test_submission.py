@@ -138,9 +138,9 @@ def test_options_of_the_scheduler():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--submit", "0"], "0 jobs cannot be submitted"),
+        (["--submit", "0"], "submit must be at least 1, not 0"),
         (["--submit", "1", "--hours", "0.01"], "a job of 0.01 hours is too short"),
-        (["--submit", "2", "--shard", "1/2"], "leave --shard out"),
+        (["--submit", "2", "--shard", "1/2"], "drop --shard"),
         (["--submit", "2", "--slurm", "partition"], "--slurm takes KEY=VALUE"),
         (["--submit", "2"], "slurm did not accept the jobs: Could not detect"),
         (["--submit", "2", "--cluster", "local", "--slurm", "no_such=1"], "Unknown argument 'no_such'"),

@@ -61,7 +61,7 @@ def test_a_signal_to_one_process_stops_and_saves_all(tmp_path, environment):
     os.kill(workers[1], signal.SIGTERM)  # rank 1 alone
     process.wait(timeout=120)
     text = (tmp_path / "log").read_text()
-    assert "saved; go on with `ran resume" in text, text
+    assert "saved; continue with `ran resume" in text, text
     progress = read_checkpoint(run / "checkpoints" / "last.safetensors")[1]["training"]["progress"]
     assert progress["step"] > 0
     assert f"after step {progress['step']}," in text

@@ -171,7 +171,7 @@ def test_a_finished_run_is_extended_to_what_a_longer_one_would_have_been(tiny_co
     train(config)
     resume(config.out, epochs=2, json=True)
     assert_same(config.out, reference(uninterrupted, "constant", replace(config, epochs=2)))
-    with pytest.raises(ValueError, match="2 epochs are done already"):
+    with pytest.raises(ValueError, match="2 epochs are already done"):
         resume(config.out, epochs=1)
 
 
@@ -226,7 +226,7 @@ def test_a_signal_to_the_whole_process_group_saves_though_workers_get_it_too(wri
         os.killpg(process.pid, signal.SIGTERM)
         rest = process.stdout.read()
         assert process.wait(timeout=120) == 143, rest
-    assert "saved; go on with" in rest
+    assert "saved; continue with" in rest
     read_checkpoint(run / "checkpoints" / "last.safetensors")
 
 

@@ -117,7 +117,7 @@ def test_the_report_is_self_contained_and_escapes(finished, tmp_path):
 
 
 def test_a_folder_with_a_run_is_refused(finished, tiny_config):
-    with pytest.raises(ValueError, match="already holds a run; go on with `ran resume"):
+    with pytest.raises(ValueError, match="already holds a run; continue it with `ran resume"):
         train(tiny_config(out=finished))
 
 
@@ -137,7 +137,7 @@ def test_a_folder_that_cannot_be_made_is_found_before_training(tiny_config, tmp_
 def test_too_little_space_is_found_before_training(tiny_config, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 2**20))
-    with pytest.raises(ValueError, match="1 MiB are free and the run needs"):
+    with pytest.raises(ValueError, match="1 MiB free, but the run needs"):
         train(tiny_config())
 
 
@@ -241,9 +241,9 @@ def test_init_takes_all_but_a_classifier_of_other_classes(tiny_config, write_ima
     second = tiny_config(data=str(folder), image_size=16, in_chans=1, batch_size=6, limit_train=None, steps=1)
     second = TrainConfig(**{**second.__dict__, "init": str(first.out), "out": tmp_path / "second"})
     summary = train(second)
-    assert any("classifier starts fresh" in notice for notice in summary["notices"])
+    assert any("classifier starts from scratch" in notice for notice in summary["notices"])
     other = TrainConfig(**{**second.__dict__, "widths": (32, 16, 16), "out": tmp_path / "third"})
-    with pytest.raises(ValueError, match="another network than this one"):
+    with pytest.raises(ValueError, match="a different network"):
         train(other)
 
 
@@ -319,6 +319,6 @@ def test_few_images_are_read_several_times_an_epoch(tiny_config, monkeypatch):
 
 
 def test_compile_and_checkpointing_are_refused_together():
-    with pytest.raises(ValueError, match="do not go together"):
+    with pytest.raises(ValueError, match="cannot be combined"):
         TrainConfig(compile="on", grad_checkpointing=True)
     assert not resolve_machine(TrainConfig(grad_checkpointing=True)).compile

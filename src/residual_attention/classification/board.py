@@ -1,4 +1,4 @@
-"""TensorBoard of a classifier's run: graph, first batch, and the masks of fixed validation images as they develop."""
+"""TensorBoard for classifiers: the graph, the first batch, and the masks of fixed validation images."""
 
 import logging
 import warnings
@@ -16,7 +16,7 @@ from ..training.board import TensorBoard
 
 
 class ClassifierBoard(TensorBoard):
-    """Also the graph, the first batch, and the masks of fixed validation images (B, C, S, S) as they develop."""
+    """Adds the graph, the first batch, and after each epoch the masks of the ``watched`` images (B, C, S, S)."""
 
     def __init__(
         self,
@@ -30,12 +30,12 @@ class ClassifierBoard(TensorBoard):
         self.preprocess, self.watched = preprocess, watched
 
     def start(self, model: nn.Module) -> None:
-        """The network's graph; nothing when tracing does not work for it."""
+        """Log the network's graph, unless tracing fails."""
         if self.watched is None:
             return
         training = model.training
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tracing warns about sizes, which are right for these images
+            warnings.simplefilter("ignore")  # tracing warns about sizes, which are correct for these images
             try:
                 self.writer.add_graph(model.eval(), self.watched[:1])
             except Exception as error:
@@ -47,7 +47,7 @@ class ClassifierBoard(TensorBoard):
         self.grid("training batch", shown.permute(0, 3, 1, 2), step)
 
     def pictures(self, model: nn.Module, step: int) -> None:
-        """The masks, one row of them a module, and their statistics."""
+        """Log the masks, one row per module, and their statistics."""
         if self.watched is None:
             return
         masks, signed = attention_masks(model, self.watched), masks_are_signed(model)

@@ -1,4 +1,4 @@
-"""The complete configuration of a classifier's run."""
+"""The complete configuration of a classification run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ RecipeName = Literal["quick", "paper", "modern", "classic", "finetune"]
 
 @dataclass(frozen=True)
 class LossOptions:
-    """What the loss counts, and how much."""
+    """Terms and weights of the loss."""
 
     classifier_l2: float = 0.0
     """Extra L2 penalty on the classifier's weight."""
@@ -23,19 +23,19 @@ class LossOptions:
     class_weights: bool = False
     """Weight the loss by inverse class frequency."""
     balanced_sampling: bool = False
-    """Draw every class equally often."""
+    """Sample every class equally often."""
 
 
 @dataclass(frozen=True)
 class TrainConfig(RunConfig, Augment, LossOptions):
-    """Everything that decides the training of a classifier."""
+    """All settings of a classification run."""
 
     data: str = "digits"
     """digits | cifar10 | cifar100 | imagenet | a folder of class folders, with or without train/val/test."""
     data_dir: Path | None = None
-    """Where a named data set lies (torchvision's layout or class folders)."""
+    """Folder of a named data set (torchvision's layout or class folders)."""
     model: str | None = None
-    """Network, see `ran models`; by default attention56_cifar up to 64 px and attention56 above."""
+    """Network (see `ran models`); by default attention56_cifar up to 64 px and attention56 above."""
     recipe: RecipeName = "quick"
     """Set of defaults: quick | paper | modern | classic; any other flag overrides its field."""
 
@@ -43,22 +43,23 @@ class TrainConfig(RunConfig, Augment, LossOptions):
     image_size: int | None = None
     """Side of the square input in pixels; the data set's own by default (folders: 224)."""
     resize: Resize = "crop"
-    """How an image becomes square: crop (short side, centre), squash (aspect ignored), letterbox (padded)."""
+    """How images are made square: crop (resize the short side, crop the centre), squash (ignore the aspect ratio),
+    letterbox (pad)."""
     in_chans: int | None = None
-    """Image channels, 1 or 3; found from the data by default."""
+    """Image channels, 1 or 3; inferred from the data by default."""
     val_fraction: float = 0.1
     """Share of the training images held out for validation when the data has no validation split."""
     test_fraction: float = 0.1
-    """Share held out for the test when a folder has no splits at all."""
+    """Share held out for testing when a folder has no splits at all."""
     label_noise: float = 0.0
     """Share of training labels replaced by another class, drawn uniformly (symmetric noise)."""
     limit_train: int | None = None
     """Use only this many training images, class-balanced."""
     skip_bad_images: bool = True
-    """Leave unreadable training images out and count them; evaluation always stops at one."""
+    """Skip and count unreadable training images; evaluation always stops at one."""
 
     progressive: float = 1.0
-    """Share of the side at which training starts, growing to full over the first 60 % of epochs; 1: off."""
+    """Share of the image side at which training starts; grows to 1 over the first 60 % of epochs; 1: off."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""A classifier on a split: one pass over its batches, exact over any number of processes; ``ran eval``."""
+"""Evaluate a classifier on a split in one pass, exact for any number of processes; ``ran eval``."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -20,12 +20,12 @@ from ..family.modes import evaluating
 from .measures import classification_measures
 from .ten_crop import TenCrop
 
-DEFAULT_CROP_PCT = 224 / 256  # of models that were trained without one
+DEFAULT_CROP_PCT = 224 / 256  # for models trained without one
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures over N samples of K classes, and what they were computed from, in the split's order.
+    """Metrics over N samples of K classes, and the predictions they were computed from, in the split's order.
 
     ``loss`` is the mean cross-entropy in nats; errors are in percent; ``probabilities`` (N, K) float32,
     ``labels`` and ``indices`` (N,) int64, on the CPU. ``top5_error_pct`` is None for five classes or fewer.
@@ -43,7 +43,7 @@ class Evaluation:
 
 
 def _gather_processes(batches: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """The batches of all processes, of which there may be none on some, as one."""
+    """Concatenate the batches of all processes; some may have none."""
     if dist.is_available() and dist.is_initialized():
         everyone: list = [None] * dist.get_world_size()
         dist.all_gather_object(everyone, batches)
@@ -84,7 +84,7 @@ def evaluate(model: nn.Module, batches: Iterable[EvalBatch], *, precision: torch
 
 
 def _uncropped(preprocess: Preprocess) -> Preprocess:
-    """The scaled image's whole central square, of which ten crops are taken."""
+    """Preprocessing that keeps the scaled image's whole central square, for ten crops."""
     if preprocess.resize != "crop":
         raise UserError(f"--ten-crop is for models trained with --resize crop, not {preprocess.resize}")
     share = preprocess.crop_pct if preprocess.crop_pct < 1 else DEFAULT_CROP_PCT
@@ -105,13 +105,12 @@ def evaluate_model(
     image_size: int | None = None,
     ten_crop: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate MODEL on DATA's split, prepared as the model was trained; JSON values.
+    """Evaluate MODEL on a split of DATA with the preprocessing of its training; returns JSON values.
 
-    ``image_size`` is another side for the square that the network reads (the paper tests at 224 and 320 px); with
-    ``ten_crop`` the mean over ten such squares of the scaled image's centre, instead of its central one.
+    ``image_size`` overrides the side of the square input (the paper tests at 224 and 320 px). ``ten_crop`` averages
+    over ten crops of that size from the scaled image's central square, instead of using the central crop.
 
-    Raises UserError (ImageError among them) in one line: a class that the model does not know, no such
-    split, an unreadable image.
+    Raises UserError (ImageError included): a class unknown to the model, a missing split, an unreadable image.
     """
     place = resolve_device(device)
     dtype = DTYPES[resolve_precision(precision, place)]

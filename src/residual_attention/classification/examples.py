@@ -1,4 +1,4 @@
-"""Which images of a split to show: the mistakes stated most confidently, and clear successes of many classes."""
+"""Example images of a split: the most confident mistakes, and confident successes from many classes."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from .evaluate import Evaluation
 
 
 def worst_mistakes(result: Evaluation, count: int) -> Tensor:
-    """Positions in the split of the wrong predictions of highest confidence, the worst first: up to (count,) int64."""
+    """Positions in the split of the most confident wrong predictions, worst first: up to (count,) int64."""
     confidence, predicted = result.probabilities.max(dim=1)
     wrong = (predicted != result.labels).nonzero()[:, 0]
     order = confidence[wrong].argsort(descending=True, stable=True)
@@ -15,7 +15,7 @@ def worst_mistakes(result: Evaluation, count: int) -> Tensor:
 
 
 def clear_successes(result: Evaluation, count: int) -> Tensor:
-    """Positions of the right predictions of highest confidence, as many classes as possible: up to (count,) int64."""
+    """Positions of the most confident correct predictions, from as many classes as possible: up to (count,) int64."""
     confidence, predicted = result.probabilities.max(dim=1)
     right = (predicted == result.labels).nonzero()[:, 0]
     order = right[confidence[right].argsort(descending=True, stable=True)]

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..palette import BLUE, GRAY, GREEN, ORANGE, new_figure, shortened
 
 NUMBERED_CLASSES = 20  # up to this many, the confusion matrix shows its counts
-NAMED_CLASSES = 50  # beyond, only every n-th class is named
+NAMED_CLASSES = 50  # beyond this, only every n-th class is named
 
 
 def _column(rows: list[dict[str, str]], name: str) -> np.ndarray:
@@ -54,13 +54,13 @@ def draw_curves(metrics_csv: Path, out: Path) -> None:
             color=ORANGE,
         )
     rate.plot(epochs, _column(rows, "lr"), color=GRAY, marker="o" if len(rows) < 3 else None)
-    rate.set(xlabel="epoch", ylabel="learning rate at the epoch's end", ylim=(0, None))
+    rate.set(xlabel="epoch", ylabel="learning rate at end of epoch", ylim=(0, None))
     rate.grid(alpha=0.25)
     figure.savefig(out)
 
 
 def draw_confusion(confusion: Sequence[Sequence[int]] | np.ndarray, classes: Sequence[str], out: Path) -> None:
-    """Rows are true classes in percent of each, columns what was predicted; counts inside up to 20 classes."""
+    """Rows are true classes (each 100 %), columns predicted classes; counts are printed for up to 20 classes."""
     counts = np.asarray(confusion, dtype=float)
     number = len(classes)
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -86,7 +86,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]] | np.ndarray, classes: Seq
 
 
 def draw_calibration(probabilities: Tensor, labels: Tensor, out: Path, bins: int = 15) -> None:
-    """Share that is right against the confidence stated, in equal bins, and how many images each bin holds.
+    """Accuracy against confidence in equal-width bins, and the number of images in each bin.
 
     Args:
         probabilities: (N, K); labels: (N,).
@@ -102,7 +102,7 @@ def draw_calibration(probabilities: Tensor, labels: Tensor, out: Path, bins: int
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 100], [0, 100], color=GRAY, linestyle="--", linewidth=1, label="perfectly calibrated")
     axes.plot(100 * stated, 100 * shares, color=BLUE, marker="o", label="this network")
-    axes.set(ylabel="right (%)", xlim=(0, 100), ylim=(0, 102))
+    axes.set(ylabel="accuracy (%)", xlim=(0, 100), ylim=(0, 102))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     below.bar((np.arange(bins) + 0.5) * 100 / bins, count.numpy(), width=90 / bins, color=GRAY)
@@ -111,7 +111,7 @@ def draw_calibration(probabilities: Tensor, labels: Tensor, out: Path, bins: int
 
 
 def draw_compared_curves(runs: Sequence[tuple[str, Path]], out: Path) -> None:
-    """Validation error and training loss by epoch of several runs, (name, metrics.csv) each."""
+    """Validation error and training loss by epoch of several runs, given as (name, metrics.csv)."""
     figure = new_figure(12, 4)
     error, loss = figure.subplots(1, 2)
     styles = [(colour, line) for line in ("-", "--", ":") for colour in (BLUE, ORANGE, GREEN, GRAY)]

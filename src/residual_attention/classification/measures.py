@@ -1,4 +1,4 @@
-"""Figures of a classifier from its probabilities and the true labels; by torchmetrics."""
+"""Metrics of a classifier from its probabilities and the true labels, by torchmetrics."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ ECE_BINS = 15
 
 
 def _percentage(part: int, whole: int) -> float | None:
-    """Percentage, or None of nothing."""
+    """Percentage; None if ``whole`` is 0."""
     return 100.0 * part / whole if whole else None
 
 
@@ -34,9 +34,9 @@ def classification_measures(probabilities: Tensor, labels: Tensor, classes: list
         classes: K names.
 
     Returns ``top1_error_pct`` with ``error_interval_pct`` (95 %), ``balanced_error_pct`` (the mean of the classes'
-    errors), ``top5_error_pct`` (None up to five classes), ``images``, ``ece_pct`` (expected
-    calibration error over 15 bins, Guo et al. 2017), ``per_class`` (error and precision in percent, None where
-    there is nothing to divide by), ``confusion`` (rows true, columns predicted), and ``metrics`` by name where plugins
+    errors), ``top5_error_pct`` (None for five classes or fewer), ``images``, ``ece_pct`` (expected calibration error
+    over 15 bins, Guo et al. 2017), ``per_class`` (error and precision in percent, None if the denominator is 0),
+    ``confusion`` (rows true, columns predicted), and ``metrics`` by name if plugins
     registered any.
     """
     count = len(classes)

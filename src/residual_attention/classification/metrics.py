@@ -1,4 +1,4 @@
-"""Figures of a classifier that plugins add to what is measured of every split."""
+"""Metrics that plugins add to the evaluation of a classifier on every split."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ METRICS: Choices[Choice] = Choices("metric", {})
 
 
 def register_metric(name: str) -> Callable[[F], F]:
-    """A decorator: a figure that `ran eval`, summary.json and the report give of each split, by this ``name``.
+    """A decorator that adds a metric; `ran eval`, summary.json and the report give it for each split under ``name``.
 
     The function takes probabilities (N, K) float32 and true labels (N,) int64, both on the CPU, and returns a number.
     """

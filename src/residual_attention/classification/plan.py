@@ -1,4 +1,4 @@
-"""From a classifier's configuration and its data to a complete plan: every ``None`` and ``auto`` becomes a value."""
+"""Complete a classification run's configuration from its data: every ``None`` and ``auto`` becomes a value."""
 
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,7 @@ def default_model(image_size: int) -> str:
 def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[TrainConfig]:
     """Resolve the configuration against the data and the machine.
 
-    Raises UserError: no training images, or settings that need something the run does not have.
+    Raises UserError: no training images, or settings that need something the run lacks.
     """
     if dataset.train is None or len(dataset.train) == 0:
         raise UserError(f"{config.data}: no training images")
@@ -68,7 +68,7 @@ def build_model(plan: Plan[TrainConfig], num_classes: int) -> tuple[ResidualAtte
     if config.image_size is not None and config.image_size < model.min_size:
         raise UserError(
             f"{plan.model} needs images of at least {model.min_size} px, not {config.image_size}; raise --image-size"
-            f" or take a model for {default_image_size('attention56_cifar')} px"
+            f" or use a model for {default_image_size('attention56_cifar')} px"
         )
     model.set_grad_checkpointing(config.grad_checkpointing)
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in overrides.items()}

@@ -1,4 +1,4 @@
-"""Predictions for image files: found, read by the training's own rules, classified."""
+"""Predictions for image files, with the preprocessing used in training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def predict(
     batch_size: int = 32,
     device: str = "auto",
 ) -> tuple[list[Prediction], list[str]]:
-    """Predictions of the readable files, in order, and one line for each of the others."""
+    """Predictions for the readable files, in order, and one error line for each of the others."""
     if not isinstance(model, torch.nn.Module):
         model = load(model, resolve_device(device))
     place = device_of(model)

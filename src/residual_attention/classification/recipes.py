@@ -7,10 +7,10 @@ from .config import TrainConfig
 
 
 def quick(data: str = "digits") -> TrainConfig:
-    """A good result soon: short cosine schedule with warm-up, averaged weights, crop and flip.
+    """A good result quickly: short cosine schedule with warm-up, averaged weights, crop and flip.
 
-    ``ran train cifar10`` or ``ran train FOLDER``. A small data set is read several times an epoch, so that there are
-    at least 800 steps. Digits are also turned by up to 10 degrees: upright strokes vary so, and there are few of them.
+    ``ran train cifar10`` or ``ran train FOLDER``. A small data set is repeated within each epoch, so that there are
+    at least 800 steps. Digits are also rotated by up to 10 degrees: handwriting varies in slant, and the set is small.
     """
     return TrainConfig(
         data=data,
@@ -30,7 +30,7 @@ def quick(data: str = "digits") -> TrainConfig:
 def paper(data: str = "digits") -> TrainConfig:
     """The paper's schedule as printed (section 4.1 CIFAR; 4.2 ImageNet), in steps of 64 images.
 
-    Departure: the mean subtracted is per channel, not per pixel, and divided by the standard deviation.
+    Departure: the mean is per channel, not per pixel, and images are also divided by the standard deviation.
     """
     imagenet = data == "imagenet"
     return TrainConfig(
@@ -48,9 +48,9 @@ def paper(data: str = "digits") -> TrainConfig:
 
 
 def modern(data: str = "digits") -> TrainConfig:
-    """Long cosine schedule with everything that regularises: EMA, mixup and cutmix, label smoothing, cutout.
+    """Long cosine schedule with strong regularisation: EMA, mixup and cutmix, label smoothing, cutout.
 
-    No decay on BN and biases.
+    No weight decay on BN and biases.
     """
     imagenet = data == "imagenet"
     return TrainConfig(
@@ -73,9 +73,9 @@ def modern(data: str = "digits") -> TrainConfig:
 
 
 def classic(data: str = "digits") -> TrainConfig:
-    """Rotation, shift and flip, dropout, L2 on the classifier, rate lowered on a plateau.
+    """Rotation, shift and flip, dropout, L2 on the classifier, learning rate lowered on a plateau.
 
-    The recipe of a TensorFlow 2 re-implementation; ``--optimizer sgd|adam|rmsprop`` compares what it compared.
+    The recipe of a TensorFlow 2 re-implementation; ``--optimizer sgd|adam|rmsprop`` repeats its comparison.
     """
     return TrainConfig(
         data=data,
@@ -135,5 +135,5 @@ RECIPES: dict[str, Callable[[str], TrainConfig]] = {
 def recipe(name: str, data: str = "digits") -> TrainConfig:
     """The complete configuration of a named recipe for a data set. Raises UserError for an unknown name."""
     if name not in RECIPES:
-        raise UserError(f"no recipe named {name!r}; there are {', '.join(RECIPES)}")
+        raise UserError(f"no recipe named {name!r}; choose from {', '.join(RECIPES)}")
     return RECIPES[name](data)

@@ -49,7 +49,7 @@ def _splits(summary: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _assessed(summary: dict[str, Any]) -> dict[str, Any] | None:
-    """The per-class table of the test split, or of validation without one; worst first."""
+    """The per-class table of the test split, or of validation if there is none; worst first."""
     name = "test" if summary.get("test") else "validation"
     part = summary.get("test") or summary.get("val")
     if not part or "per_class" not in part:
@@ -62,7 +62,7 @@ def _assessed(summary: dict[str, Any]) -> dict[str, Any] | None:
 def write_report(run: Path) -> Path:
     """Write ``run/report.html`` from config.yaml, metrics.csv, summary.json and the PNG files beside them.
 
-    Sections whose file is missing are left out. Raises UserError when the folder holds no finished run.
+    Sections whose file is missing are left out. Raises UserError if the folder holds no finished run.
     """
     summary = read_summary(run)
     config = run / "config.yaml"
@@ -84,7 +84,7 @@ def write_report(run: Path) -> Path:
 
 
 def rebuild_report(run: Path) -> Path:
-    """`write_report` with the curves and the confusion matrix drawn anew from the run's figures."""
+    """`write_report` with the curves and the confusion matrix redrawn from the run's files."""
     summary = read_summary(run)
     if (run / "metrics.csv").is_file():
         draw_curves(run / "metrics.csv", run / "curves.png")
@@ -112,7 +112,7 @@ def _compared(run: Path, summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def differing_settings(runs: Sequence[Path]) -> list[tuple[str, list[str]]]:
-    """Settings in which the runs' ``config.yaml`` differ: (key, one value a run)."""
+    """Settings in which the runs' ``config.yaml`` differ: (key, one value per run)."""
     configs = [yaml.safe_load((run / "config.yaml").read_text()) or {} for run in runs]
     keys = list(dict.fromkeys(key for config in configs for key in config))
     values = [(key, [str(config.get(key)) for config in configs]) for key in keys if key != "out"]

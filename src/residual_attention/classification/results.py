@@ -1,4 +1,4 @@
-"""What a finished classifier's run reached: its figures, and the pictures of its folder."""
+"""The results of a finished classification run: figures for the summary, pictures for the folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ MANY_IMAGES = 1000  # from here on an error is told to two decimals, without its
 class ClassificationOutcome:
     """An `Outcome`: the best weights on the training images (without augmentation) and on the held-out splits.
 
-    ``held_out`` maps *val* and *test* to their evaluation, where the data have them.
+    ``held_out`` maps *val* and *test* to their evaluation, if the data have them.
     """
 
     model: nn.Module
@@ -81,7 +81,7 @@ class ClassificationOutcome:
         ]
 
     def draw(self, folder: RunFolder) -> dict[str, Path]:
-        """Curves; of the test split, or of validation without one, confusion, calibration and example images."""
+        """Draw curves, and confusion, calibration and examples of the test split (of validation if there is none)."""
         draw_curves(folder.metrics, folder.curves)
         if not self.held_out:
             return {}
@@ -93,7 +93,7 @@ class ClassificationOutcome:
         return {"confusion matrix": folder.confusion}
 
     def _draw_examples(self, folder: RunFolder, split: Samples, found: Evaluation) -> None:
-        """Masks of images evenly spaced over the split, of the worst mistakes, and of successes of many classes."""
+        """Draw the masks of evenly spaced images, of the worst mistakes, and of successes from many classes."""
         if not attention_modules(self.model):  # learning=plain
             return
         mistakes, successes = worst_mistakes(found, EXAMPLES), clear_successes(found, EXAMPLES)
@@ -110,7 +110,7 @@ class ClassificationOutcome:
                 _save_examples(folder.path / "examples", pictures, truth)
 
     def _draw_images(self, few: Samples, reading: str, out: Path) -> tuple[Tensor, list[str]]:
-        """Draw the masks of a few images; their pictures (B, C, S, S) in [0, 1], and their classes."""
+        """Draw the masks of a few images; returns their pictures (B, C, S, S) in [0, 1], and their classes."""
         preprocess, classes = self.dataset.preprocess, self.dataset.classes
         device = device_of(self.model)
         batch = next(iter(evaluation_batches(few, preprocess, batch_size=EXAMPLES, device=device)))
@@ -145,7 +145,7 @@ def error_text(part: Mapping[str, Any]) -> str:
 
 
 def _save_examples(folder: Path, pictures: Tensor, truth: list[str]) -> None:
-    """The images of ``attention.png`` as files, for ``ran demo`` and ``ran attend`` to try: ``0-<class>.png``."""
+    """Save the images of ``attention.png`` as files for ``ran demo`` and ``ran attend``: ``0-<class>.png``."""
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()

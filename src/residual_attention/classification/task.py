@@ -1,4 +1,4 @@
-"""Learning classes: the data, the cross-entropy and the error that the core's loop runs on."""
+"""The classification task: data, cross-entropy and error for the core's loop."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -116,7 +116,7 @@ class ClassificationTask:
         return model(images)
 
     def loss(self, output: Tensor, batch: TrainBatch, model: nn.Module) -> StepLoss:
-        """Mean cross-entropy in fp32; the objective adds the classifier's own L2 penalty."""
+        """Mean cross-entropy in fp32; the objective adds the classifier's L2 penalty."""
         loss = F.cross_entropy(
             output.float(), batch.targets, weight=self.class_weights, label_smoothing=self.config.label_smoothing
         )
@@ -175,7 +175,7 @@ class ClassificationTask:
         ]
 
     def open_board(self, folder: Path, purge_step: int | None) -> ClassifierBoard:
-        """Its pictures follow the first few validation images."""
+        """The board watches the first few validation images."""
         watched, val = None, self.dataset.val
         if val is not None:
             batches = evaluation_batches(
@@ -185,7 +185,7 @@ class ClassificationTask:
         return ClassifierBoard(folder, self.dataset.preprocess, watched, purge_step=purge_step)
 
     def evaluate(self, model: nn.Module) -> ClassificationOutcome:
-        """Every split once, in fp32 throughout: what is reported must not depend on the machine."""
+        """Evaluate every split once, in fp32, so that results do not depend on the machine."""
         samples = self.data.samples
         train = samples.subset(evenly_spaced(len(samples), TRAIN_IMAGES_EVALUATED))
         return ClassificationOutcome(
@@ -220,7 +220,7 @@ def small_class_notices(dataset: Dataset) -> list[str]:
 
 
 def _load_dataset(config: TrainConfig, processes: Processes) -> Dataset:
-    """Rank 0 goes first where something may be downloaded, so that it is downloaded once."""
+    """Let rank 0 go first if something may be downloaded, so that it is downloaded once."""
     downloads = config.data_dir is None and config.data in ("cifar10", "cifar100")
     if downloads and not processes.is_main:
         processes.barrier()
@@ -233,7 +233,7 @@ def _load_dataset(config: TrainConfig, processes: Processes) -> Dataset:
 def _same_data(config: TrainConfig, dataset: Dataset, card: Card) -> None:
     if tuple(dataset.classes) != card.classes or len(dataset.train or ()) != card.train_images:
         raise UserError(
-            f"{config.data} has changed since the run began: {len(dataset.train or ())} training images of "
+            f"{config.data} has changed since the run started: {len(dataset.train or ())} training images of "
             f"{len(dataset.classes)} classes now, {card.train_images} of {len(card.classes)} then"
         )
 
@@ -254,7 +254,7 @@ def prepare_on(
     card: Card | None,
     start: Start | None = None,
 ) -> Prepared:
-    """`prepare_classification` on data that are loaded already, from weights that are read already."""
+    """`prepare_classification` on data that are already loaded, and from weights that are already read."""
     if dataset.val is not None and len(dataset.val) == 0:
         dataset = replace(dataset, val=None)
     if card is not None:

@@ -6,9 +6,9 @@ from torchvision.transforms.v2 import functional as transform
 
 
 class TenCrop(nn.Module):
-    """A classifier whose answer is the mean of its class probabilities over ten crops of ``size`` px.
+    """Averages a classifier's class probabilities over ten crops of ``size`` px.
 
-    Shapes: (B, C, S, S) with S at least ``size`` to (B, K), the logarithm of the mean, so that it stands for logits.
+    Shapes: (B, C, S, S) with S at least ``size`` to (B, K), the log of the mean, to be used as logits.
     """
 
     def __init__(self, network: nn.Module, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Arguments from dataclasses, by tyro; its errors as one line with the nearest match."""
+"""Parse arguments into dataclasses with tyro; report its errors as one line with the nearest match."""
 
 import contextlib
 import dataclasses
@@ -20,11 +20,11 @@ from .grouping import Groups, flattened, grouped_class
 
 T = TypeVar("T")
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
-_RULE = re.compile(r"[╭╰╮╯│|─\-\s]*")  # tyro draws its boxes in ASCII where the output is not UTF-8
+_RULE = re.compile(r"[╭╰╮╯│|─\-\s]*")  # tyro draws its boxes in ASCII if the output is not UTF-8
 
 
 def _optional_booleans(cls: type) -> dict[str, str]:
-    """Flags of ``bool | None`` fields, for which tyro wants a value: kebab-case name by name."""
+    """Flags of ``bool | None`` fields, for which tyro requires a value: field name to kebab-case name."""
     hints = typing.get_type_hints(cls)
     found = {}
     for name, hint in hints.items():
@@ -70,17 +70,17 @@ def _one_line(text: str, cls: type, argv: list[str]) -> str:
             lines.append(line.strip("│| "))
         elif lines:
             break
-    return _reworded(" ".join(lines) or "the arguments cannot be understood")
+    return _reworded(" ".join(lines) or "cannot parse the arguments")
 
 
 def _reworded(message: str) -> str:
-    """tyro's commonest complaints in the words of a user."""
+    """Reword tyro's most common errors for users."""
     if found := re.match(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)", message):
         given, flag, listing = found.groups()
         options = [option for option in re.findall(r"'([^']+)'", listing) if option != "None"]
-        return f"{flag} has no choice {given!r}{did_you_mean(given, options)}; it has {', '.join(sorted(options))}"
+        return f"{flag} must be one of {', '.join(sorted(options))}, not {given!r}{did_you_mean(given, options)}"
     if found := re.match(r"Error parsing (\S+): .* could be instantiated from \['?(.*?)'?\]", message):
-        return f"{found[1]} cannot be {found[2]!r}"
+        return f"{found[1]}: invalid value {found[2]!r}"
     if found := re.match(r"Error parsing (\S+): (.*)", message):
         return f"{found[1]}: {found[2]}"
     if found := re.match(r"Missing from [\w ]+: (?:\S+ )?([A-Z]{2,})\b", message):
@@ -97,12 +97,12 @@ def parse(
     default: T | None = None,
     groups: Groups | None = None,
 ) -> T:
-    """An instance of the dataclass ``cls`` from arguments. ``--help`` prints, in ``groups``, and exits.
+    """An instance of the dataclass ``cls`` parsed from arguments. ``--help`` prints help, in ``groups``, and exits.
 
-    A field made by `plugins.chosen_from` takes the names that are registered.
+    A field made by `plugins.chosen_from` accepts the registered names.
 
     Raises:
-        UserError: arguments that do not fit, in one line.
+        UserError: invalid arguments, in one line.
     """
     argv = _with_switches(cls, argv)
     complaint = io.StringIO()
@@ -126,7 +126,7 @@ def parse(
 
 
 def given_value(argv: list[str], flag: str) -> str | None:
-    """The value of a flag among unparsed arguments; None when it is not there."""
+    """The value of a flag among unparsed arguments; None if it is absent."""
     for i, argument in enumerate(argv):
         if argument.startswith(f"{flag}="):
             return argument.partition("=")[2]
@@ -136,7 +136,7 @@ def given_value(argv: list[str], flag: str) -> str | None:
 
 
 def as_asked(config: ConfigT, argv: list[str]) -> ConfigT:
-    """The configuration as long as ``--epochs`` says, where a recipe counts in steps or has a least number of them."""
+    """Apply an explicit ``--epochs`` to a recipe that is measured in steps or has a minimum number of them."""
     if given_value(argv, "--epochs") is None:
         return config
     steps = config.steps if given_value(argv, "--steps") is not None else None
@@ -145,5 +145,5 @@ def as_asked(config: ConfigT, argv: list[str]) -> ConfigT:
 
 
 def print_error(message: str) -> None:
-    """One line on stderr for something that does not end the command."""
+    """Print one line on stderr for an error that does not end the command."""
     print(f"ran: {' '.join(message.split())}", file=sys.stderr)

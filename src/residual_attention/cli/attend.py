@@ -1,4 +1,4 @@
-"""``ran attend MODEL IMAGE...``: the masks of images, or with ``--measure`` how good they are."""
+"""``ran attend MODEL IMAGE...``: draw the masks of images, or evaluate masks with ``--measure``."""
 
 import json
 import sys
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from ..attention.attend import AttendOptions
     from ..checkpoints import Classifier
 
-DESCRIPTION = """Where a model looks: its attention masks over images, one figure each, and a sheet for several.
+DESCRIPTION = """Show where a model looks: attention masks over images, one figure per image, and a sheet for several.
 
 Masks are drawn on the original pixels, from low to high level. --measure takes a data set or a folder of class folders
-in place of images, and measures how well masks tell what the network uses and where objects are."""
+instead of images, and measures how well masks show what the network uses and where objects are."""
 
 IMAGES_MEASURED, IMAGES_DRAWN = 500, 20  # images of a data set, unless --limit says otherwise
 
@@ -28,43 +28,44 @@ IMAGES_MEASURED, IMAGES_DRAWN = 500, 20  # images of a data set, unless --limit 
 @dataclass(frozen=True)
 class AttendArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors or .onnx of ours, shipped weights by name, or local-dir:FOLDER of a hub."""
+    """MODEL: a run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
+    local-dir:FOLDER."""
     images: tyro.conf.Positional[tuple[str, ...]] = ()
     """Image files, folders or globs, or the name of a data set; with --measure or --response one data set or folder
     of class folders."""
     out: Path = Path("attention")
-    """Folder for what is drawn and measured."""
+    """Folder for figures and measurements."""
     reading: str = chosen_from(READINGS, "mean")
     channel: int | None = None
-    """Draw this channel of each mask instead."""
+    """Draw this channel of each mask instead of a reading."""
     before_after: bool = False
     """Also draw feature map, mask and masked feature map (the paper's figure 1)."""
     channels: tuple[int, ...] = ()
-    """Channels for --before-after; by default the most excited one of each module."""
+    """Channels for --before-after; by default the most active one of each module."""
     save_arrays: bool = False
     """Also write each image's masks as a NumPy .npz, module name to (C, h, w)."""
     format: Literal["png", "jpg", "webp"] = "png"
-    """Of the pictures."""
+    """Picture format."""
     top_k: int = 5
     """Classes listed for each image."""
     measure: bool = False
-    """Measure deletion, insertion, and mask statistics on DATA; with --boxes localisation too."""
+    """Measure deletion, insertion and mask statistics on DATA; with --boxes, localisation too."""
     boxes: Path | None = None
     """JSON file: image path below DATA to [x0, y0, x1, y1] in pixels of the image, or to a list of such boxes."""
     limit: int | None = None
-    """Images of a data set, evenly spaced over the split: 500 measured, 20 drawn."""
+    """Number of images from a data set, evenly spaced over the split; by default 500 measured, 20 drawn."""
     split: Literal["test", "val", "train"] = "test"
     """Split of DATA to measure on."""
     data_dir: Path | None = None
-    """Where a named data set lies."""
+    """Folder of a named data set."""
     response: bool = False
     """Draw the mean absolute response of each stage's output on DATA."""
     beside: str | None = None
-    """A second MODEL for --response, one of naive learning, say."""
+    """A second MODEL for --response, such as one with naive learning."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     engine: str = "auto"
-    """Of an .onnx: auto | openvino | onnxruntime; auto takes the fastest that is installed."""
+    """Engine for .onnx files: auto | openvino | onnxruntime; auto takes the fastest one installed."""
     seed: int = 0
     """Seed of the random baseline and of the bootstrap."""
     json: bool = False
@@ -77,19 +78,19 @@ def _check(given: AttendArguments) -> None:
     if not given.images:
         raise UserError("no image or data set given; see `ran attend --help`")
     if given.measure and given.response:
-        raise UserError("--measure and --response are two things; give one")
+        raise UserError("--measure and --response cannot be combined; give one")
     if (given.measure or given.response) and len(given.images) != 1:
         raise UserError("--measure and --response take one data set or folder")
     if given.boxes and not given.measure:
-        raise UserError("--boxes goes with --measure")
+        raise UserError("--boxes needs --measure")
     if given.beside and not given.response:
-        raise UserError("--beside goes with --response")
+        raise UserError("--beside needs --response")
     if given.channels and not given.before_after:
-        raise UserError("--channels goes with --before-after; --channel draws one channel of each mask")
+        raise UserError("--channels needs --before-after; --channel draws one channel of each mask")
     if given.top_k < 1 or (given.limit is not None and given.limit < 2):
         raise UserError("top-k must be at least 1 and limit at least 2")
     if given.out.exists() and not given.out.is_dir():
-        raise UserError(f"{given.out} is a file; --out names a folder")
+        raise UserError(f"{given.out} is a file; --out must be a folder")
 
 
 def _reading(given: AttendArguments) -> str | int:
@@ -113,7 +114,7 @@ def _draw_data_set(given: AttendArguments, model: "Classifier") -> int:
     from ..attention.attend import draw_split
 
     if given.before_after or given.save_arrays:
-        raise UserError("--before-after and --save-arrays are for image files, not for a data set")
+        raise UserError("--before-after and --save-arrays are for image files, not data sets")
     sheets = draw_split(
         model,
         given.images[0],
@@ -162,7 +163,7 @@ def _draw(given: AttendArguments, model: "Classifier") -> int:
 
 
 def _say(line: str) -> None:
-    """On stderr, so that stdout holds the result alone."""
+    """Print to stderr, so that stdout holds only the result."""
     print(line, file=sys.stderr, flush=True)
 
 

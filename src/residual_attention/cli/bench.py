@@ -10,28 +10,28 @@ import tyro
 from ..errors import UserError
 from .arguments import parse
 
-DESCRIPTION = """Speed and memory on this machine, side by side with what else one could use; medians of rounds in which
+DESCRIPTION = """Measure speed and memory on this machine, compared with the alternatives: medians over rounds in which
 the contenders take turns.
 
 SUITE is any of ceiling, inference, latency, training, memory, loading, startup and cost; all of them by default, which
-takes about half an hour on two cores. At 224 px the baseline is pytorchcv's resattnet56 in eager, as it comes (extra
-bench); at 32 px, where no package has the network, our own graph in eager fp32."""
+takes about half an hour on two cores. The baseline at 224 px is pytorchcv's resattnet56, unmodified, in eager mode
+(extra bench). At 32 px, where no package offers the network, it is our own graph in eager fp32."""
 
 
 @dataclass(frozen=True)
 class BenchArguments:
     suites: tyro.conf.Positional[tuple[str, ...]] = ()
-    """What to measure."""
+    """Suites to run."""
     sizes: tuple[int, ...] = (32, 224)
     """Image sides in pixels: 32 and above for the CIFAR network, 224 and above for the ImageNet one."""
     rounds: int = 7
-    """Counted rounds of each contender."""
+    """Timed rounds per contender."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N."""
     model: str | None = None
-    """MODEL whose prediction is timed from a cold start; the weights that ship by default."""
+    """MODEL whose prediction is timed from a cold start; the shipped weights by default."""
     out: Path | None = None
-    """OUT.json for every figure, with hardware, versions and date; the cost suite also draws OUT.png."""
+    """OUT.json to write every figure to, with hardware, versions and date; the cost suite also draws OUT.png."""
     json: bool = False
     """Print one JSON object; progress goes to stderr."""
     debug: bool = False

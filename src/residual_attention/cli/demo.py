@@ -10,7 +10,7 @@ import tyro
 from ..errors import UserError
 from .arguments import parse
 
-DESCRIPTION = """A web page on this machine: drop an image, see its classes and where the model looks.
+DESCRIPTION = """Open a web page on this machine: drop an image, see its classes and where the model looks.
 
 Nothing leaves the machine; only this machine can open the page unless --host says otherwise."""
 
@@ -18,7 +18,8 @@ Nothing leaves the machine; only this machine can open the page unless --host sa
 @dataclass(frozen=True)
 class DemoArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors or .onnx of ours, shipped weights by name, or local-dir:FOLDER of a hub."""
+    """MODEL: a run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
+    local-dir:FOLDER."""
     examples: Path | None = None
     """Folder of example images; a run's own examples by default."""
     host: str = "127.0.0.1"
@@ -41,7 +42,7 @@ def _is_loopback(host: str) -> bool:
 def main(argv: list[str]) -> int:
     given = parse(DemoArguments, argv, prog="ran demo", description=DESCRIPTION)
     if given.port is not None and not 1 <= given.port <= 65535:
-        raise UserError(f"port must lie between 1 and 65535, not {given.port}")
+        raise UserError(f"port must be between 1 and 65535, not {given.port}")
     if given.examples is not None and not given.examples.is_dir():
         raise UserError(f"no folder of examples at {given.examples}")
     from ..checkpoints import load, resolve_model

@@ -16,32 +16,32 @@ from .grouping import groups_of
 
 USAGE = """usage: ran detect train DATA | eval MODEL [DATA] | predict MODEL IMAGE... | export MODEL OUT.onnx [--help]
 
-An object detector on the network's stages.
+Object detection on the network's stages.
 
-  train    from a folder of images with VOC, COCO, CSV or YOLO boxes to a detector, a report and its figures
-  eval     COCO's and VOC's average precision of a trained detector on a split
+  train    train a detector on a folder of images with VOC, COCO, CSV or YOLO boxes, and report on it
+  eval     a trained detector's average precision (COCO and VOC) on a split
   predict  boxes in images, folders or globs; --out draws them, --masks shows where the backbone looks
   export   one ONNX file, checked against PyTorch; eval and predict take it as MODEL
 
-`ran resume RUN` goes on with a stopped run; `ran detect COMMAND --help` tells a command's arguments."""
+`ran resume RUN` resumes a stopped run; `ran detect COMMAND --help` lists a command's arguments."""
 
-TRAIN = """Train a detector, measure and report it: one command from annotated images to a model.
+TRAIN = """Train, evaluate and report on a detector: one command from annotated images to a model.
 
 DATA is a folder of images with boxes in PASCAL VOC's XML, COCO's JSON, a CSV or YOLO's labels, with or without
-train/val/test, or one JSON or CSV file. Every box is checked first. The run's folder holds the report, drawn boxes,
+train/val/test, or one JSON or CSV file. Every box is checked first. The run folder holds the report, drawn boxes,
 curves and checkpoints."""
 
-EVAL = """COCO's mean average precision and PASCAL VOC's, per class, of a trained detector.
+EVAL = """Evaluate a trained detector: mean average precision by COCO and PASCAL VOC, and figures per class.
 
-DATA is a folder as for training, or one JSON or CSV file; the detector's own training data when left out."""
+DATA is a folder as for training, or one JSON or CSV file; by default, the detector's own data."""
 
-EXPORT = """One ONNX file of a detector: a single image of any size in, boxes, labels and scores out.
+EXPORT = """Export a detector as one ONNX file: a single image of any size in; boxes, labels and scores out.
 
-The boxes that ONNX Runtime finds are compared with PyTorch's before anything is written."""
+The boxes from ONNX Runtime are compared with PyTorch's before anything is written."""
 
-PREDICT = """Boxes in images: one line a box, with class, score and corners in pixels of the image.
+PREDICT = """Detect objects in images: one line per box, with class, score and corners in image pixels.
 
-What cannot be read is reported, the rest is predicted, and the exit status is 2."""
+If an image cannot be read, it is reported, the others are still processed, and the exit status is 2."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class DetectTrainArguments(DetectConfig):
 @dataclass(frozen=True)
 class DetectEvalArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors or a detector's .onnx of ours."""
+    """MODEL: a run folder, or a detector's .safetensors or .onnx file written by ran."""
     data: tyro.conf.Positional[str | None] = None
     """Folder or annotation file; the detector's own data by default."""
     split: Literal["test", "val", "train"] = "test"
-    """Split to measure; an annotation file is measured whole."""
+    """Split to evaluate; an annotation file is evaluated as a whole."""
     problems: Literal["skip", "stop"] = "skip"
-    """What to do about boxes and images that the sanity pass finds wrong."""
+    """What to do with boxes and images that fail the checks."""
     batch_size: int = 8
     """Images at a time."""
     workers: int = 0
@@ -75,15 +75,15 @@ class DetectEvalArguments:
 @dataclass(frozen=True)
 class DetectPredictArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors or a detector's .onnx of ours."""
+    """MODEL: a run folder, or a detector's .safetensors or .onnx file written by ran."""
     images: tyro.conf.Positional[tuple[str, ...]] = ()
     """IMAGE...: files, folders or globs."""
     threshold: float = 0.5
-    """Boxes of a lower score are left out."""
+    """Boxes with a lower score are dropped."""
     out: Path | None = None
     """Folder for a copy of each image with its boxes drawn."""
     masks: bool = False
-    """With --out: also each attention mask of the backbone under the boxes."""
+    """With --out: also draw each attention mask of the backbone under the boxes."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     json: bool = False
@@ -95,11 +95,11 @@ class DetectPredictArguments:
 @dataclass(frozen=True)
 class DetectExportArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder or a .safetensors of ours."""
+    """MODEL: a run folder or a .safetensors file written by ran."""
     out: tyro.conf.Positional[Path]
     """OUT.onnx: the file to write."""
     images: tuple[str, ...] = ()
-    """Images, folders or globs to check on; made images by default."""
+    """Images, folders or globs for the check; synthetic images by default."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False
@@ -169,9 +169,9 @@ def _predict(argv: list[str]) -> int:
     if not given.images:
         raise UserError("no image given; see `ran detect predict --help`")
     if not 0 <= given.threshold <= 1:
-        raise UserError(f"threshold must lie between 0 and 1, not {given.threshold}")
+        raise UserError(f"threshold must be between 0 and 1, not {given.threshold}")
     if given.masks and given.out is None:
-        raise UserError("--masks draws pictures; give their folder with --out")
+        raise UserError("--masks draws pictures; give a folder with --out")
     from ..data.find import find_images
     from ..detection.load import any_detector
     from ..detection.predict import detect_files
@@ -180,7 +180,7 @@ def _predict(argv: list[str]) -> int:
     paths = find_images(given.images)
     model = any_detector(given.model, resolve_device(given.device))
     if given.masks and given.model.endswith(".onnx"):
-        raise UserError("an exported detector keeps no masks; give its run folder")
+        raise UserError("an exported detector has no masks; use its run folder")
     found, errors = detect_files(model, paths, threshold=given.threshold)
     drawn = []
     if given.out is not None:
@@ -210,7 +210,7 @@ def _export(argv: list[str]) -> int:
     if given.out.suffix != ".onnx":
         raise UserError(f"OUT must end in .onnx, not {given.out.name}")
     if given.out.is_dir():
-        raise UserError(f"{given.out} is a folder; OUT names a file")
+        raise UserError(f"{given.out} is a folder; OUT must be a file")
     from ..detection.export import check_images, export_detector
     from ..detection.load import load_detector
 
@@ -221,7 +221,7 @@ def _export(argv: list[str]) -> int:
         print(json.dumps({"out": str(given.out), "images": len(images), "largest_difference": difference}))
         return 0
     print(f"{given.out}: {given.out.stat().st_size / 2**20:.1f} MiB, {len(detector.classes)} classes")
-    print(f"the same boxes as PyTorch's in {len(images)} images (largest difference {difference:.1e})")
+    print(f"same boxes as PyTorch in {len(images)} images (largest difference {difference:.1e})")
     return 0
 
 
@@ -233,5 +233,5 @@ def main(argv: list[str]) -> int:
         print(USAGE)
         raise SystemExit(0)
     if argv[0] not in COMMANDS:
-        raise UserError(f"no command {argv[0]!r} of `ran detect`; there are {', '.join(COMMANDS)}")
+        raise UserError(f"no command {argv[0]!r} in `ran detect`; choose from {', '.join(COMMANDS)}")
     return COMMANDS[argv[0]](argv[1:])

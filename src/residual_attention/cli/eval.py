@@ -10,26 +10,27 @@ import tyro
 from ..errors import UserError
 from .arguments import parse
 
-DESCRIPTION = """Error, loss and calibration of a trained model on a split of a data set.
+DESCRIPTION = """Evaluate a trained model on a split of a data set: error, loss and calibration.
 
-DATA is a named data set or a folder of class folders; the model's own training data when left out. Classes match by
-name, images are prepared as the model was trained, and an unreadable image is an error, never skipped."""
+DATA is a named data set or a folder of class folders; by default, the model's own data. Classes are matched by name,
+images are preprocessed as in training, and an unreadable image is an error, never skipped."""
 
 
 @dataclass(frozen=True)
 class EvalArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors or .onnx of ours, shipped weights by name, or local-dir:FOLDER of a hub."""
+    """MODEL: a run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
+    local-dir:FOLDER."""
     data: tyro.conf.Positional[str | None] = None
     """Named data set or folder; the model's own data by default."""
     data_dir: Path | None = None
-    """Where a named data set lies."""
+    """Folder of a named data set."""
     split: Literal["test", "val", "train"] = "test"
-    """Split to evaluate; a folder without splits is evaluated whole."""
+    """Split to evaluate; a folder without splits is evaluated as a whole."""
     image_size: int | None = None
-    """Another side of the square that the network reads, in pixels; its own by default."""
+    """Side of the square input in pixels; the model's own by default."""
     ten_crop: bool = False
-    """The mean over ten crops (corners, centre, mirrored) instead of the central one."""
+    """Average over ten crops (corners, centre, mirrored) instead of the central one."""
     batch_size: int = 256
     """Images at a time."""
     device: str = "auto"
@@ -39,7 +40,7 @@ class EvalArguments:
     workers: int = 0
     """Processes that decode large images."""
     engine: str = "auto"
-    """Of an .onnx: auto | openvino | onnxruntime; auto takes the fastest that is installed."""
+    """Engine for .onnx files: auto | openvino | onnxruntime; auto takes the fastest one installed."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False

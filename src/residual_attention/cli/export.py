@@ -10,26 +10,26 @@ from ..checkpoints.card import DETECTION
 from ..errors import UserError
 from .arguments import parse
 
-DESCRIPTION = """One ONNX file with classes and preprocessing inside, checked against PyTorch before it is kept.
+DESCRIPTION = """Export a model as one ONNX file with classes and preprocessing inside, checked against PyTorch.
 
-Batch and image size stay free. ran predict, eval and attend take the file in place of MODEL. Or a hub folder in timm's
-layout: local-dir:FOLDER writes it, hf-hub:OWNER/NAME uploads it; both are MODELs too, and timm reads them."""
+Batch and image size stay variable. ran predict, eval and attend accept the file as MODEL. Alternatively, export to a
+hub folder in timm's layout: local-dir:FOLDER writes it, hf-hub:OWNER/NAME uploads it; ran and timm read both."""
 
 
 @dataclass(frozen=True)
 class ExportArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors of ours, shipped weights by name, or local-dir:FOLDER of a hub."""
+    """MODEL: a run folder, a .safetensors file written by ran, shipped weights by name, or a hub's local-dir:FOLDER."""
     out: tyro.conf.Positional[str]
     """OUT: a file OUT.onnx, local-dir:FOLDER, or hf-hub:OWNER/NAME."""
     masks: bool = False
-    """Also output the attention masks, one output a module."""
+    """Also output the attention masks, one output per module."""
     int8: bool = False
-    """Quantize to int8, with training images as calibration."""
+    """Quantize to int8, calibrated on training images."""
     data: str | None = None
-    """Images to check (test split) and to calibrate (training split) on; the model's own data by default."""
+    """Data set for the check (test split) and calibration (training split); the model's own by default."""
     data_dir: Path | None = None
-    """Where a named data set lies."""
+    """Folder of a named data set."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     if out.suffix != ".onnx":
         raise UserError(f"OUT must end in .onnx or be local-dir:FOLDER or hf-hub:OWNER/NAME, not {out.name!r}")
     if out.is_dir():
-        raise UserError(f"{out} is a folder")
+        raise UserError(f"{out} is a folder; OUT must be a file")
     from ..export.deploy import deploy
 
     result = deploy(given.model, out, masks=given.masks, int8=given.int8, data=given.data, data_dir=given.data_dir)
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     difference, allowed = result["max_logit_difference"], result["allowed"]
     print(f"logits      differ from PyTorch's by at most {difference:.1e} ({allowed:.1e} allowed)")
     if "fp32_on_images" not in result:
-        print("images      not checked: the model's own data is not here; --data or --data-dir names some")
+        print("images      not checked: the model's own data set was not found; give one with --data or --data-dir")
     for kind in ("fp32", "int8"):
         if found := result.get(f"{kind}_on_images"):
             same = f"same top class on {found['same_top1_pct']:.2f} % of {found['images']} test images"
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
 
 def _to_hub(given: ExportArguments) -> int:
     if given.masks or given.int8 or given.data or given.data_dir:
-        raise UserError("--masks, --int8, --data and --data-dir are for an .onnx; a hub holds the network itself")
+        raise UserError("--masks, --int8, --data and --data-dir are for .onnx files; a hub stores the network itself")
     from ..checkpoints import read_model
     from ..checkpoints.hub import LOCAL, REMOTE, push, write_folder
 

@@ -1,4 +1,4 @@
-"""Help that can be read: arguments in groups, the common ones first, with plain placeholders."""
+"""Readable help: arguments in groups, the common ones first, with plain placeholders."""
 
 import ast
 import dataclasses
@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal
 import tyro
 
 Groups = Mapping[str, Iterable[str]]
-"""Names of fields by the title of their group, in the order of the help."""
+"""Field names by group title, in the order of the help."""
 
 Field = tuple[str, Any, Any]
 """Name, type and `dataclasses.field`, as `dataclasses.make_dataclass` takes them."""
 
 PLUGIN = "plugin"
-_PLUGIN_HELP = "A Python file or module that adds choices of your own; repeat it for several."
+_PLUGIN_HELP = "A Python file or module that adds your own choices; repeat the flag for several."
 _PLUGINS = Annotated[
     tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="MODULE_OR_FILE", help=_PLUGIN_HELP)
 ]
@@ -27,7 +27,7 @@ PLACEHOLDERS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
 
 
 def groups_of(cls: type, common: tuple[str, ...], sections: Mapping[str, tuple[type, ...]], rest: str) -> Groups:
-    """``common`` first; each section the fields of its dataclasses, ``rest`` those of none. Positionals stand apart."""
+    """``common`` first, then the other fields by section, with ``rest`` for those in none. Positionals are separate."""
     names = [field.name for field in dataclasses.fields(cls)]
     owner = {
         field.name: title for title, kinds in sections.items() for kind in kinds for field in dataclasses.fields(kind)
@@ -40,7 +40,7 @@ def groups_of(cls: type, common: tuple[str, ...], sections: Mapping[str, tuple[t
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """The docstring below each field, of ``cls`` and what it inherits; the nearest class wins."""
+    """The docstring below each field of ``cls`` and its bases; the nearest class wins."""
     found: dict[str, str] = {}
     for base in reversed([base for base in cls.__mro__ if dataclasses.is_dataclass(base)]):
         body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
@@ -57,7 +57,7 @@ def _is_string(node: ast.stmt) -> bool:
 
 
 def _without_none(hint: Any) -> Any:
-    """``X`` of ``X | None``, other hints as they are."""
+    """``X`` for ``X | None``; other hints unchanged."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
         return kinds[0] if len(kinds) == 1 else hint
@@ -65,7 +65,7 @@ def _without_none(hint: Any) -> Any:
 
 
 def _placeholder(name: str, hint: Any, positional: bool) -> str | None:
-    """What stands for a value in the help; None leaves it to tyro."""
+    """The placeholder for a value in the help; None leaves it to tyro."""
     if positional:
         return name.removesuffix("s").upper()
     kind = _without_none(hint)
@@ -80,16 +80,16 @@ def _placeholder(name: str, hint: Any, positional: bool) -> str | None:
 
 
 def _shown_default(value: Any) -> str:
-    """Nothing for what is chosen later or empty: the text says what happens then."""
+    """The default as shown in the help; nothing for None or an empty value, which the help text explains."""
     if value is dataclasses.MISSING or value is None or value in ((), "", tyro.MISSING):
         return ""
     return f"(default: {' '.join(map(str, value)) if isinstance(value, tuple) else value})"
 
 
 def _field(field: dataclasses.Field[Any], hint: Any, doc: str, default: object | None) -> Field:
-    """The field again with the help's words, as `dataclasses.make_dataclass` takes it.
+    """The field with its help text, as `dataclasses.make_dataclass` takes it.
 
-    One made by `plugins.chosen_from` takes the names that are registered now: plugins are imported before.
+    A field made by `plugins.chosen_from` accepts the names registered so far: plugins are imported first.
     """
     markers: tuple[Any, ...] = ()
     if choices := field.metadata.get("choices"):
@@ -111,7 +111,7 @@ def _field(field: dataclasses.Field[Any], hint: Any, doc: str, default: object |
 
 
 def grouped_class(cls: type, groups: Groups | None, default: object | None) -> type:
-    """A dataclass for tyro to read, of one dataclass a group if there are any; `flattened` gives the values again."""
+    """A dataclass for tyro, with one nested dataclass per group if there are any; `flattened` returns the values."""
     hints, docs = typing.get_type_hints(cls, include_extras=True), field_docs(cls)
     fields = {
         field.name: _field(field, hints[field.name], docs.get(field.name, ""), default)
@@ -134,7 +134,7 @@ def _made(name: str, fields: list[Field]) -> type:
 
 
 def flattened(parsed: Any) -> dict[str, Any]:
-    """The values by field name, those of the groups among them; without the plugins, which are imported already."""
+    """The values by field name, groups included, without the plugins, which are already imported."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(parsed):
         if field.name == PLUGIN:

@@ -14,16 +14,16 @@ from ..version import __version__
 
 COMMANDS = {
     "train": "train on digits, CIFAR, ImageNet or a folder of class folders",
-    "resume": "go on with a stopped run, bit for bit, or extend it",
+    "resume": "resume a stopped run, bit for bit, or extend it",
     "eval": "error of a trained model on a data set's split",
     "predict": "classes of images, folders or globs",
-    "attend": "attention masks over images, per module; --measure tells how good they are",
-    "report": "a run's HTML report anew, or several runs compared on one page",
-    "reproduce": "the paper's tables, a command each, ours beside the paper's",
-    "detect": "an object detector on this backbone, from VOC or COCO data: train, eval, predict",
+    "attend": "attention masks over images, per module; --measure evaluates them",
+    "report": "rewrite a run's HTML report, or compare several runs on one page",
+    "reproduce": "the paper's tables, one command each, our figures beside the paper's",
+    "detect": "object detection on this backbone, from VOC or COCO data: train, eval, predict",
     "export": "one checked ONNX file, fp32 or int8, with masks on request",
     "demo": "a web page on this machine: drop an image, see its classes and masks",
-    "bench": "speed and memory on this machine, beside what else one could use",
+    "bench": "speed and memory on this machine, compared with the alternatives",
     "models": "the network family: parameters, MACs, depth",
 }
 
@@ -42,20 +42,20 @@ def usage() -> str:
             *lines,
             "",
             "Start with `ran train` (handwritten digits, a few minutes) or `ran train FOLDER`.",
-            "`ran COMMAND --help` tells a command's arguments; `ran --version` the version.",
-            "`ran COMMAND --plugin MODULE_OR_FILE` adds choices of your own, to any command.",
+            "`ran COMMAND --help` lists a command's arguments; `ran --version` prints the version.",
+            "`ran COMMAND --plugin MODULE_OR_FILE` adds your own choices to any command.",
         ]
     )
 
 
 def fail(message: str) -> int:
-    """One line on stderr; the exit status of a user's error."""
+    """Print one line on stderr; returns the exit status of a user error."""
     print(f"ran: error: {' '.join(message.split())}", file=sys.stderr)
     return EXIT_USER_ERROR
 
 
 def _report_bug(error: Exception) -> int:
-    """One line on stderr that asks for a report, with the traceback in a file beside it; the exit status of a bug."""
+    """Write the traceback to a file and print one line on stderr asking for a report; returns a bug's exit status."""
     with tempfile.NamedTemporaryFile("w", prefix="ran-", suffix=".log", delete=False) as file:
         file.write(f"ran {__version__}: {' '.join(sys.argv[1:])}\n")
         traceback.print_exception(error, file=file)
@@ -68,12 +68,12 @@ def _report_bug(error: Exception) -> int:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """torch's own error, recognised without importing torch."""
+    """Recognise torch's error without importing torch."""
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _user_message(error: Exception) -> str | None:
-    """The line for an error that the user can fix; None for a bug."""
+    """The message for an error the user can fix; None for a bug."""
     if _is_out_of_memory(error):
         return "out of memory: lower --batch-size or --image-size"
     if isinstance(error, ModuleNotFoundError):
@@ -93,7 +93,7 @@ def run(command: str, arguments: list[str], plugins: list[str]) -> int:
         return import_module(f".{command}", __package__).main(arguments) or 0
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader, `head` say, has gone
+    except BrokenPipeError:  # the reader has exited, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -107,7 +107,7 @@ def run(command: str, arguments: list[str], plugins: list[str]) -> int:
 
 
 def _without_plugins(argv: list[str]) -> tuple[list[str], list[str]]:
-    """The other arguments, and what each ``--plugin`` names. Raises UserError for one that names nothing."""
+    """The other arguments, and the value of each ``--plugin``. Raises UserError for a flag without one."""
     rest: list[str] = []
     plugins: list[str] = []
     waiting = False
@@ -122,7 +122,7 @@ def _without_plugins(argv: list[str]) -> tuple[list[str], list[str]]:
         else:
             rest.append(argument)
     if waiting or any(not plugin or plugin.startswith("-") for plugin in plugins):
-        raise UserError(f"{FLAG} needs a Python file or a module's name")
+        raise UserError(f"{FLAG} needs a Python file or a module name")
     return rest, plugins
 
 
@@ -139,5 +139,5 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ran {__version__}")
         return 0
     if command not in COMMANDS:
-        return fail(f"no command {command!r}{did_you_mean(command, COMMANDS)}; there are {', '.join(COMMANDS)}")
+        return fail(f"no command {command!r}{did_you_mean(command, COMMANDS)}; choose from {', '.join(COMMANDS)}")
     return run(command, rest, plugins)

@@ -11,9 +11,9 @@ from ..errors import UserError
 from ..training.options import NetworkOptions
 from .arguments import parse
 
-DESCRIPTION = """The network family: parameters, multiply-accumulates of one image, and trunk depth.
+DESCRIPTION = """The network family: parameters, multiply-accumulates per image, and trunk depth.
 
-NAME is any of the family; all are listed without one. Overrides apply to every network listed."""
+NAME is a network of the family; without one, all are listed. Overrides apply to every network listed."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class ModelsArguments(NetworkOptions):
     image_size: int | None = None
     """Side of the input in pixels; each network's own by default (224 or 32)."""
     num_classes: int | None = None
-    """Outputs; each network's own by default (1000 or 10)."""
+    """Number of outputs; each network's own by default (1000 or 10)."""
     in_chans: int = 3
-    """Channels of the input."""
+    """Input channels."""
     json: bool = False
     """Print one JSON array."""
     debug: bool = False

@@ -8,16 +8,17 @@ import tyro
 from ..errors import UserError
 from .arguments import parse, print_error
 
-DESCRIPTION = """The classes of images: the most probable first.
+DESCRIPTION = """Classify images; the most probable classes come first.
 
-IMAGE is a file, a folder (searched through) or a quoted glob. What cannot be read is reported, the rest is predicted,
-and the exit status is 2."""
+IMAGE is a file, a folder (searched recursively) or a quoted glob. If an image cannot be read, it is reported, the
+others are still classified, and the exit status is 2."""
 
 
 @dataclass(frozen=True)
 class PredictArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors or .onnx of ours, shipped weights by name, or local-dir:FOLDER of a hub."""
+    """MODEL: a run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
+    local-dir:FOLDER."""
     images: tyro.conf.Positional[tuple[str, ...]]
     """Image files, folders or globs."""
     top_k: int = 5
@@ -27,7 +28,7 @@ class PredictArguments:
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     engine: str = "auto"
-    """Of an .onnx: auto | openvino | onnxruntime; auto takes the fastest that is installed."""
+    """Engine for .onnx files: auto | openvino | onnxruntime; auto takes the fastest one installed."""
     json: bool = False
     """Print one JSON array."""
     debug: bool = False
@@ -35,7 +36,7 @@ class PredictArguments:
 
 
 def _print_table(predictions: list) -> None:
-    """Path, then class and probability, the best first; plain columns, so that other programs can read them."""
+    """Print path, then class and probability, best first, in plain columns that other programs can read."""
     for prediction in predictions:
         top = "  ".join(f"{name} {100 * probability:.1f} %" for name, probability in prediction.top)
         print(f"{prediction.path}\t{top}")

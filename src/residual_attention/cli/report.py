@@ -9,8 +9,8 @@ import tyro
 from ..errors import UserError
 from .arguments import parse
 
-DESCRIPTION = """The HTML report of a run, written anew from the files in its folder; of several runs, one page that
-compares them. Pages are self-contained: they can be mailed, and open without a network."""
+DESCRIPTION = """Rewrite a run's HTML report from the files in its folder, or compare several runs on one page. Pages
+are self-contained: they can be mailed and opened offline."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ def main(argv: list[str]) -> int:
     if not given.runs:
         raise UserError("no run given; see `ran report --help`")
     if given.out is not None and len(given.runs) == 1:
-        raise UserError("--out goes with several runs; one run's report lies in its folder")
+        raise UserError("--out needs several runs; a single run's report is in its folder")
     if given.out is not None and given.out.is_dir():
-        raise UserError(f"{given.out} is a folder; --out names a file")
+        raise UserError(f"{given.out} is a folder; --out must be a file")
     from ..checkpoints.card import CLASSIFICATION
     from ..classification.report import write_comparison
     from ..tasks import report, task_of_run
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     if len(given.runs) == 1:
         page = report(given.runs[0])
     elif any(task_of_run(run) != CLASSIFICATION for run in given.runs):
-        raise UserError("runs of detectors are not compared on one page; give one run, or classifiers alone")
+        raise UserError("detectors cannot be compared on one page; give one run, or classifiers only")
     else:
         page = write_comparison(given.runs, given.out or Path("comparison.html"))
     print(json.dumps({"report": str(page)}) if given.json else page)

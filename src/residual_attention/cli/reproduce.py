@@ -12,51 +12,51 @@ from ..experiments.slices import Slice
 from ..plugins import FLAG, loaded
 from .arguments import parse
 
-DESCRIPTION = """The paper's tables, ours beside the paper's.
+DESCRIPTION = """Reproduce the paper's tables, our figures beside the paper's.
 
-Without a TABLE, what there is and how far it is. With one or several (or `all`), the cells that are missing are run,
-broken ones are gone on with, done ones skipped, and table, plot and page are written after each. A cell counts as done
-while its JSON lies under --records; delete that and its run folder, and it alone is run again."""
+Without TABLE, list the tables and their progress. With one or more (or `all`), missing cells are run, interrupted ones
+resumed, finished ones skipped, and table, plot and page are written after each. A cell is done if its JSON is under
+--records; to run that cell again, delete the file and its run folder."""
 
 
 @dataclass(frozen=True)
 class ReproduceArguments:
     tables: tyro.conf.Positional[tuple[str, ...]] = ()
-    """TABLE...: experiments by name, or all; none lists them."""
+    """TABLE...: experiments by name, or all; without any, they are listed."""
     only: tuple[str, ...] = ()
-    """TEXT...: of each table only the rows that contain one of these, such as Attention-56; none: all rows."""
+    """TEXT...: only the rows that contain one of these, such as Attention-56; all rows by default."""
     protocol: Literal["smoke", "cpu", "paper", "modern"] = "smoke"
-    """smoke: digits, about a minute a cell | cpu: 10,000 images of CIFAR, minutes | paper: as printed | modern."""
+    """smoke: digits, about a minute per cell | cpu: 10,000 images of CIFAR, minutes | paper: as printed | modern."""
     seeds: int | None = None
-    """Runs of each row; the protocol's own number by default."""
+    """Runs per row; the protocol's own number by default."""
     records: Path = Path("results/reproduce")
-    """Where tables and the small record of each cell are kept."""
+    """Folder for the tables and the small record of each cell."""
     runs: Path = Path("runs/reproduce")
-    """Where the cells' run folders lie."""
+    """Folder for the cells' run folders."""
     cifar10: Path | None = None
-    """Where CIFAR-10 lies (torchvision's layout or class folders); downloaded otherwise."""
+    """Folder of CIFAR-10 (torchvision's layout or class folders); downloaded by default."""
     cifar100: Path | None = None
-    """Where CIFAR-100 lies."""
+    """Folder of CIFAR-100."""
     imagenet: Path | None = None
-    """The folder that holds ImageNet's train/ and val/."""
+    """Folder with ImageNet's train/ and val/."""
     shard: str = "1/1"
-    """i/n: this machine runs each n-th cell from the i-th on; cells are independent."""
+    """i/n: run every n-th cell, starting with the i-th; cells are independent."""
     submit: int | None = None
-    """Submit N jobs, a shard each, instead of running here (pip install 'residual-attention[cluster]')."""
+    """Submit N jobs, one shard each, instead of running here (pip install 'residual-attention[cluster]')."""
     cluster: Literal["slurm", "local"] = "slurm"
-    """Where --submit submits to: slurm | local (processes on this machine)."""
+    """Target of --submit: slurm | local (processes on this machine)."""
     hours: float = 24.0
-    """Time of a submitted job; one that needs more saves, and is put in the queue again."""
+    """Time limit of a submitted job; a job that needs more saves and is requeued."""
     gpus: int = 1
-    """GPUs of a submitted job."""
+    """GPUs per submitted job."""
     slurm: tuple[str, ...] = ()
-    """KEY=VALUE...: further options of sbatch for submitted jobs, such as partition=gpu account=vision."""
+    """KEY=VALUE...: more sbatch options for submitted jobs, such as partition=gpu account=vision."""
     logs: Path = Path("runs/submitted")
-    """What submitted jobs print; on a disk that all machines see, as --records and --runs."""
+    """Folder for the output of submitted jobs; like --records and --runs, on a disk that all machines share."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     dry_run: bool = False
-    """Tell the cells, their state and the expected cost, and run nothing."""
+    """List the cells, their state and the expected cost; run nothing."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False
@@ -78,11 +78,11 @@ def main(argv: list[str]) -> int:
     for name in names:
         if name not in EXPERIMENTS:
             close = did_you_mean(name, EXPERIMENTS)
-            raise UserError(f"no table {name!r}{close}; there are {', '.join(EXPERIMENTS)}")
+            raise UserError(f"no table {name!r}{close}; choose from {', '.join(EXPERIMENTS)}")
     chosen = [EXPERIMENTS[name] for name in names]
     if given.only and not any(_selected(given, row.label) for experiment in chosen for row in experiment.rows):
         labels = ", ".join(row.label for experiment in chosen for row in experiment.rows)
-        raise UserError(f"--only {' '.join(given.only)}: no such row; there are {labels}")
+        raise UserError(f"--only {' '.join(given.only)}: no such row; choose from {labels}")
     if given.submit is not None and not given.tables:
         raise UserError("--submit needs a TABLE, or all")
     if not given.tables:
@@ -109,7 +109,7 @@ def _list(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int)
     for row in rows:
         count = f"{row['done']:3d}/{row['cells']:<3d}" if row["cells"] else "   –   "
         print(f"  {row['table']:<{width}}  {count} {given.protocol}  {row['title']}")
-    print("\n`ran reproduce TABLE --protocol smoke|cpu|paper|modern` runs what is missing; --dry-run tells its cost.")
+    print("\n`ran reproduce TABLE --protocol smoke|cpu|paper|modern` runs missing cells; --dry-run shows their cost.")
     return 0
 
 
@@ -124,7 +124,7 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
     cells = [_with_data_dir(one, given) for one in cells]
     left = [one for one in cells if not is_complete(one, given.protocol, places)]
     seconds, known = expected_s(cells, given.protocol, places)
-    how = f"measured on {known} done" if known else "a guess: none has run yet"
+    how = f"based on {known} finished" if known else "a guess: none has finished yet"
     if given.submit is not None and not given.dry_run:
         cost = f"about {duration(seconds)} of one machine like this ({how})"
         return _submit(given, [any(one is other for other in left) for one in cells], cost)
@@ -134,7 +134,7 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
         say(f"protocol {given.protocol} has none of these rows" if part.is_whole else "this shard has no cells")
 
     def write() -> list[str]:
-        """Tables are drawn by whoever has all cells; a part of them leaves records alone."""
+        """Write the tables if this process has all cells; a shard only leaves records."""
         if not part.is_whole:
             return []
         pages = [write_tables(experiment, given.protocol, places, seeds) for experiment in chosen]
@@ -150,9 +150,9 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
     try:
         run_cells(cells, given.protocol, places, say, write)
     finally:
-        pages = write()  # a cell that was broken off is partial now
+        pages = write()  # an interrupted cell is now partial
     if not part.is_whole:
-        say(f"records in {places.records}; the same command without --shard draws the tables")
+        say(f"records in {places.records}; run the same command without --shard to draw the tables")
     if given.json:
         print(json.dumps({"protocol": given.protocol, "pages": pages}))
     for page in () if given.json else pages:
@@ -161,16 +161,16 @@ def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, 
 
 
 def _submit(given: ReproduceArguments, left: list[bool], cost: str) -> int:
-    """``left``: of every cell, whether it is to be run; a part without any of these is not submitted."""
+    """``left`` says for each cell whether it has to be run; a shard with nothing to run is not submitted."""
     from ..experiments.submission import submit
 
     if given.shard != "1/1":
-        raise UserError("--submit gives each job its own shard; leave --shard out")
+        raise UserError("--submit gives each job its own shard; drop --shard")
     assert given.submit is not None
     if given.submit < 1:
-        raise UserError(f"{given.submit} jobs cannot be submitted")
+        raise UserError(f"submit must be at least 1, not {given.submit}")
     if not any(left):
-        raise UserError("there is no cell left to run; without --submit the tables are drawn")
+        raise UserError("no cells left to run; run without --submit to draw the tables")
     count = min(given.submit, len(left))
     parts = [Slice(i, count) for i in range(1, count + 1)]
     jobs = submit(
@@ -188,14 +188,12 @@ def _submit(given: ReproduceArguments, left: list[bool], cost: str) -> int:
     print(f"{sum(left)} cells to run, {cost}")
     for job in jobs:
         print(f"  job {job.id}: shard {job.part}, {job.log}")
-    print(
-        "`ran reproduce` tells how far they are; when all are done, the same command without --submit draws the tables"
-    )
+    print("`ran reproduce` shows their progress; when all are done, run it without --submit to draw the tables")
     return 0
 
 
 def _job_arguments(given: ReproduceArguments) -> list[str]:
-    """The arguments that each job is called with; folders absolute, since a job starts elsewhere."""
+    """The arguments of each job; folders are absolute, since a job starts elsewhere."""
     arguments = [*given.tables, "--protocol", given.protocol, "--device", given.device]
     arguments += [f"{FLAG}={plugin}" for plugin in loaded()]
     if given.only:
@@ -213,6 +211,6 @@ def _data_folders(given: ReproduceArguments) -> dict[str, Path | None]:
 
 
 def _with_data_dir(one: Any, given: ReproduceArguments) -> Any:
-    """The cell with the folder in which its data set lies."""
+    """The cell with the folder of its data set."""
     folder = _data_folders(given).get(one.cell.config.data)
     return replace(one, cell=replace(one.cell, config=replace(one.cell.config, data_dir=folder)))

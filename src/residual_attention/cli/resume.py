@@ -10,35 +10,35 @@ import tyro
 from ..errors import UserError
 from .arguments import parse
 
-DESCRIPTION = """Go on with a run where its last checkpoint stands, bit for bit.
+DESCRIPTION = """Resume a run from its last checkpoint, bit for bit.
 
-With --epochs or --steps a finished run is extended; the schedule then spans the new length."""
+--epochs or --steps extends a finished run; the schedule then spans the new length."""
 
 
 @dataclass(frozen=True)
 class ResumeArguments:
     run: tyro.conf.Positional[Path]
-    """RUN: the run folder to go on with."""
+    """RUN: the run folder to resume."""
     epochs: int | None = None
-    """New number of epochs in all."""
+    """New total number of epochs."""
     steps: int | None = None
-    """New number of steps in all."""
+    """New total number of steps."""
     data: str | None = None
-    """Where the folder of images lies now; the run's own place by default."""
+    """New location of the image folder; unchanged by default."""
     data_dir: Path | None = None
-    """Where the named data set lies now."""
+    """New location of the named data set."""
     workers: int | None = None
     """Processes that decode large images; any number gives the same weights."""
     device: str | None = None
-    """auto | cpu | cuda | cuda:N | mps; the run's own by default. Another one goes on, but not bit for bit."""
+    """auto | cpu | cuda | cuda:N | mps; the run's own by default. Another one continues, but not bit for bit."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None
-    """The run's own by default; another one goes on, but not bit for bit."""
+    """The run's own by default; another one continues, but not bit for bit."""
     compile: Literal["auto", "on", "off"] | None = None
-    """torch.compile; as the run had it by default."""
+    """torch.compile; the run's own setting by default."""
     accumulate: int | None = None
-    """Split each batch in this many parts, to save memory."""
+    """Split each batch into this many parts to save memory."""
     grad_checkpointing: bool | None = None
-    """Recompute activations in the backward pass, to save memory."""
+    """Recompute activations in the backward pass to save memory."""
     json: bool = False
     """Print one JSON object at the end and nothing else to standard output."""
     debug: bool = False

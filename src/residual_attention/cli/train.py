@@ -18,7 +18,7 @@ from .grouping import groups_of
 DESCRIPTION = """Train, evaluate and report: one command from images to a model.
 
 DATA is digits (the default), cifar10, cifar100, imagenet, or a folder of class folders with or without train, val and
-test. The run's folder holds the report, the curves, the masks and the checkpoints."""
+test. The run folder holds the report, the curves, the masks and the checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def _values(config: TrainConfig) -> dict:
 
 
 def _data(argv: list[str], name: str) -> str:
-    """DATA, on which some of a recipe's values depend; the default where only help is asked for."""
+    """DATA, on which some of a recipe's values depend; the default if only help is requested."""
     plain = [argument for argument in argv if argument not in ("-h", "--help")]
     try:
         return _parsed(plain, name, "digits").data
@@ -76,12 +76,12 @@ def _default_recipe(argv: list[str]) -> str:
 
 
 def configuration(argv: list[str]) -> TrainConfig:
-    """The recipe's configuration for the data that are named, with what the arguments override.
+    """The recipe's configuration for the given data, with the arguments' overrides.
 
     In the recipe *finetune* the rate follows the batch size: twice the images a step, twice the rate.
     """
     given = given_value(argv, "--recipe")
-    name = given if given in RECIPES else _default_recipe(argv)  # an unknown one is answered by the parser
+    name = given if given in RECIPES else _default_recipe(argv)  # the parser reports an unknown one
     arguments = _parsed(argv, name, _data(argv, name))
     config = as_asked(TrainConfig(**_values(arguments)), argv)
     if name == "finetune" and given_value(argv, "--lr") is None:

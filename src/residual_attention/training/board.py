@@ -1,4 +1,4 @@
-"""What any run shows in TensorBoard; a task's own board adds to it."""
+"""TensorBoard output common to all runs; each task extends it."""
 
 import logging
 from pathlib import Path
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 
 class TensorBoard:
-    """A writer for one run's folder. On a resume, ``purge_step`` hides what came after that step.
+    """A writer for one run's folder. On resume, ``purge_step`` hides events after that step.
 
-    A task's own board says what a batch and the pictures after an epoch are.
+    Each task's subclass defines how it logs a batch, and the pictures after an epoch.
     """
 
     def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
@@ -21,16 +21,16 @@ class TensorBoard:
         self.writer = SummaryWriter(str(folder), purge_step=purge_step)
 
     def start(self, model: nn.Module) -> None:
-        """Before the first step of a new run."""
+        """Called before the first step of a new run."""
 
     def batch(self, batch: Any, step: int) -> None:
-        """The first batch, as the network gets it."""
+        """Called with the first batch, as the network receives it."""
 
     def pictures(self, model: nn.Module, step: int) -> None:
-        """After an epoch."""
+        """Called after each epoch."""
 
     def grid(self, tag: str, pictures: Tensor, step: int, columns: int = 8) -> None:
-        """uint8 (B, 3, H, W) as one grid, small ones enlarged."""
+        """Log uint8 pictures (B, 3, H, W) as one grid; small ones are enlarged."""
         from torchvision.utils import make_grid
 
         factor = max(1, 96 // pictures.shape[-1])
@@ -38,7 +38,7 @@ class TensorBoard:
         self.writer.add_image(tag, make_grid(pictures, nrow=columns, padding=2, pad_value=255), step)
 
     def picture(self, tag: str, png: Path, step: int) -> None:
-        """A picture as drawn for the report."""
+        """Log a picture drawn for the report."""
         import numpy as np
 
         with Image.open(png) as image:
@@ -49,14 +49,14 @@ class TensorBoard:
             self.writer.add_scalar(f"step/{name}", value, step)
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """One row of metrics.csv; the epoch is the abscissa of error and loss."""
+        """Log one row of metrics.csv against the epoch."""
         for name, value in row.items():
             if value is not None and name not in ("epoch", "step"):
                 self.writer.add_scalar(f"epoch/{name}", value, row["epoch"])
         self.writer.flush()
 
     def hyperparameters(self, config: dict[str, Any], metrics: dict[str, float], step: int) -> None:
-        """Hyper-parameters with the ``final/`` metrics, in this same folder rather than in one of their own."""
+        """Log the hyperparameters with the ``final/`` metrics, in this folder rather than a separate one."""
         from torch.utils.tensorboard.summary import hparams
 
         plain = {
@@ -72,5 +72,5 @@ class TensorBoard:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Scalars since the last epoch are written too, after a stop or an error as well."""
+        """Flush the scalars since the last epoch, also after a stop or an error."""
         self.writer.close()

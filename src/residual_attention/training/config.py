@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RunConfig(OutputOptions, MachineOptions, NetworkOptions, LoopOptions, CommonOptions):
-    """What decides any run, whatever is learned. ``None`` means: chosen from the data or the machine, and printed."""
+    """The settings of any run, whatever the task. ``None`` is resolved from the data or the machine, and printed."""
 
     def __post_init__(self) -> None:
         validate_run(self)
@@ -30,7 +30,7 @@ class RunConfig(OutputOptions, MachineOptions, NetworkOptions, LoopOptions, Comm
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Inverse of `to_dict`. Raises UserError for an unknown key, with the nearest known one.
 
-        The `OutputOptions` that version 0.1 wrote among the values are ignored.
+        `OutputOptions` among the values, as written by version 0.1, are ignored.
         """
         types = get_type_hints(cls)
         for key in values:
@@ -39,11 +39,11 @@ class RunConfig(OutputOptions, MachineOptions, NetworkOptions, LoopOptions, Comm
         return cls(**{k: _typed(k, v) for k, v in values.items() if k not in OUTPUT})
 
     def section(self, kind: type[T]) -> T:
-        """An instance of the dataclass ``kind``, each of whose fields is one of this configuration's."""
+        """An instance of the dataclass ``kind``, filled from the fields of the same names."""
         return kind(**{field.name: getattr(self, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
 
     def lasting(self, *, epochs: int | None = None, steps: int | None = None) -> Self:
-        """With another length. An explicit number of epochs is meant: ``min_steps`` no longer counts."""
+        """A copy with another length. An explicit number of epochs overrides ``min_steps``."""
         if epochs is not None:
             return dataclasses.replace(self, epochs=epochs, steps=None, min_steps=0)
         return self if steps is None else dataclasses.replace(self, steps=steps)
@@ -76,11 +76,11 @@ def check_between(config: RunConfig, ranges: dict[str, tuple[float, float]]) -> 
     for name, (low, high) in ranges.items():
         value = getattr(config, name)
         if not low <= value <= high:
-            raise UserError(f"{name} must lie between {low:g} and {high:g}, not {value}")
+            raise UserError(f"{name} must be between {low:g} and {high:g}, not {value}")
 
 
 def check_least(config: RunConfig, least: dict[str, float]) -> None:
-    """Raise UserError for a field below its smallest value; None passes."""
+    """Raise UserError for a field below its minimum; None passes."""
     for name, low in least.items():
         value = getattr(config, name)
         if value is not None and not value >= low:
@@ -88,7 +88,7 @@ def check_least(config: RunConfig, least: dict[str, float]) -> None:
 
 
 def validate_run(config: RunConfig) -> None:
-    """Raise UserError for what no run can have."""
+    """Raise UserError for settings that are invalid in any run."""
     check_between(config, {"lr_decay": (0, 1), "momentum": (0, 1), "ema": (0, 1)})
     check_least(
         config,
@@ -114,12 +114,12 @@ def validate_run(config: RunConfig) -> None:
     if config.clip_grad is not None and not config.clip_grad > 0:
         raise UserError(f"clip_grad must be above 0, not {config.clip_grad}")
     if config.epochs is None and config.steps is None:
-        raise UserError("give epochs or steps")
+        raise UserError("set epochs or steps")
     if config.batch_size % config.accumulate:
-        raise UserError(f"batch_size {config.batch_size} does not divide by accumulate {config.accumulate}")
+        raise UserError(f"batch_size {config.batch_size} is not divisible by accumulate {config.accumulate}")
     if config.schedule == "multistep" and not config.milestones:
         raise UserError("schedule multistep needs milestones, in steps")
     if config.compile == "on" and config.grad_checkpointing:
-        raise UserError("compile on and grad_checkpointing do not go together; leave one out")
+        raise UserError("compile on and grad_checkpointing cannot be combined; drop one")
     if config.ema == 1.0:
         raise UserError("ema must be below 1")

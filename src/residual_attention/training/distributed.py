@@ -1,4 +1,4 @@
-"""The processes of one run, as torchrun starts them; one process without it."""
+"""The processes of one run: those that torchrun started, or a single one."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's ``rank`` of ``world``; rank 0 alone writes and prints."""
+    """This process's ``rank`` among ``world`` processes; only rank 0 writes and prints."""
 
     rank: int = 0
     world: int = 1
@@ -22,7 +22,7 @@ class Processes:
         return self.rank == 0
 
     def largest(self, value: int) -> int:
-        """The largest value that any process gives, the same on all: how they agree on a stop."""
+        """The largest value over all processes, the same on each; used to agree on a stop."""
         if self.world == 1:
             return value
         tensor = torch.tensor(value, device="cuda" if dist.get_backend() == "nccl" else "cpu")
@@ -39,7 +39,7 @@ class Processes:
         return tensor.tolist()
 
     def union(self, values: set[int]) -> set[int]:
-        """All processes' sets as one."""
+        """The union of all processes' sets."""
         if self.world == 1:
             return values
         everyone: list = [None] * self.world
@@ -47,7 +47,7 @@ class Processes:
         return set().union(*everyone)
 
     def same_buffers(self, model: torch.nn.Module) -> None:
-        """Give every process rank 0's BN statistics, which are those that are saved."""
+        """Broadcast rank 0's BN statistics, which are the ones saved."""
         if self.world > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)

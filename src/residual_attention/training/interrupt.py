@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the step is finished and saved; a second signal exits at once."""
+"""SIGTERM and Ctrl-C: finish the step and save; a second signal exits at once."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ from types import FrameType
 
 
 class Interrupted(Exception):
-    """The run was stopped by a signal after it had saved; ``exit_code`` is 128 + the signal's number."""
+    """A signal stopped the run, which has been saved; ``exit_code`` is 128 + the signal number."""
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
@@ -14,10 +14,10 @@ class Interrupted(Exception):
 
 
 class SignalWatch:
-    """A context in which SIGTERM and SIGINT only set ``received`` (0, or the signal's number).
+    """A context in which SIGTERM and SIGINT only set ``received`` (0, or the signal number).
 
-    One in another shares what was received with it, both ways: a signal that finds a run in its last evaluation, where
-    there is nothing to stop, still stops what would have come after the run.
+    Nested watches share the received signal in both directions: a signal that arrives during a run's final evaluation,
+    when there is nothing left to stop, still stops whatever would follow the run.
     """
 
     def __init__(self) -> None:

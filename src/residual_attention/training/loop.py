@@ -1,7 +1,7 @@
 """The training loop: plain functions that read top to bottom.
 
-``fit`` runs epochs, ``train_epoch`` steps, ``train_step`` is one update. What is printed, drawn and saved
-is told to a `Listener`; nothing here knows of files or terminals.
+``fit`` runs epochs, ``train_epoch`` runs steps, ``train_step`` makes one update. A `Listener` prints, draws and saves;
+the loop knows nothing about files or terminals.
 """
 
 import math
@@ -27,12 +27,12 @@ MAX_SKIPPED_IN_A_ROW = 20  # fp16 steps whose gradients overflowed
 
 
 class NonFiniteError(UserError):
-    """A loss or gradient that is not a number; the update was not made."""
+    """The loss or gradient is not finite; the update was not applied."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """Sums over this process's part of one batch, and the gradient's norm over all."""
+    """Sums over this process's part of one batch, and the norm of the whole gradient."""
 
     loss_sum: float
     seen: int
@@ -41,7 +41,7 @@ class StepResult:
 
 
 class Listener(Protocol):
-    """What the loop tells of its progress; calls come on every process."""
+    """Receives the loop's progress; called on every process."""
 
     def on_step(self, state: TrainState, result: StepResult, batch: Any) -> None: ...
     def on_epoch(self, state: TrainState, row: dict, is_best: bool) -> None: ...
@@ -50,7 +50,7 @@ class Listener(Protocol):
 
 @dataclass
 class Job:
-    """All that stays the same while training."""
+    """Everything that stays constant during training."""
 
     config: RunConfig
     machine: Machine
@@ -63,7 +63,7 @@ class Job:
 
 
 def _backward(job: Job, state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Gradients of one batch, in ``accumulate`` parts; returns the summed loss and what else is added up."""
+    """Compute the gradients of one batch in ``accumulate`` parts; returns the summed loss and tally."""
     device, dtype, count = job.machine.device, job.machine.dtype, len(batch)
     parts = batch.parts(job.config.accumulate)
     loss_sum = torch.zeros((), device=device)
@@ -84,7 +84,7 @@ def _backward(job: Job, state: TrainState, batch: Batch) -> tuple[Tensor, dict[s
 
 
 def _update(job: Job, state: TrainState, loss: float) -> float:
-    """Check, clip and step. Returns the gradient's norm. Raises NonFiniteError before the update."""
+    """Check, clip and step. Returns the gradient norm. Raises NonFiniteError before the update."""
     parameters = [p for p in state.model.parameters() if p.grad is not None]
     if state.scaler is not None:
         state.scaler.unscale_(state.optimizer)
@@ -108,10 +108,10 @@ def _update(job: Job, state: TrainState, loss: float) -> float:
 
 
 def _scaled_step(state: TrainState, finite: bool) -> None:
-    """fp16: an overflow skips the update and lowers the scale; twenty in a row are no accident."""
+    """fp16: an overflow skips the update and lowers the scale; twenty in a row are an error."""
     assert state.scaler is not None
     progress = state.progress
-    state.scaler.step(state.optimizer)  # does nothing when it found an infinity
+    state.scaler.step(state.optimizer)  # skips the update if it found an infinity
     state.scaler.update()
     progress.skipped_in_a_row = 0 if finite else progress.skipped_in_a_row + 1
     progress.skipped_steps += not finite
@@ -132,14 +132,14 @@ def train_step(job: Job, state: TrainState, batch: Batch) -> StepResult:
     bad = job.processes.largest(int(not math.isfinite(loss)))
     if bad:
         raise NonFiniteError(
-            f"step {progress.step}: the loss is not finite ({loss / count}); lower --lr or --precision fp32"
+            f"step {progress.step}: the loss is not finite ({loss / count}); lower --lr or use --precision fp32"
         )
     grad_norm = _update(job, state, loss / count)
     return StepResult(loss, count, grad_norm, {name: value.item() for name, value in tally.items()})
 
 
 def train_epoch(job: Job, state: TrainState, listener: Listener) -> bool:
-    """The rest of the current epoch. True when a signal stopped it; then the state is saved."""
+    """Train the rest of the current epoch. Returns True if a signal stopped it; the state is then saved."""
     progress, config = state.progress, job.config
     job.forward.train()
     started = time.perf_counter()
@@ -172,22 +172,22 @@ def _validate(job: Job, state: TrainState) -> Validation | None:
     result = job.task.validate(state.evaluated)
     if result is not None and result.loss is not None and not math.isfinite(result.loss):
         raise NonFiniteError(
-            f"step {state.progress.step}: the validation loss is not finite; the state before it is saved; lower --lr"
+            f"step {state.progress.step}: the validation loss is not finite (the state before it is saved); lower --lr"
         )
     return result
 
 
 def _is_best(error_pct: float, best_error_pct: float | None) -> bool:
-    """Lower validation error than any before, or as low: at the same error the later epoch.
+    """Whether the validation error is at most the lowest so far; a tie goes to the later epoch.
 
-    Not the one of lower loss: few validation images tie often, and among equals loss prefers a network that has not
-    been trained to the end.
+    Loss does not break ties. They are frequent with few validation images, and a lower loss would favour a network
+    that has not been trained to the end.
     """
     return best_error_pct is None or error_pct <= best_error_pct
 
 
 def finish_epoch(job: Job, state: TrainState, listener: Listener) -> None:
-    """Save what was trained, validate, record the epoch, move on to the next, save."""
+    """Save, validate, record the epoch, advance to the next, save again."""
     progress = state.progress
     listener.save(state)
     names = sorted(progress.tally)
@@ -205,7 +205,7 @@ def finish_epoch(job: Job, state: TrainState, listener: Listener) -> None:
     }
     before = progress.best_error_pct
     is_best = validation is None or _is_best(validation.error_pct, before)
-    gained = is_best and (validation is None or validation.error_pct != before)  # a tie is none
+    gained = is_best and (validation is None or validation.error_pct != before)  # a tie is no gain
     progress.epochs_without_gain = 0 if gained else progress.epochs_without_gain + 1
     if is_best:
         progress.best_epoch = progress.epoch + 1
@@ -222,9 +222,9 @@ def finish_epoch(job: Job, state: TrainState, listener: Listener) -> None:
 
 
 def fit(job: Job, state: TrainState, listener: Listener) -> bool:
-    """Train from where the state stands to the end. True when a signal stopped it."""
+    """Train from the current state to the end. Returns True if a signal stopped it."""
     while not state.progress.finished:
-        progress = state.progress  # a stop may have come after an epoch's last step, before its end
+        progress = state.progress  # a stop can fall between an epoch's last step and its end
         at_boundary = progress.step_in_epoch >= job.task.steps_per_epoch or progress.step >= job.total_steps
         if not at_boundary and train_epoch(job, state, listener):
             return True

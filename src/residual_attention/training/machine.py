@@ -1,4 +1,4 @@
-"""What a run computes on: every ``auto`` of the configuration turned into a choice."""
+"""The machine settings of a run, with every ``auto`` resolved."""
 
 import os
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Machine:
 
 
 def resolve_machine(config: RunConfig, local_rank: int = 0) -> Machine:
-    """Turn every ``auto`` of the configuration into a choice. Raises UserError for what is not there."""
+    """Resolve every ``auto`` in the configuration. Raises UserError for an unavailable device or precision."""
     device = resolve_device(config.device, local_rank)
     compiled = config.compile == "on" or (
         config.compile == "auto" and device.type == "cuda" and not config.grad_checkpointing

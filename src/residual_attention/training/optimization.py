@@ -16,7 +16,7 @@ from .config import RunConfig
 
 
 def check_optimizer(name: str) -> None:
-    """Raise UserError, with the nearest name, for an optimizer that timm does not have."""
+    """Raise UserError for an optimizer that timm does not have, with the nearest name."""
     known = [str(known) for known in list_optimizers()]
     if name.lower() not in known:
         hint = did_you_mean(name.lower(), known)
@@ -38,8 +38,8 @@ def build_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimize
 class Schedule:
     """The learning rate at each step: a function of the step, except ``plateau``, which follows the loss.
 
-    timm's cosine and multi-step schedules; plateau is PyTorch's, since timm's does not save the number of
-    bad epochs, which a resume needs.
+    Cosine and multi-step are timm's. Plateau is PyTorch's: timm's does not save the number of bad epochs, which
+    resuming needs.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, config: RunConfig, steps: int, per_epoch: int) -> None:
@@ -62,7 +62,7 @@ class Schedule:
             )
 
     def before_step(self, step: int) -> None:
-        """Set the rate of optimizer step ``step``, counted from 0."""
+        """Set the learning rate of optimizer step ``step``, counted from 0."""
         if self.by_step is not None:
             self.by_step.step_update(step)
         elif step <= self.warmup and self.warmup:  # plateau and constant: linear from a hundredth
@@ -105,7 +105,7 @@ def _ema(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 def averaged_model(model: nn.Module, decay: float) -> AveragedModel | None:
-    """The weights' moving average, BN statistics included; None for decay 0."""
+    """A moving average of the weights, BN statistics included; None for decay 0."""
     if not decay:
         return None
     return AveragedModel(model, multi_avg_fn=_ema(decay), use_buffers=True)

@@ -1,4 +1,4 @@
-"""Options of a run that stand on their own: of the network, by the paper's terms, and of the machine."""
+"""Option groups of a run: data, loop, network (in the paper's terms), machine and output."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,14 +14,14 @@ Switch = Literal["auto", "on", "off"]
 
 @dataclass(frozen=True)
 class CommonOptions:
-    """What every run has: its data and network, what it starts from, its seed."""
+    """Options of every run: data, network, initial weights, seed."""
 
     data: str = ""
     """Data set."""
     model: str | None = None
-    """Network, see `ran models`."""
+    """Network (see `ran models`)."""
     init: str | None = None
-    """Start from the weights of this MODEL; a classifier of other classes starts fresh."""
+    """Start from the weights of this MODEL; a classifier of another size starts from scratch."""
     seed: int = 0
     """All randomness is a function of (seed, epoch, step, sample)."""
 
@@ -36,27 +36,27 @@ class LoopOptions:
     steps: int | None = None
     """Optimizer steps; overrides epochs."""
     min_steps: int = 0
-    """Read the data several times an epoch until the run has at least this many steps (small data sets)."""
+    """Repeat a small data set within each epoch until the run has at least this many steps."""
     repeats: int | None = None
-    """Times that an epoch reads the training images; by default as often as min-steps asks for."""
+    """Passes over the training images per epoch; derived from min-steps by default."""
     batch_size: int = 128
-    """Images of one optimizer step, over all processes and accumulation."""
+    """Images per optimizer step, over all processes and accumulation."""
     accumulate: int = 1
-    """Split each batch in this many parts, to save memory."""
+    """Split each batch into this many parts to save memory."""
     lr: float = 0.1
-    """Peak learning rate, for the batch size given."""
+    """Peak learning rate for the given batch size."""
     schedule: Schedule = "cosine"
     """cosine | multistep | plateau | constant."""
     warmup_epochs: float = 0.0
     """Linear warm-up from lr/100, in epochs; fractions allowed."""
     min_lr: float = 0.0
-    """Where cosine and plateau end."""
+    """Lowest learning rate of cosine and plateau."""
     milestones: tuple[int, ...] = ()
-    """Steps at which multistep multiplies the rate by lr_decay."""
+    """Steps at which multistep multiplies the learning rate by lr_decay."""
     lr_decay: float = 0.1
-    """Factor of multistep and plateau."""
+    """Decay factor of multistep and plateau."""
     patience: int = 5
-    """Epochs without a better validation loss before plateau lowers the rate."""
+    """Epochs without a better validation loss before plateau lowers the learning rate."""
     early_stop: int = 0
     """Stop after this many epochs without a better validation error; 0: never."""
 
@@ -70,27 +70,27 @@ class LoopOptions:
     decay_norm_and_bias: bool = True
     """Decay BN weights and biases too, as the paper does."""
     clip_grad: float | None = None
-    """Largest norm of the gradient."""
+    """Maximum gradient norm."""
     ema: float = 0.0
     """Decay of the averaged weights that are evaluated and saved as best; 0: off."""
 
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Overrides of a named network; None leaves the variant's own."""
+    """Overrides of a named network; None keeps the variant's value."""
 
     p: int | None = None
     """Units before and after each attention module's branches."""
     t: int | None = None
-    """Units of the trunk branch."""
+    """Units in the trunk branch."""
     r: int | None = None
-    """Units between poolings of the mask branch."""
+    """Units between poolings in the mask branch."""
     modules: tuple[int, ...] | None = None
-    """Attention modules of each stage."""
+    """Attention modules per stage."""
     widths: tuple[int, ...] | None = None
-    """Channels of each stage."""
+    """Channels per stage."""
     mask_depths: tuple[int, ...] | None = None
-    """Down-samplings in the mask branch of each stage."""
+    """Downsampling steps in the mask branch, per stage."""
     unit: str | None = chosen_from(UNITS)
     mask_activation: str | None = chosen_from(MASK_ACTIVATIONS)
     mask_structure: str | None = chosen_from(MASK_STRUCTURES)
@@ -102,38 +102,38 @@ class NetworkOptions:
     """Dropout before the classifier."""
 
     def network_overrides(self) -> dict[str, Any]:
-        """The overrides of `create_model` that were given."""
+        """The overrides that were given, as arguments of `create_model`."""
         names = [field.name for field in fields(NetworkOptions)]
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True)
 class MachineOptions:
-    """What a run computes on."""
+    """Device, precision and memory."""
 
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     precision: Precision = "auto"
-    """auto: bf16 where the processor computes in it, else fp32; or fp32 | bf16 | fp16 (CUDA)."""
+    """auto | fp32 | bf16 | fp16 (CUDA); auto: bf16 where the hardware has it, else fp16 on CUDA, fp32 elsewhere."""
     compile: Switch = "auto"
-    """torch.compile; auto turns it on where it pays (CUDA)."""
+    """torch.compile; auto turns it on for CUDA."""
     channels_last: Switch = "auto"
-    """Memory layout NHWC; auto turns it on wherever bf16 or CUDA is used, and on the CPU."""
+    """NHWC memory layout; auto turns it on."""
     workers: int | None = None
-    """Processes that decode large images; chosen from the cores by default."""
+    """Processes that decode large images; one per core by default, at most 8."""
     grad_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     checkpoint_steps: int = 0
-    """Save within an epoch every this many steps, besides at each epoch's end; 0: only there."""
+    """Also save every this many steps within an epoch; 0: only at the end of each epoch."""
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where a run is written and how it reports. Not part of what a checkpoint or config.yaml holds."""
+    """Where a run is written and how it reports. Not stored in checkpoints or config.yaml."""
 
     out: Path | None = None
-    """Run folder; runs/<date-time>_<data>_<model> when left out."""
+    """Run folder; runs/<date-time>_<data>_<model> by default."""
     json: bool = False
-    """Print one JSON object at the end and nothing else to standard output."""
+    """Print one JSON object to standard output at the end, and nothing else."""
     debug: bool = False
     """Show tracebacks."""

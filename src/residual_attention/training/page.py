@@ -1,4 +1,4 @@
-"""What the pages of every task share: figures in words, pictures as data, a finished run's summary."""
+"""Shared by the report pages of all tasks: number formats, embedded pictures, a finished run's summary."""
 
 import base64
 import json
@@ -11,14 +11,14 @@ from ..errors import UserError
 
 
 def data_url(path: Path) -> str | None:
-    """A PNG as a data URL, so that the page asks for nothing."""
+    """A PNG as a data URL, so that the page is self-contained; None if there is no file."""
     if not path.is_file():
         return None
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """For a table; a dash for what is not known."""
+    """A number for a table; a dash if unknown."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
@@ -34,7 +34,7 @@ def short_duration(seconds: float) -> str:
 
 
 def made_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """How a run was made, (name, value) each: steps, precision, hardware, versions."""
+    """How a run was made, as (name, value) rows: steps, precision, hardware, versions."""
     hardware = summary["hardware"]
     processor = f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB"
     rows = [
@@ -46,12 +46,12 @@ def made_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     rows += [(package, version) for package, version in summary["versions"].items()]
     if summary.get("skipped_images"):
-        rows.append(("unreadable training images left out", str(summary["skipped_images"])))
+        rows.append(("unreadable training images skipped", str(summary["skipped_images"])))
     return rows
 
 
 def environment(package: str) -> Environment:
-    """Templates of the task's ``package`` (its dotted name), and the style sheet that every page shares."""
+    """Templates of the task's ``package`` (its dotted name), and the shared style sheet."""
     loaders = [PackageLoader(name) for name in (package, "residual_attention.training")]
     return Environment(
         loader=ChoiceLoader(loaders),
@@ -62,13 +62,13 @@ def environment(package: str) -> Environment:
 
 
 def read_summary(run: Path) -> dict[str, Any]:
-    """A finished run's ``summary.json``. Raises UserError when the folder holds none, or a damaged one."""
+    """A finished run's ``summary.json``. Raises UserError if it is missing or damaged."""
     if not run.is_dir():
         raise UserError(f"no run folder at {run}")
     path = run / "summary.json"
     if not path.is_file():
-        raise UserError(f"{run} holds no finished run: there is no summary.json in it")
+        raise UserError(f"{run} is not a finished run (summary.json not found)")
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError:
-        raise UserError(f"{path} is damaged; `ran resume {run}` writes it anew") from None
+        raise UserError(f"{path} is damaged; `ran resume {run}` rewrites it") from None

@@ -1,4 +1,4 @@
-"""From a configuration and its data to a complete one: every ``None`` and ``auto`` becomes a value."""
+"""Complete a configuration from its data: every ``None`` and ``auto`` becomes a value."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
 @dataclass(frozen=True)
 class Plan(Generic[ConfigT]):
-    """``config`` is complete; ``epochs`` and ``total_steps`` are what the schedule spans."""
+    """``config`` is complete; ``epochs`` and ``total_steps`` are the length of the schedule."""
 
     config: ConfigT
     model: str
@@ -24,15 +24,15 @@ class Plan(Generic[ConfigT]):
 
 
 def evaluation_batch_size(config: RunConfig, processes: int) -> int:
-    """Images at a time in an evaluation on one process: it needs far less memory each than training does."""
+    """Images per evaluation batch of one process; evaluation needs far less memory per image than training."""
     return max(1, min(256, 2 * config.batch_size // (config.accumulate * processes)))
 
 
-MOST_EPOCHS = 1000  # of a run counted in steps; beyond, an epoch reads its few images several times
+MOST_EPOCHS = 1000  # of a run measured in steps; beyond that, an epoch repeats its few images
 
 
 def repeats_of(config: RunConfig, images: int) -> int:
-    """How often an epoch reads the data: more than once where epochs of a few steps would make up the run."""
+    """Passes over the data per epoch: more than one if epochs would otherwise be only a few steps long."""
     if config.repeats is not None:
         return config.repeats
     if config.steps is not None:
@@ -54,12 +54,12 @@ def length_of(config: RunConfig, per_epoch: int) -> tuple[int, int]:
 
 
 def absolute(name: str) -> str:
-    """A path that holds from any working folder; names of other things stay."""
+    """An existing path made absolute; any other name unchanged."""
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 def check_validation(config: RunConfig, validates: bool) -> None:
-    """Raise UserError for settings that need a validation split where there is none."""
+    """Raise UserError for settings that need a validation split if there is none."""
     for name in ("early_stop",) if config.schedule != "plateau" else ("early_stop", "schedule"):
         if getattr(config, name) and not validates:
             raise UserError(f"{name.replace('_', '-')} needs a validation split; set --val-fraction above 0")

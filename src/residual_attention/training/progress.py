@@ -1,4 +1,4 @@
-"""Progress for a person: a live bar on a terminal, plain lines elsewhere, nothing at all with --json."""
+"""Progress output: a live bar on a terminal, plain lines elsewhere, nothing with --json."""
 
 import time
 
@@ -19,12 +19,12 @@ def duration(seconds: float) -> str:
 
 
 def rate_text(images_per_s: float) -> str:
-    """Images/s to read: whole numbers, but of a slow run two digits after the point."""
+    """Images/s as text: a whole number, or two decimals for a slow run."""
     return f"{images_per_s:.0f}" if images_per_s >= 10 else f"{images_per_s:.2f}"
 
 
 class ProgressDisplay:
-    """Loss, error, images/s and the time left, while an epoch runs; one line when it ends."""
+    """Shows loss, error, images/s and the time left during an epoch, and one line at its end."""
 
     def __init__(self, *, quiet: bool, total_steps: int, first_step: int = 0, console: Console | None = None) -> None:
         self.console = console or Console(stderr=quiet, highlight=False)
@@ -50,7 +50,7 @@ class ProgressDisplay:
             self.bar.stop()
 
     def say(self, text: str) -> None:
-        """One line, above the bar if there is one."""
+        """Print one line, above the bar if there is one."""
         if not self.quiet:
             self.console.print(text, markup=False, soft_wrap=True)
 
@@ -66,7 +66,7 @@ class ProgressDisplay:
         return (time.perf_counter() - self.started) / max(1, done) * (self.total_steps - step)
 
     def step(self, *, epoch: int, epochs: int, step: int, loss: float, figures: str, images: int) -> None:
-        """``step`` optimizer steps are done; loss and ``figures`` are the epoch's so far."""
+        """Show that ``step`` optimizer steps are done; ``loss`` and ``figures`` cover the epoch so far."""
         if self.quiet:
             return
         rate = self._rate(images)

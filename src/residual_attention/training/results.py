@@ -1,4 +1,4 @@
-"""The end of any run: best weights, every split evaluated once, summary, pictures, report, last lines."""
+"""The end of a run: evaluate the best weights once on every split; write summary, pictures and report."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,7 @@ from .writer import RunWriter
 
 
 def run_facts(job: Job, state: TrainState, plan: Plan[Any], run: Path) -> dict[str, Any]:
-    """What any run's summary holds: what was trained, for how long, on what."""
+    """The part of the summary common to all tasks: model, length, time, precision, hardware, versions."""
     progress, config = state.progress, plan.config
     images_seen = job.processes.total([float(progress.images_seen)])[0]
     return {
@@ -50,9 +50,9 @@ def load_best(state: TrainState, best: Path) -> nn.Module:
 
 
 def finish(job: Job, state: TrainState, writer: RunWriter, plan: Plan[Any], entry: TaskEntry) -> dict[str, Any]:
-    """Evaluate the best weights, then write everything. Returns the summary, on every process.
+    """Evaluate the best weights, then write everything. Returns the summary on every process.
 
-    The summary is on disk before the first picture is drawn.
+    The summary is written before the first picture is drawn.
     """
     folder = writer.folder
     outcome = job.task.evaluate(load_best(state, folder.best))

@@ -1,4 +1,4 @@
-"""A run from its configuration to its report: begun or reopened, trained, finished."""
+"""A run from configuration to report: begin or reopen, train, finish."""
 
 import contextlib
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ from .writer import RunWriter
 
 @dataclass(frozen=True)
 class Started:
-    """A run before its next step, with all that it needs open: the folder's lock, the board, the signal handlers."""
+    """A run ready for its next step, with its resources open: the folder lock, the board, the signal handlers."""
 
     job: Job
     state: TrainState
@@ -45,16 +45,16 @@ def train(config: RunConfig, entry: TaskEntry) -> dict[str, Any]:
 
     Raises:
         UserError: anything the user can fix, in one line.
-        Interrupted: a signal stopped the run; it was saved before.
+        Interrupted: a signal stopped the run; it was saved first.
     """
     with begin(config, entry) as run:
         return complete(run)
 
 
 def resume(run: Path, entry: TaskEntry, **changes: Any) -> dict[str, Any]:
-    """Go on with a run where its last checkpoint stands, bit for bit; or extend it. Takes what `reopen` does.
+    """Resume a run from its last checkpoint, bit for bit, or extend it. Takes the arguments of `reopen`.
 
-    Raises as `train`; also UserError when the data set is no longer the same.
+    Raises like `train`, and UserError if the data set has changed.
     """
     with reopen(run, entry, **changes) as reopened:
         return complete(reopened)
@@ -62,7 +62,7 @@ def resume(run: Path, entry: TaskEntry, **changes: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def begin(config: RunConfig, entry: TaskEntry) -> Iterator[Started]:
-    """A new run in a folder of its own, its first checkpoint written."""
+    """Start a new run in its own folder and write its first checkpoint."""
     with process_group(resolve_device(config.device).type) as processes:
         machine = _machine_for(config, processes)
         prepared = entry.prepare(config, machine, processes, None)
@@ -74,7 +74,7 @@ def begin(config: RunConfig, entry: TaskEntry) -> Iterator[Started]:
         processes.barrier()
         with _locked(folder, processes):
             if processes.is_main:
-                folder.refuse_a_run()  # another process may have begun and finished one since
+                folder.refuse_a_run()  # another process may have started and finished one meanwhile
             with _started(folder, prepared, processes, entry, config, None) as started:
                 yield started
 
@@ -90,11 +90,11 @@ def reopen(
     debug: bool = False,
     **changes: Any,
 ) -> Iterator[Started]:
-    """A run as its last checkpoint left it, or extended to more ``epochs`` or ``steps``.
+    """Reopen a run at its last checkpoint, or extend it to more ``epochs`` or ``steps``.
 
-    ``changes`` are configuration fields of the machine and of where the data lies, None for as it was: data, data_dir,
-    workers, device, precision, compile, accumulate, grad_checkpointing. Another device, precision or accumulation goes
-    on from the same state, but not bit for bit.
+    ``changes`` override configuration fields of the machine and the data's location; None keeps the saved value: data,
+    data_dir, workers, device, precision, compile, accumulate, grad_checkpointing. With another device, precision or
+    accumulation the run continues from the same state, but not bit for bit.
     """
     folder = open_run(run)
     with process_group(_device_type(folder, changes)) as processes, _locked(folder, processes):
@@ -113,13 +113,13 @@ def complete(run: Started) -> dict[str, Any]:
     with _explained_memory(run.job.config):
         if fit(run.job, run.state, run.writer):
             signum = run.job.processes.largest(run.job.signals.received)
-            where = f"stopped after step {run.state.progress.step}, saved"
-            raise Interrupted(signum, f"{where}; go on with `ran resume {run.writer.folder.path}`")
+            where = f"stopped after step {run.state.progress.step} and saved"
+            raise Interrupted(signum, f"{where}; continue with `ran resume {run.writer.folder.path}`")
         return finish(run.job, run.state, run.writer, run.plan, run.entry)
 
 
 def _device_type(folder: RunFolder, changes: dict[str, Any]) -> str:
-    """Of the device that a reopened run computes on, which decides how its processes communicate."""
+    """The device type of a reopened run, which determines how its processes communicate."""
     device = changes.get("device") or read_card(folder.last).config.get("device", "auto")
     return resolve_device(device).type
 
@@ -127,9 +127,9 @@ def _device_type(folder: RunFolder, changes: dict[str, Any]) -> str:
 def _reopened_config(
     card: Card, entry: TaskEntry, epochs: int | None, steps: int | None, changes: dict[str, Any]
 ) -> RunConfig:
-    """The checkpoint's configuration with what was asked to change. Raises UserError for an end before what is done."""
+    """The checkpoint's configuration with the requested changes. Raises UserError if the new end has already passed."""
     if card.training is None:
-        raise UserError("the run's checkpoint holds no training state; there is nothing to resume")
+        raise UserError("the run's checkpoint has no training state; nothing to resume")
     given = {name: value for name, value in changes.items() if value is not None}
     if given.get("grad_checkpointing") and card.config.get("compile") == "on":
         given.setdefault("compile", "off")
@@ -137,7 +137,7 @@ def _reopened_config(
     progress = card.training["progress"]
     for name, asked, done in (("epochs", epochs, progress["epoch"]), ("steps", steps, progress["step"])):
         if asked is not None and asked < done:
-            raise UserError(f"{done} {name} are done already; --{name} must be more, not {asked}")
+            raise UserError(f"{done} {name} are already done; --{name} must be at least that, not {asked}")
     return config.lasting(epochs=epochs, steps=None if epochs is not None else steps)
 
 
@@ -152,7 +152,7 @@ def _locked(folder: RunFolder, processes: Processes) -> contextlib.AbstractConte
 
 
 def prepared_forward(model: nn.Module, machine: Machine, processes: Processes) -> nn.Module:
-    """The model as the loop calls it."""
+    """The model as the loop calls it: wrapped in DDP, compiled."""
     if processes.world > 1:
         ids = [machine.device.index] if machine.device.type == "cuda" else None
         model = DistributedDataParallel(model, device_ids=ids)
@@ -180,7 +180,7 @@ def _started(
     config: RunConfig,
     saved: tuple[dict[str, torch.Tensor], Card] | None,
 ) -> Iterator[Started]:
-    """Everything open; closed again, and TensorBoard's last scalars written, however the run ends."""
+    """Open everything the run needs; close it and flush TensorBoard however the run ends."""
     task, machine, plan = prepared.task, prepared.machine, prepared.plan
     state = initial_state(prepared.model, plan, machine)
     if saved is not None:
@@ -203,14 +203,14 @@ def _started(
         if saved is None:
             _first_save(folder, state, writer)
         else:
-            display.say(f"going on after step {state.progress.step} of {plan.total_steps}")
+            display.say(f"resuming after step {state.progress.step} of {plan.total_steps}")
         forward = prepared_forward(state.model, machine, processes)
         job = Job(plan.config, machine, processes, task, forward, plan.epochs, plan.total_steps, signals)
         yield Started(job, state, writer, plan, entry)
 
 
 def _first_save(folder: RunFolder, state: TrainState, writer: RunWriter) -> None:
-    """A new run's checkpoint before its first step. Raises UserError where there is no room for three."""
+    """Save a new run's checkpoint before its first step. Raises UserError without disk space for three."""
     if writer.board is not None:
         writer.board.start(state.model)
     tensors, _ = pack(state)
@@ -219,7 +219,7 @@ def _first_save(folder: RunFolder, state: TrainState, writer: RunWriter) -> None
 
 
 def _reopen(state: TrainState, plan: Plan[Any]) -> None:
-    """A finished run goes on only where its end was moved; then early stopping counts anew."""
+    """Continue a finished run only if its end was moved; early stopping then restarts its count."""
     progress = state.progress
     if progress.finished and progress.planned_steps != plan.total_steps:
         progress.finished = progress.step >= plan.total_steps and progress.step_in_epoch == 0
@@ -228,7 +228,7 @@ def _reopen(state: TrainState, plan: Plan[Any]) -> None:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """The GPU's, Python's, or the CPU allocator's, which is a plain RuntimeError."""
+    """Whether the GPU, Python or the CPU allocator (a plain RuntimeError) ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return "alloc" in str(error) and "memory" in str(error)
@@ -236,7 +236,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def _explained_memory(config: RunConfig) -> Iterator[None]:
-    """Out of memory, on the GPU or in main memory, becomes a line that says what to lower."""
+    """Turn an out-of-memory error, on the GPU or the host, into a UserError that says what to lower."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""The folder that a run leaves: its lock, its files, and the checks before anything is spent on training."""
+"""A run's folder: its lock, its files, and the checks made before training starts."""
 
 import csv
 import errno
@@ -36,17 +36,17 @@ def keep_out_of_data(run: Path, config: RunConfig) -> None:
             data = data.parent
         if data is not None and data.is_dir() and run.resolve().is_relative_to(data.resolve()):
             raise UserError(
-                f"the run folder {run} would lie inside the data folder {data}, which is never written to; "
+                f"the run folder {run} is inside the data folder {data}, which is never written to; "
                 "choose another --out"
             )
 
 
 class RunInUse(UserError):
-    """Another process trains in the folder."""
+    """Another process is training in the folder."""
 
 
 class RunFolder:
-    """Paths and writing. Every file is replaced as a whole, so that a kill leaves no half of one."""
+    """The folder's paths, and writing to them. Every file is replaced atomically, so a kill leaves no partial file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,14 +63,14 @@ class RunFolder:
         self.best = self.checkpoints / "best.safetensors"
 
     def refuse_a_run(self) -> None:
-        """Raise UserError when the folder holds a run already."""
+        """Raise UserError if the folder already holds a run."""
         if self.last.exists():
             raise UserError(
-                f"{self.path} already holds a run; go on with `ran resume {self.path}` or choose another --out"
+                f"{self.path} already holds a run; continue it with `ran resume {self.path}` or choose another --out"
             )
 
     def create(self) -> None:
-        """Make the folder. Raises UserError when it holds a run or cannot be written."""
+        """Create the folder. Raises UserError if it holds a run or is not writable."""
         self.refuse_a_run()
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for this process; clear what a killed save left. Raises RunInUse when another holds it."""
+        """Lock the folder and delete what a killed save left. Raises RunInUse if another process holds the lock."""
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
             lock.acquire()
@@ -98,13 +98,13 @@ class RunFolder:
             lock.release()
 
     def check_space(self, checkpoint_bytes: int) -> None:
-        """Raise UserError unless ``last`` and ``best`` fit beside one being written, and some 50 MB of figures."""
+        """Raise UserError without space for ``last``, ``best``, a checkpoint being written, and 50 MiB of figures."""
         needed = 3 * checkpoint_bytes + 50 * 2**20
         free = shutil.disk_usage(self.path).free
         if free < needed:
             raise UserError(
-                f"{self.path}: {free / 2**20:.0f} MiB are free and the run needs {needed / 2**20:.0f}; "
-                "make room or choose another --out"
+                f"{self.path}: {free / 2**20:.0f} MiB free, but the run needs {needed / 2**20:.0f} MiB; "
+                "free some space or choose another --out"
             )
 
     def write_text(self, path: Path, text: str) -> None:
@@ -115,7 +115,7 @@ class RunFolder:
             raise WriteError(f"cannot write {path}: {reason}") from error
 
     def write_metrics(self, history: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-        """``columns``: those of the task, between what every run has."""
+        """Write metrics.csv; the task's ``columns`` go between those of every run."""
         buffer = io.StringIO()
         names = ("epoch", "step", "lr", *columns, "images_per_s", "time_s")
         writer: csv.DictWriter[str] = csv.DictWriter(buffer, names, lineterminator="\n")
@@ -128,17 +128,17 @@ class RunFolder:
         self.write_text(self.summary, json.dumps(summary, indent=2, allow_nan=False) + "\n")
 
     def save(self, path: Path, tensors: dict[str, Tensor], card: Card) -> None:
-        """Write a checkpoint atomically. Raises WriteError; what stood at ``path`` still stands then."""
+        """Write a checkpoint atomically. Raises WriteError and leaves an existing file unchanged."""
         save_checkpoint(path, tensors, card.to_header())
 
 
 def open_run(path: Path) -> RunFolder:
-    """The folder of an existing run. Raises UserError when there is none to go on with."""
+    """The folder of an existing run. Raises UserError if there is none to resume."""
     folder = RunFolder(path)
     if not path.is_dir():
         raise UserError(f"no run folder at {path}")
     if not folder.last.is_file():
-        raise UserError(f"{path} holds no checkpoints/last.safetensors; there is nothing to resume")
+        raise UserError(f"{path} is not a run folder (checkpoints/last.safetensors not found); nothing to resume")
     if not os.access(path, os.W_OK):
         raise UserError(f"cannot write the run folder {path}: no permission")
     return folder

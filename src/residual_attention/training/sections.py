@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Section(Choice):
-    """``text`` is the heading; ``template`` the file that what ``value`` returns is rendered by, None for HTML."""
+    """``text`` is the heading; ``value`` returns the values for ``template``, or HTML if that is None."""
 
     template: Path | None = None
 
@@ -27,18 +27,18 @@ SECTIONS: Choices[Section] = Choices("report section", {})
 
 
 def register_report_section(name: str, *, title: str = "", template: str | None = None) -> Callable[[F], F]:
-    """A decorator: a section of ``report.html`` under ``title``, made by a function of (run folder, summary).
+    """A decorator that adds a section to ``report.html`` under ``title``; the function takes (run folder, summary).
 
-    ``summary`` is the run's summary.json. The function returns HTML, or with ``template`` the values for that Jinja
-    file, which lies beside the plugin and also gets ``run`` and ``summary``. None leaves the section out.
+    ``summary`` is the content of summary.json. The function returns HTML or, with ``template``, the values for that
+    Jinja file, which is in the plugin's folder and also receives ``run`` and ``summary``. None omits the section.
 
-    Raises UserError for a template that is not there.
+    Raises UserError if the template does not exist.
     """
 
     def describe(function: Any) -> Section:
         path = None if template is None else Path(inspect.getfile(function)).parent / template
         if path is not None and not path.is_file():
-            raise UserError(f"report section {name!r}: there is no template {path}")
+            raise UserError(f"report section {name!r}: template {path} not found")
         return Section(title or name.replace("_", " ").capitalize(), function, path)
 
     return SECTIONS.register(name, describe)
@@ -47,7 +47,7 @@ def register_report_section(name: str, *, title: str = "", template: str | None 
 def render_sections(run: Path, summary: dict[str, Any], environment: Environment) -> list[tuple[str, str]]:
     """Heading and HTML of each section, in the order of registration.
 
-    A section that fails says so in its place and on stderr: a report of hours of training is not lost to it.
+    A section that fails is replaced by its error, which also goes to stderr, so that the report is not lost.
     """
     found = []
     for name in SECTIONS:

@@ -1,4 +1,4 @@
-"""The state of a run between two steps: all that a bit-identical continuation needs."""
+"""The state of a run between two steps: everything a bit-identical resume needs."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,7 +17,7 @@ GROUP_PREFIX = "optimizer_group."  # some of timm's optimizers count steps in a 
 
 @dataclass
 class Progress:
-    """Where the run stands; plain numbers only. ``step_in_epoch`` steps of epoch ``epoch`` are done."""
+    """The run's position, as plain numbers. ``step_in_epoch`` steps of epoch ``epoch`` are done."""
 
     epoch: int = 0
     step_in_epoch: int = 0
@@ -41,7 +41,7 @@ class Progress:
 
 @dataclass
 class TrainState:
-    """What changes while training. ``scaler`` is None outside fp16, ``ema`` without averaging."""
+    """What changes during training. ``scaler`` is None except in fp16, ``ema`` is None without averaging."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -81,7 +81,7 @@ def pack(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:
-    """``value`` on the parameter's device and in its memory layout, which the fast optimizer paths want."""
+    """``value`` on the parameter's device and in its memory layout, as the fast optimizer paths require."""
     if value.shape != parameter.shape:
         return value.clone()
     return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
@@ -110,7 +110,7 @@ def _unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 
 def unpack(state: TrainState, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
-    """Set a freshly built state to a saved one."""
+    """Load a saved state into a freshly built one."""
 
     def under(prefix: str) -> dict[str, Tensor]:
         return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

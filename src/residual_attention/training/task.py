@@ -1,4 +1,4 @@
-"""What a run learns, as the core sees it: classification here, detection elsewhere, one loop for both."""
+"""The interface between the core and a task: one loop trains classifiers and detectors."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class Batch(Protocol):
 
 
 class StepLoss(NamedTuple):
-    """Of one forward pass: ``objective`` is differentiated, ``loss`` (a mean over the images) reported.
+    """The loss of one forward pass: ``objective`` is differentiated, ``loss`` (a mean over the images) is reported.
 
-    ``tally`` holds what is added up over the epoch, such as the number of wrong answers.
+    ``tally`` holds values that are summed over the epoch, such as the number of wrong predictions.
     """
 
     objective: Tensor
@@ -36,9 +36,9 @@ class StepLoss(NamedTuple):
 
 @dataclass(frozen=True)
 class Validation:
-    """How good an epoch is. ``error_pct`` (lower is better) chooses the best one; ``figures`` go to metrics.csv.
+    """An epoch's validation result. ``error_pct`` (lower is better) selects the best; ``figures`` go to metrics.csv.
 
-    ``loss`` is what the schedule *plateau* follows, None where validation computes none.
+    The *plateau* schedule follows ``loss``, which is None if validation computes none.
     """
 
     error_pct: float
@@ -47,11 +47,11 @@ class Validation:
 
 
 class Outcome(Protocol):
-    """What the best weights of a finished run reach on each split.
+    """The results of a finished run's best weights on each split.
 
-    ``figures`` is the task's part of ``summary.json``, the same on every process; ``final_metrics`` are the few that
-    TensorBoard compares runs by, such as ``test_error_pct``; ``lines`` go to the terminal. ``draw`` writes pictures
-    into the folder and returns those that TensorBoard shows too, by tag.
+    ``figures`` is the task's part of ``summary.json``, the same on every process; ``final_metrics`` are those by
+    which TensorBoard compares runs, such as ``test_error_pct``; ``lines`` are printed. ``draw`` writes pictures into
+    the folder and returns those that TensorBoard shows too, by tag.
     """
 
     @property
@@ -62,11 +62,11 @@ class Outcome(Protocol):
 
 
 class Task(Protocol):
-    """Data, loss and measure, and what is reported and drawn of them.
+    """A task's data, loss, metrics and reporting.
 
-    ``columns`` are its own of metrics.csv; ``epoch_figures`` and ``Validation.figures`` fill them.
-    ``skipped`` are the indices of the unreadable training images met so far. ``files`` are written into the run's
-    folder before the first step, name to text.
+    ``columns`` are its columns of metrics.csv; ``epoch_figures`` and ``Validation.figures`` fill them.
+    ``skipped`` are the indices of the unreadable training images found so far. ``files`` (name to text) are written
+    into the run folder before the first step.
     """
 
     @property
@@ -94,7 +94,7 @@ class Task(Protocol):
 class Prepared:
     """A run before its first step: the complete configuration, the network with its initial weights, the task.
 
-    ``machine`` is the one that was given, or what the task makes of it.
+    ``machine`` is the given one, possibly adjusted by the task.
     """
 
     plan: Plan[Any]
@@ -104,18 +104,18 @@ class Prepared:
 
 
 Prepare = Callable[[Any, Machine, Processes, Card | None], Prepared]
-"""(configuration, machine, processes, card of the checkpoint that is resumed or None) -> Prepared.
+"""(configuration, machine, processes, card of the resumed checkpoint or None) -> Prepared.
 
-Raises UserError for what the user can fix; on a resume also when the data are no longer the same.
+Raises UserError for what the user can fix, and on resume if the data have changed.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskEntry:
-    """A task as the core is given it.
+    """A task's entry points for the core.
 
     ``report`` writes a finished run's ``report.html`` from the files in its folder and returns its path;
-    ``predict_command`` is what the last line of a run suggests.
+    ``predict_command`` is the command suggested at the end of a run.
     """
 
     config: type[RunConfig]

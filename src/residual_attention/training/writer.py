@@ -1,4 +1,4 @@
-"""What a run writes as it goes: checkpoints, metrics.csv, TensorBoard, and lines on the terminal."""
+"""What a run writes during training: checkpoints, metrics.csv, TensorBoard, and lines on the terminal."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,7 +20,7 @@ EXPLODED = 10.0  # times that
 
 @dataclass
 class RunWriter:
-    """The loop's listener. Only rank 0 writes; ``board`` is None on the others."""
+    """The loop's listener. Only rank 0 writes; ``board`` is None on other ranks."""
 
     folder: RunFolder
     config: RunConfig
@@ -82,7 +82,7 @@ class RunWriter:
         self.display.say(f"{line}   {rate_text(row['images_per_s'])} images/s{'  (best)' if is_best else ''}")
         if len(self.task.skipped) > self._reported:
             self._reported = len(self.task.skipped)
-            self.display.say(f"  {self._reported} unreadable training images left out so far")
+            self.display.say(f"  {self._reported} unreadable training images skipped so far")
         if self.board is not None:
             self.board.epoch(row)
             self.board.pictures(state.evaluated, row["step"])
