@@ -162,7 +162,7 @@ def test_without_its_plugin_a_model_says_which_and_how(worked):
 def test_a_data_set_whose_plugin_is_missing_says_so(worked, monkeypatch, capsys):
     monkeypatch.chdir(worked.folder)
     assert main(["eval", "runs/stripes"]) == 2
-    assert "load a plugin's choices with --plugin" in capsys.readouterr().err
+    assert "a plugin's data set needs --plugin" in capsys.readouterr().err
 
 
 def test_an_exported_network_needs_its_plugin_only_for_what_masks_mean(worked, alone, capsys):

@@ -191,7 +191,7 @@ def test_a_plain_residual_network_is_a_cell_too(short, tmp_path, monkeypatch):
     [
         (["learnin"], "no table 'learnin' (did you mean learning?)"),
         (["learning", "--only", "Attention-57"], "no such row; choose from Attention-56, residual learning"),
-        (["learning", "--shard", "3/2"], "--shard is i/n"),
+        (["learning", "--shard", "3/2"], "--shard must be i/n"),
         (["learning", "--seeds", "0"], "seeds must be at least 1"),
         (["learning", "--protocol", "quick"], "not 'quick'"),
     ],
