@@ -82,7 +82,7 @@ def test_help_lists_every_command_and_each_has_its_own(capsys):
         (["train", "--epochs", "0"], "epochs must be at least 1"),
         (["train", "--lr", "-1"], "lr must be above 0"),
         (["train", "--val-fraction", "2"], "val_fraction must be between 0 and 0.9"),
-        (["train", "--batch-size", "10", "--accumulate", "3"], "does not divide"),
+        (["train", "--batch-size", "10", "--accumulate", "3"], "is not divisible"),
         (["train", "--schedule", "multistep"], "needs milestones"),
         (["train", "cifar11"], "did you mean cifar10?"),
         (["train", "digits", "more"], "more"),

@@ -112,7 +112,7 @@ def test_the_report_is_self_contained_and_escapes(finished, tmp_path):
     page = write_report(run).read_text()
     assert "<script>" not in page
     assert "Learning curves" not in page
-    with pytest.raises(ValueError, match=r"no summary\.json"):
+    with pytest.raises(ValueError, match=r"summary\.json not found"):
         write_report(tmp_path)
 
 
