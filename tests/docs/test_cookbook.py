@@ -1,4 +1,4 @@
-"""The cookbook's recipes run, in its order and in one folder, on a few small images."""
+"""The cookbook's recipes run, in order and in one folder, on a few small images."""
 
 import re
 import shlex
@@ -16,9 +16,9 @@ from residual_attention.cli.main import main
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COOKBOOK = (DOCS / "cookbook.md").read_text()
 TRAINED = "--image-size 32 --steps 2 --limit-train 6 --batch-size 3 --precision fp32 --workers 0"
-SHORT = {"train": shlex.split(TRAINED), "resume": shlex.split("--epochs 2 --workers 0")}  # as shown, but for length
+SHORT = {"train": shlex.split(TRAINED), "resume": shlex.split("--epochs 2 --workers 0")}  # as shown, but shorter
 THIN = shlex.split("--widths 16 16 16 --mask-depths 1 1 1 --t 1")  # unless the network is that of --init
-ELSEWHERE = {"detect": "tests/detection", "--int8": "tests/export"}  # what takes long and is run there
+ELSEWHERE = {"detect": "tests/detection", "--int8": "tests/export"}  # slow commands, tested there
 
 
 def commands() -> list[list[str]]:
@@ -33,7 +33,7 @@ def shortened(words: list[str]) -> list[str]:
 
 
 def python(page: str, folder: Path) -> str:
-    """What the page's Python block prints."""
+    """The output of the page's Python block."""
     (code,) = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.S)
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -50,7 +50,7 @@ def kitchen(tmp_path: Path, write_image_folder: Callable[..., Path], monkeypatch
         Image.effect_mandelbrot((60, 40 + i), (-2, -1, 1, 1), 50).convert("RGB").save(tmp_path / f"new_photos/{i}.jpg")
     Image.effect_noise((50, 70), 40).convert("RGB").save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(results, "_draw_examples", lambda *_: None)  # most of so short a run's time
+    monkeypatch.setattr(results, "_draw_examples", lambda *_: None)  # it dominates such a short run
     return tmp_path
 
 
