@@ -1,9 +1,9 @@
-"""COCO's figures by our call of faster-coco-eval and by torchmetrics' on the same evaluator: time and agreement.
+"""COCO's figures from faster-coco-eval, called directly and through torchmetrics: time and agreement.
 
 python benchmarks/average_precision.py [--images 72] [--rounds 5]
 
-As many images and boxes as in BCCD's test split, 100 predictions an image, one true box in twenty a crowd. Processor
-time, interleaved; garbage collections, whose cost is that of whatever else the process holds, are left out.
+As many images and boxes as BCCD's test split, 100 predictions per image, one true box in twenty a crowd. The time is
+CPU time, interleaved. It excludes garbage collection, whose cost depends on whatever else the process holds.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def made_split(count: int, rng: np.random.Generator) -> tuple[Pictures, list[Det
 
 
 def by_torchmetrics(samples: Pictures, found: list[Detections], *, exact: bool) -> Figures:
-    """``exact`` gives it COCO's thresholds in double precision in place of its own."""
+    """``exact`` replaces its thresholds with COCO's, in double precision."""
     thresholds = {
         "iou_thresholds": np.linspace(0.5, 0.95, 10).tolist(),
         "rec_thresholds": np.linspace(0, 1, 101).tolist(),

@@ -1,4 +1,4 @@
-"""What recording the masks adds to a prediction: one image at 224 px, Attention-56, interleaved.
+"""The cost of recording masks during a prediction: one image at 224 px, Attention-56, interleaved.
 
 python benchmarks/masks.py [--out results/benchmark_masks.json]
 """
@@ -54,7 +54,7 @@ def main() -> None:
 
     ways = {
         "predict": predict,
-        "predict_again": predict,  # how far two equal calls differ: the noise
+        "predict_again": predict,  # the difference between two equal calls: the noise
         "with_masks": with_masks,
         "with_masks_reduced": with_reduced_masks,
         "with_class_gradients": lambda: look(model, image),

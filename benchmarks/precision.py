@@ -1,9 +1,9 @@
-"""Whether bf16 trains as fp32 does: loss curves of both over several seeds, on the embedded digits.
+"""Whether bf16 trains as well as fp32: loss curves of both over several seeds, on the embedded digits.
 
     python benchmarks/precision.py [--seeds 3] [--epochs 6] [--out results/precision_digits.json]
 
-Each seed trains attention56_cifar twice, in fp32 and in this machine's half precision, everything else the same. An
-epoch's difference of the mean training losses is told in standard deviations between seeds: within noise is below 2.
+Each seed trains attention56_cifar twice, in fp32 and in this machine's half precision, with everything else equal. The
+difference between the mean training losses of an epoch is given in standard deviations between seeds; below 2 is noise.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from residual_attention.tasks import train
 
 
 def curve(precision: str, seed: int, epochs: int, folder: Path) -> tuple[list[float], float]:
-    """Training loss of each epoch, and the final validation error in percent."""
+    """Training loss per epoch, and the final validation error in percent."""
     out = folder / f"{precision}{seed}"
     config = replace(quick("digits"), epochs=epochs, min_steps=0, batch_size=64, ema=0.0, seed=seed)
     summary = train(replace(config, precision=precision, out=out, json=True))
@@ -33,7 +33,7 @@ def curve(precision: str, seed: int, epochs: int, folder: Path) -> tuple[list[fl
 
 
 def compare(curves: dict[str, list[list[float]]]) -> list[dict[str, float]]:
-    """By epoch: both means, their difference, and it in standard deviations of one seed from the next."""
+    """Per epoch: both means, and their difference, also in standard deviations between seeds."""
     rows = []
     for full, half in zip(zip(*curves["fp32"], strict=True), zip(*curves["bf16"], strict=True), strict=True):
         spread = ((statistics.variance(full) + statistics.variance(half)) / 2) ** 0.5

@@ -2,9 +2,9 @@
 
     python benchmarks/training.py [--rounds 7] [--out results/benchmark_training.json]
 
-Both train attention56_cifar (batch 128, 32 px, made images, SGD) through the package's own `train_step`, in turn, a
-few steps each a round; the first round of each is not counted. The share that loading and augmentation take is
-measured in the same rounds, as the time between steps. The ratio is taken round by round; its median is reported.
+Both train attention56_cifar (batch 128, 32 px, synthetic images, SGD) through the package's `train_step`, in turn, with
+a few steps per round; the first round of each is not counted. The share of loading and augmentation is measured in the
+same rounds, as the time between steps. The ratio is taken round by round; its median is reported.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def made_dataset(count: int) -> Dataset:
 
 
 class Contestant:
-    """One way to train, ready to make steps."""
+    """One way to train, ready to run steps."""
 
     def __init__(self, run: Started, settle: Callable[[], object]) -> None:
         self.job, self.state, self.task, self.settle = run.job, run.state, run.job.task, settle
@@ -59,7 +59,7 @@ class Contestant:
         self.epoch = 0
 
     def round(self) -> tuple[float, float]:
-        """One pass over the made images: images/s, and the share of the time between steps."""
+        """One pass over the synthetic images: images/s, and the share of time between steps."""
         between = 0.0
         started = last = time.perf_counter()
         for batch in self.task.batches(self.epoch, 0):
@@ -74,8 +74,8 @@ class Contestant:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="counted rounds of each")
-    parser.add_argument("--steps", type=int, default=4, help="steps of 128 images a round")
+    parser.add_argument("--rounds", type=int, default=7, help="counted rounds per contestant")
+    parser.add_argument("--steps", type=int, default=4, help="steps of 128 images per round")
     parser.add_argument("--out", type=Path, default=Path("results/benchmark_training.json"))
     arguments = parser.parse_args()
     dataset = made_dataset(128 * arguments.steps)
@@ -89,7 +89,7 @@ def main() -> None:
         }
         contestants = {
             "eager_nchw_fp32": Contestant(runs["eager_nchw_fp32"], release_freed_memory),  # torch, unmodified
-            "defaults": Contestant(runs["defaults"], keep_freed_memory),  # as every command of ours
+            "defaults": Contestant(runs["defaults"], keep_freed_memory),  # as in all our commands
         }
         measure(contestants, arguments)
 

@@ -1,4 +1,4 @@
-"""Small runs and made images for the whole suite; no test touches the network or the user's cache."""
+"""Small runs and synthetic images for the whole suite; no test touches the network or the user's cache."""
 
 import os
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from residual_attention.classification.results import ClassificationOutcome
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests first, so that no worker is left with them when the others have nothing more to do."""
+    """Longest tests first, so that no worker is still busy with one when the others are done."""
     items.sort(key=lambda item: item.path.name != "test_notebooks.py")
 
 
@@ -68,7 +68,7 @@ def tiny_config(tmp_path: Path) -> Callable[..., TrainConfig]:
 
 @pytest.fixture(scope="session")
 def write_image_folder() -> Callable[..., Path]:
-    """A maker of folders of coloured noise, a hue a class, as PNG files in class folders."""
+    """A factory for class folders of PNG files: coloured noise, one hue per class."""
 
     def write(root: Path, classes: int = 2, each: int = 12, size: int = 80, mode: str = "RGB") -> Path:
         rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Freed memory is kept, and only where nobody chose otherwise."""
+"""Freed memory is kept, unless the user chose otherwise."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(what: str, **environment: str) -> tuple[bool, int]:
-    """Whether the setting was taken, and page faults of making a 64 MiB tensor twenty times."""
+    """Whether the setting was applied, and the page faults of creating a 64 MiB tensor twenty times."""
     done = subprocess.run(
         [sys.executable, "-c", FAULTS, what], capture_output=True, text=True, check=True, env={**environment}
     )

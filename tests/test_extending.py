@@ -1,4 +1,4 @@
-"""Extending takes one file and no change to the package: docs/extending.md as it stands, and what goes wrong."""
+"""Extending takes one file and no change to the package: docs/extending.md as written, and the errors."""
 
 import contextlib
 import importlib
@@ -36,7 +36,7 @@ OPEN = (MASK_ACTIVATIONS, UNITS, SOURCES, READINGS, METRICS, SECTIONS)
 
 @contextlib.contextmanager
 def as_in_a_process_of_its_own() -> Iterator[None]:
-    """Plugins that are imported inside, and what they register, are gone afterwards."""
+    """Plugins imported inside, and whatever they register, are removed afterwards."""
     parts = ("_choices", "_things", "_plugins")
     registered = [{part: dict(getattr(choices, part)) for part in parts} for choices in OPEN]
     path, names = list(sys.path), set(plugins._names)
@@ -72,7 +72,7 @@ def blocks_of(page: str) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory) -> SimpleNamespace:
-    """The page worked through in an empty folder: files written, commands run. Their output by command."""
+    """The page executed in an empty folder: files written, commands run. Returns the output by command."""
     folder = tmp_path_factory.mktemp("extending")
     write_photo(folder)
     said = {}
@@ -134,7 +134,7 @@ def test_a_registered_metric_is_printed(worked):
     assert 0.9 < value < 1
 
 
-def test_a_registered_section_stands_in_the_report(worked):
+def test_a_registered_section_appears_in_the_report(worked):
     page = (worked.folder / "runs" / "stripes" / "report.html").read_text()
     assert "<h2>Most confused</h2>" in page
     test = json.loads((worked.folder / "runs" / "stripes" / "summary.json").read_text())["test"]
@@ -255,7 +255,7 @@ def test_plugins_needed_are_those_of_the_overrides(alone):
         plugins.require(("other.py",), "the run")
 
 
-# What goes wrong
+# Errors
 
 
 def refused(capsys, *arguments: str) -> str:
@@ -284,7 +284,7 @@ def refused(capsys, *arguments: str) -> str:
         ),
     ],
 )
-def test_an_error_in_a_plugin_is_one_line_with_its_place(alone, capsys, text, expected):
+def test_an_error_in_a_plugin_is_one_line_with_its_location(alone, capsys, text, expected):
     (alone / "broken.py").write_text(text)
     assert expected in refused(capsys, "models", "attention56_cifar", "--plugin", "broken.py")
 
@@ -302,7 +302,7 @@ def test_an_error_in_a_plugin_is_one_line_with_its_place(alone, capsys, text, ex
         (["--mask-activation", "mixd"], "not 'mixd' (did you mean mixed?)"),
     ],
 )
-def test_a_plugin_or_a_name_that_is_not_there_is_one_line(alone, capsys, arguments, expected):
+def test_a_missing_plugin_or_name_is_one_line(alone, capsys, arguments, expected):
     (alone / "json.py").write_text("")
     assert expected in refused(capsys, "models", "attention56_cifar", *arguments)
 
@@ -340,7 +340,7 @@ def test_a_section_that_fails_says_so_and_leaves_the_report(worked, alone, capsy
     assert err == "ran: the section 'c_last' failed: sections.py, line 16: KeyError: '<no>'\n"
 
 
-def test_a_template_that_is_wrong_is_told_with_its_place(worked, alone, capsys):
+def test_an_error_in_a_template_is_reported_with_its_location(worked, alone, capsys):
     (alone / "wrong.j2").write_text("<p>\n{% for true in [] %}{% endfor %}\n")
     (alone / "template.py").write_text(
         "from residual_attention import register_report_section\n\n\n"

@@ -1,4 +1,4 @@
-"""What the README and the docs say is run, and what they show is current."""
+"""The commands in the README and the docs run, and the tables are current."""
 
 import hashlib
 import importlib
@@ -36,14 +36,14 @@ def blocks(language: str, text: str = README) -> list[str]:
 
 
 def run(code: str, folder: Path) -> str:
-    """What the code prints, warnings being errors."""
+    """The output of the code, with warnings as errors."""
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def anchors(page: Path) -> set[str]:
-    """Where a link into the page can lead: its headings as GitHub and MkDocs spell them."""
+    """The anchors of the page: its headings as GitHub and MkDocs spell them."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
     headings = re.findall(r"^#+ (.+)$", text, flags=re.M)
     return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
@@ -95,7 +95,7 @@ def test_the_detection_pages_python_runs(tmp_path):
 
 
 def _texts() -> dict[str, str]:
-    """Everything for readers that shows commands, and the commands on record."""
+    """Every page that shows commands, and the recorded commands."""
     pages = [page for page in PAGES if page.name != "extending.md"]  # test_extending runs its commands, with plugins
     found = {str(page.relative_to(ROOT)): page.read_text() for page in pages}
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
@@ -108,7 +108,7 @@ def _texts() -> dict[str, str]:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines of shell blocks, and commands within the text that are complete."""
+    """Lines of shell blocks, and complete commands within the text."""
     shown = "\n".join(blocks("sh", text)).replace("\\\n", " ").splitlines()
     prose = re.sub(r"```.*?```", "", text, flags=re.S)
     named = [" ".join(span.split()) for span in re.findall(r"`((?:ran|make) [^`]+)`", prose)]
@@ -138,9 +138,9 @@ def test_commands_shown_are_commands_that_exist(words):
         assert f"\n{words[1]}:" in makefile
         return
     assert words[1] in (*COMMANDS, "--help", "--version")
-    own = words[1:3] if words[1] == "detect" else words[1:2]  # `ran detect` has commands of its own
+    own = words[1:3] if words[1] == "detect" else words[1:2]  # `ran detect` has subcommands
     arguments = words[1 + len(own) :]
-    if words[-1] == "--help" or not arguments:  # the name of a command, within a sentence
+    if words[-1] == "--help" or not arguments:  # only the name of a command, within a sentence
         return
     if words[1] == "train":
         configuration(words[2:])

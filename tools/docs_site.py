@@ -1,7 +1,7 @@
-"""MkDocs hook: files of the repository outside ``docs/`` as pages of the site, with their links kept whole.
+"""MkDocs hook: repository files outside ``docs/`` become pages of the site, with working links.
 
-GitHub shows a file where it lies, and the site shows the same file: nothing is copied by hand. A file of the repository
-has the address that it has there, below ``docs/`` without that prefix; the README is the site's first page.
+GitHub and the site show the same file; nothing is copied by hand. A file's address on the site is its path in the
+repository, without a leading ``docs/``; the README is the site's first page.
 """
 
 import posixpath
@@ -26,11 +26,11 @@ SHOWN = (
     "results/reproduce/*/*.md",
     "results/reproduce/*/*.png",
 )
-LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")  # [text](target#anchor), not an address with a scheme
+LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")  # [text](target#anchor), but no URL with a scheme
 
 
 def site_path(path: str) -> str:
-    """The address on the site of a file of the repository, both relative to their roots."""
+    """The site address of a repository file, both relative to their roots."""
     if path == "README.md":
         return "index.md"
     return path.removeprefix("docs/").removeprefix("src/residual_attention/")
@@ -44,7 +44,7 @@ def repository_path(page: str) -> str:
 
 
 def with_site_links(markdown: str, page: str) -> str:
-    """The page's text with links between files of the repository as links between pages of the site."""
+    """The page's text, with links between repository files turned into links between pages of the site."""
     folder = posixpath.dirname(repository_path(page))
 
     def moved(link: re.Match[str]) -> str:
@@ -57,7 +57,7 @@ def with_site_links(markdown: str, page: str) -> str:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Called by MkDocs with what lies in ``docs/``."""
+    """Called by MkDocs with the files in ``docs/``."""
     for pattern in SHOWN:
         for path in sorted(ROOT.glob(pattern)):
             place = site_path(path.relative_to(ROOT).as_posix())

@@ -1,7 +1,7 @@
-"""Evaluate the weights that ship, as they ship (fp16), on the test split of their data: ``results/weights.json``.
+"""Evaluate the shipped weights, as shipped (fp16), on the test split of their data: ``results/weights.json``.
 
 python tools/evaluate_weights.py --cifar10 DIR --cifar100 DIR
-python tools/evaluate_weights.py attention56_cifar.digits       # one of them; the others' figures stay
+python tools/evaluate_weights.py attention56_cifar.digits       # one of them; the other figures stay
 """
 
 import argparse
@@ -21,7 +21,7 @@ FIGURES = ("data", "images", "top1_error_pct", "top5_error_pct", "ece_pct", "los
 
 
 def evaluated(name: str, data_dir: Path | None) -> dict:
-    """The file's SHA-256, the run under ``results/`` that made it, and what `ran eval` tells of it."""
+    """The file's SHA-256, the run under ``results/`` that produced it, and the figures of `ran eval`."""
     data = (WEIGHTS / f"{name}.safetensors").read_bytes()
     found = evaluate_model(name, data_dir=data_dir)
     return {
@@ -36,9 +36,9 @@ def evaluated(name: str, data_dir: Path | None) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="weights that ship; all by default")
-    parser.add_argument("--cifar10", type=Path, help="where CIFAR-10 lies; downloaded otherwise")
-    parser.add_argument("--cifar100", type=Path, help="where CIFAR-100 lies")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="shipped weights; all by default")
+    parser.add_argument("--cifar10", type=Path, help="CIFAR-10 folder; downloaded by default")
+    parser.add_argument("--cifar100", type=Path, help="CIFAR-100 folder; downloaded by default")
     given = parser.parse_args()
     record = json.loads(OUT.read_text()) if OUT.is_file() else {}
     for name in given.names or list_weights():

@@ -1,4 +1,4 @@
-"""Put a run's summary on record under ``results/``, with the command that made it and without this machine's paths.
+"""Record a run's summary under ``results/``, with the command that produced it and without this machine's paths.
 
 python tools/record_result.py runs/THE_RUN cifar10_quick --command "ran train cifar10 ..." --note "..."
 """
@@ -12,14 +12,14 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 def in_lines(record: dict) -> str:
-    """JSON with a field a line, and a row of numbers on one."""
+    """JSON with one field per line, and each row of numbers on one line."""
     rows = re.compile(r"\[\s+(-?\d+(?:,\s+-?\d+)*)\s+\]")
     return rows.sub(lambda row: f"[{', '.join(row[1].replace(',', ' ').split())}]", json.dumps(record, indent=1))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of a finished run, or the JSON of a measurement")
+    parser.add_argument("run", type=Path, help="folder of a finished run, or a measurement's JSON")
     parser.add_argument("name", help="results/NAME.json")
     parser.add_argument("--command", required=True)
     parser.add_argument("--note", action="append", default=[])

@@ -1,4 +1,4 @@
-"""Make a run's best weights part of the package: fp16, BN statistics in fp32, without this machine's paths.
+"""Add a run's best weights to the package: fp16, BN statistics in fp32, without this machine's paths.
 
 python tools/ship_weights.py RUN attention56_cifar.cifar10
 """
@@ -14,7 +14,7 @@ from residual_attention.checkpoints.load import WEIGHTS
 
 
 def half(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """fp16 for weights; running statistics keep their range, counters their type."""
+    """fp16 for weights; running statistics and counters keep their dtype."""
     if not tensor.is_floating_point() or "running_" in name:
         return tensor
     return tensor.half()

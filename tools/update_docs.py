@@ -1,4 +1,4 @@
-"""Write the tables of the README and the docs from the ledger and ``results/``; ``--check`` only compares."""
+"""Update the tables of the README and the docs from the ledger and ``results/``; ``--check`` only compares."""
 
 import argparse
 import sys
@@ -41,7 +41,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
 
 
 def updated(page: str, text: str) -> str:
-    """The page's text with everything between its markers rewritten."""
+    """The page's text, with everything between its markers regenerated."""
     for name, content in PAGES[page].items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         before, rest = text.split(start)

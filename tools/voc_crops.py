@@ -1,10 +1,10 @@
-"""Crops of objects from a detection set in PASCAL VOC layout, as class folders with the boxes in ``boxes.json``.
+"""Crops of objects from a detection set in PASCAL VOC layout, in class folders, with the boxes in ``boxes.json``.
 
 python tools/voc_crops.py path/to/VOC cells
 
-A classifier trained on ``cells/{train,val,test}`` says what is in a crop, and ``ran attend RUN cells/test --measure
---boxes cells/test/boxes.json`` whether its masks lie on it. The object lies anywhere in its crop, so that a guess of
-the centre earns nothing; crops that show an object of another, rarer class are left out.
+A classifier trained on ``cells/{train,val,test}`` recognises the object in a crop, and ``ran attend RUN cells/test
+--measure --boxes cells/test/boxes.json`` measures whether its masks lie on the object. The object may be anywhere in
+its crop, so that guessing the centre scores nothing. Crops that also show a rarer class are left out.
 """
 
 import argparse
@@ -18,13 +18,13 @@ from pathlib import Path
 from PIL import Image
 
 Box = tuple[float, float, float, float]
-SCALES = (2.0, 3.0)  # side of a crop, by the longer side of its object
-CLEARLY_SEEN = 0.3  # share of an object inside a crop from which on it counts
-TRAIN_CROPS = 900  # of each class, repeated at other places where objects are few
+SCALES = (2.0, 3.0)  # side of a crop, as a multiple of the object's longer side
+CLEARLY_SEEN = 0.3  # minimum share of an object inside a crop for it to count
+TRAIN_CROPS = 900  # per class; rare objects are cropped repeatedly, at other positions
 
 
 def read_objects(path: Path) -> list[tuple[str, Box]]:
-    """(class, (x0, y0, x1, y1)) of one annotation file, in pixels; VOC counts from 1."""
+    """(class, (x0, y0, x1, y1)) of one annotation file, in pixels; VOC coordinates start at 1."""
     found = []
     for entry in ElementTree.parse(path).getroot().iter("object"):
         x0, y0, x1, y1 = (float(entry.findtext(f"bndbox/{key}", "0")) for key in ("xmin", "ymin", "xmax", "ymax"))
@@ -42,7 +42,7 @@ def seen(box: Box, window: Box) -> tuple[Box, float]:
 
 
 def window_of(box: Box, size: tuple[int, int], draw: random.Random) -> Box | None:
-    """A square that holds the box somewhere, inside the image; None when there is no room for that."""
+    """A square inside the image that contains the box at a random place; None if there is no room."""
     longer = max(box[2] - box[0], box[3] - box[1])
     side = int(min(draw.uniform(*SCALES) * longer, *size))
     if side < longer:
@@ -56,7 +56,7 @@ def window_of(box: Box, size: tuple[int, int], draw: random.Random) -> Box | Non
 
 
 def boxes_in(window: Box, name: str, objects: list[tuple[str, Box]], rank: dict[str, int]) -> list[Box] | None:
-    """Boxes of the class in a window; None when a rarer class is seen too."""
+    """Boxes of the class in a window; None if a rarer class is visible too."""
     inside = []
     for other, box in objects:
         part, share = seen(box, window)
@@ -70,7 +70,7 @@ def boxes_in(window: Box, name: str, objects: list[tuple[str, Box]], rank: dict[
 def crops(
     voc: Path, split: str, draw: random.Random, count: int | None
 ) -> Iterator[tuple[str, str, Image.Image, list[Box]]]:
-    """(class, file name, crop, boxes): each object once, or ``count`` crops of each class."""
+    """(class, file name, crop, boxes): each object once, or ``count`` crops per class."""
     names = (voc / "ImageSets" / "Main" / f"{split}.txt").read_text().split()
     objects = {name: read_objects(voc / "Annotations" / f"{name}.xml") for name in names}
     by_class: dict[str, list[tuple[str, Box]]] = defaultdict(list)
@@ -98,7 +98,7 @@ def crops(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("voc", type=Path, help="folder with JPEGImages, Annotations, ImageSets")
+    parser.add_argument("voc", type=Path, help="folder with JPEGImages, Annotations and ImageSets")
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A map lands on the pixels that the network saw, whatever the preprocessing did."""
+"""Maps land on the pixels that the network saw, whatever the preprocessing."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def bright_square(size=SIZE, box=BOX) -> Image.Image:
 
 
 def bounds(values: torch.Tensor) -> tuple[int, int, int, int]:
-    """(x0, y0, x1, y1) of what is brighter than half."""
+    """(x0, y0, x1, y1) of the pixels brighter than one half."""
     rows, columns = torch.where(values.nan_to_num(0) > 0.5)
     return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
 

@@ -1,4 +1,4 @@
-"""Masks are recorded without a trace, and drawn where they belong."""
+"""Recording masks has no side effects, and masks are drawn in the right place."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def model():
     network = create_model("attention92_cifar")
     network.train()
     with torch.no_grad():
-        for _ in range(20):  # BN statistics of real activations
+        for _ in range(20):  # BN statistics from real activations
             network(torch.randn(8, 3, 32, 32))
     return network
 
@@ -82,7 +82,7 @@ def test_overlay_is_brightest_where_the_mask_is():
     assert drawn.dtype == np.uint8
     brightness = drawn.sum(2)
     row, column = np.unravel_index(brightness.argmax(), brightness.shape)
-    assert row < 8  # the half of the mask's position that no other position reaches
+    assert row < 8  # the half of the mask's cell that no other cell reaches
     assert column >= 56
 
 

@@ -1,4 +1,4 @@
-"""The measures of maps: known answers on made-up networks and maps."""
+"""The measures of maps: known answers on synthetic networks and maps."""
 
 import json
 
@@ -13,7 +13,7 @@ from residual_attention.attention.statistics import mask_statistics
 
 
 def corner_classifier(images: torch.Tensor) -> torch.Tensor:
-    """Probability of class 0 is the mean of the upper left quarter, as given."""
+    """The probability of class 0 is the mean of the upper left quarter."""
     share = images[:, :, :8, :8].mean((1, 2, 3)).clamp(0, 1)
     return torch.stack([share, 1 - share], dim=1)
 
@@ -94,7 +94,7 @@ def test_baselines():
         (json.dumps({"a/x.png": "b"}), "needs boxes"),
     ],
 )
-def test_bad_boxes_are_told(tmp_path, text, message):
+def test_bad_boxes_are_reported(tmp_path, text, message):
     (tmp_path / "boxes.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_boxes(tmp_path / "boxes.json")

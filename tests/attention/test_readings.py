@@ -1,4 +1,4 @@
-"""Each reading means what it says, and taking one leaves the network as it was."""
+"""Each reading matches its definition, and taking one leaves the network unchanged."""
 
 import pytest
 import torch
@@ -58,19 +58,19 @@ def test_mean_class_and_single_channels(model, images):
         assert torch.equal(read(found, "class")[name], found.contributions[name].sum(1).clamp(min=0))
 
 
-def test_targets_change_the_class_that_is_asked_about(model, images):
+def test_targets_select_the_class(model, images):
     first = look(model, images, targets=torch.tensor([0, 0, 0]))
     second = look(model, images, targets=torch.tensor([1, 1, 1]))
     assert torch.equal(first.logits, second.logits)
     assert not torch.allclose(first.contributions["stages.2.1"], second.contributions["stages.2.1"])
 
 
-def test_nothing_stays_behind(model, images):
+def test_the_network_is_left_unchanged(model, images):
     model.train()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     try:
-        found = look(model, images, features=True)  # gradients reach masks of a frozen network too
+        found = look(model, images, features=True)  # gradients also reach the masks of a frozen network
         assert model.training
         assert all(parameter.grad is None for parameter in model.parameters())
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
@@ -80,7 +80,7 @@ def test_nothing_stays_behind(model, images):
         model.eval().requires_grad_(True)
 
 
-def test_unknown_readings_and_missing_gradients_are_told(model, images):
+def test_unknown_readings_and_missing_gradients_are_reported(model, images):
     found = look(model, images, gradients=False)
     assert not found.contributions
     with pytest.raises(ValueError, match="needs gradients"):
@@ -92,7 +92,7 @@ def test_unknown_readings_and_missing_gradients_are_told(model, images):
     assert list(read(found, 16)) == ["stages.1.1", "stages.2.1"]  # the first has 16 channels
 
 
-def test_combination_weighs_modules_alike():
+def test_combination_weights_modules_equally():
     maps = {"a": torch.zeros(1, 4, 4), "b": torch.full((1, 2, 2), 1e-3), "c": torch.full((1, 2, 2), -1.0)}
     maps["a"][0, 0, 0] = 1e3
     total = combined(maps, 4)

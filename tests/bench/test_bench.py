@@ -1,4 +1,4 @@
-"""The bench measures what it says, in turns, and tells what it did not run."""
+"""The bench measures what it claims, in turns, and reports what it did not run."""
 
 import json
 import time
@@ -42,13 +42,13 @@ def test_short_calls_are_timed_many_times_over():
 
 
 def test_ratios_are_taken_round_by_round():
-    """Both slow down together in the second round: the ratio stays."""
+    """Both slow down together in the second round: the ratio stays the same."""
     ours, theirs = Timing([1.0, 10.0, 2.0]), Timing([3.0, 30.0, 8.0])
     assert ours.times_faster_than(theirs) == (3.0, 3.0, 4.0)
 
 
-def test_ways_of_running_predict_alike():
-    """What is compared is the same network: the same random weights, in eval mode or training."""
+def test_all_ways_of_running_give_the_same_predictions():
+    """The compared networks are the same: the same random weights, in eval mode or training."""
     images = torch.randn(2, 3, 32, 32)
     plain = inference_call(SMALL, images, 10)()
     faster = inference_call(Contender("fast", "attention56_cifar", precision="bf16", channels_last=True), images, 10)()
@@ -63,7 +63,7 @@ def test_a_training_step_lowers_the_loss_it_returns():
     assert last < first
 
 
-def test_a_process_of_its_own_tells_memory_and_time():
+def test_a_separate_process_measures_memory_and_time():
     found = alone("inference", SMALL, size=32, batch=2, num_classes=10, device="cpu")
     assert 10 < found["peak_mib"] < 1500
     assert 0.5 < found["first_result_s"] < 120
@@ -75,7 +75,7 @@ def test_the_memory_of_a_process_is_not_its_parents():
     assert found["peak_mib"] < 1500 < held.nbytes / 2**20
 
 
-def test_a_comparison_has_a_process_of_its_own_and_a_row_each(monkeypatch):
+def test_each_comparison_runs_in_its_own_process_with_a_row_per_contender(monkeypatch):
     fast = Contender("ours, fast", "attention56_cifar", channels_last=True)
     plain = contenders.baseline_at(32)
     rows = suites._compare(setting(), "inference", 32, 2, [plain, fast])
@@ -84,12 +84,12 @@ def test_a_comparison_has_a_process_of_its_own_and_a_row_each(monkeypatch):
     assert rows[1]["images_per_s"] > 0
 
 
-def test_a_process_that_fails_tells_why():
+def test_a_failed_process_reports_why():
     with pytest.raises(RuntimeError, match="no model named"):
         alone("inference", Contender("none", "attention57"), size=32, batch=2, num_classes=10, device="cpu")
 
 
-def test_what_is_missing_is_told_and_left_out(monkeypatch):
+def test_missing_contenders_are_reported_and_left_out(monkeypatch):
     monkeypatch.setattr(contenders.importlib.util, "find_spec", lambda name: None)
     told: list[str] = []
     present = suites._present(inference_contenders(224, CPU), told.append)
@@ -136,7 +136,7 @@ def test_the_figure_has_a_panel_for_each_sweep(tmp_path):
         (["--out", "nowhere/bench.json"], "no folder nowhere"),
     ],
 )
-def test_wrong_calls_are_told_in_a_line(arguments, message, capsys):
+def test_wrong_calls_are_one_line(arguments, message, capsys):
     assert main(["bench", *arguments]) == 2
     err = capsys.readouterr().err
     assert message in err

@@ -1,4 +1,4 @@
-"""A checkpoint is read back exactly, or said to be damaged; a failed save keeps the old one."""
+"""A checkpoint is read back exactly or reported as damaged; a failed save keeps the old one."""
 
 import errno
 import json
@@ -42,7 +42,7 @@ def test_one_flipped_bit_is_noticed(tmp_path, place):
         read_checkpoint(path)
 
 
-def test_a_cut_file_is_noticed(tmp_path):
+def test_a_truncated_file_is_noticed(tmp_path):
     path = tmp_path / "x.safetensors"
     save_checkpoint(path, {"w": torch.randn(1000)}, {})
     path.write_bytes(path.read_bytes()[:-7])

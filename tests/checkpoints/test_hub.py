@@ -1,4 +1,4 @@
-"""Hub folders in timm's layout: written by us, read by timm and by us, pushed and fetched, and what is refused."""
+"""Hub folders in timm's layout: written by us, read by timm and us, pushed, fetched, and refused where invalid."""
 
 import json
 import shutil
@@ -80,10 +80,10 @@ def test_options_channels_and_preprocessing_survive(tmp_path):
     assert back.preprocess == load(path).preprocess
     text = (place / "config.json").read_text()
     plain = json.loads(text)["pretrained_cfg"]
-    assert (plain["crop_mode"], plain["crop_pct"]) == ("border", 1.0)  # crop_pct means nothing to our letterbox
+    assert (plain["crop_mode"], plain["crop_pct"]) == ("border", 1.0)  # our letterbox ignores crop_pct
     told = json.loads(text)["residual_attention"]["config"]
     assert told == {"data": "secret", "recipe": "quick"}
-    assert str(tmp_path) not in text + (place / "README.md").read_text()  # the run's own places are not told
+    assert str(tmp_path) not in text + (place / "README.md").read_text()  # the run's paths do not leak
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_folder_that_timm_wrote_itself_is_read(tmp_path):
     assert back.preprocess.image_size == 32
 
 
-def test_the_card_for_readers_tells_what_was_trained_and_what_it_reached(folder):
+def test_the_model_card_describes_the_training_and_its_results(folder):
     text = (folder / "README.md").read_text()
     assert "recipe `quick` on cifar10 (47,500 images), 32 epochs, seed 0." in text
     assert "Validation error: 6.64 %, at epoch 30, which was selected on the same images." in text
@@ -153,7 +153,7 @@ def test_the_card_of_a_run_in_steps_on_a_folder_names_neither_epochs_nor_the_fol
 
 
 class Repository(str):
-    """What the hub's client answers: its URL, with the repository's name."""
+    """The hub client's reply: its URL, with the repository's name."""
 
     @property
     def repo_id(self):
@@ -161,7 +161,7 @@ class Repository(str):
 
 
 class Hub:
-    """A hub on this disk: what is uploaded can be fetched."""
+    """A hub on the local disk: uploads can be fetched."""
 
     def __init__(self, place):
         self.place = place
@@ -179,7 +179,7 @@ class Hub:
         return str(self.place / name)
 
 
-def test_what_is_pushed_is_fetched(tmp_path, monkeypatch, capsys):
+def test_a_pushed_folder_can_be_fetched(tmp_path, monkeypatch, capsys):
     hub = Hub(tmp_path)
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda **_: hub)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
@@ -191,13 +191,13 @@ def test_what_is_pushed_is_fetched(tmp_path, monkeypatch, capsys):
         assert all(torch.equal(back[key], tensor) for key, tensor in load(SHIPPED).state_dict().items())
 
 
-def test_a_hub_out_of_reach_is_said_in_a_line(picture, monkeypatch, capsys):
+def test_an_unreachable_hub_is_one_line(picture, monkeypatch, capsys):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert main(["predict", "hf-hub:someone/nothing", picture]) == 2
     assert main(["export", SHIPPED, "hf-hub:someone/nothing"]) == 2
 
     class Unreachable(Exception):
-        """As an HTTP client's own, which are neither OSError nor ValueError."""
+        """Like an HTTP client's exceptions, which are neither OSError nor ValueError."""
 
     def unreachable(*_args, **_options):
         raise Unreachable("no route\nand more")
@@ -247,7 +247,7 @@ def damaged(folder, tmp_path, name, content):
         ("model.safetensors", b"nonsense", "is damaged"),
     ],
 )
-def test_damaged_folders_are_answered_in_a_line(folder, tmp_path, name, content, message):
+def test_damaged_folders_are_one_line(folder, tmp_path, name, content, message):
     with pytest.raises(ValueError, match=message):
         read_model(damaged(folder, tmp_path, name, content))
 
@@ -276,7 +276,7 @@ def test_another_models_folder_is_left_alone(tmp_path, capsys):
         ("model.pt", [], "OUT must end in .onnx or be local-dir:FOLDER"),
     ],
 )
-def test_what_cannot_be_written_is_answered_in_a_line(tmp_path, monkeypatch, capsys, out, options, message):
+def test_unwritable_targets_are_one_line(tmp_path, monkeypatch, capsys, out, options, message):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests/mine.txt").touch()
     monkeypatch.chdir(tmp_path)

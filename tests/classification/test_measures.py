@@ -1,4 +1,4 @@
-"""Figures agree with their definitions; drawings exist at every number of classes."""
+"""Figures match their definitions; plots are drawn for any number of classes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Ten crops of an image are one answer."""
+"""Ten crops of an image give one prediction."""
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ class Corner(nn.Module):
 
 def test_the_mean_over_corners_centre_and_mirror_images():
     images = torch.zeros(1, 1, 6, 6)
-    images[0, 0, 0, 0] = 1.0  # in the first of ten crops alone
+    images[0, 0, 0, 0] = 1.0  # only in the first of ten crops
     found = TenCrop(Corner(), 4)(images).exp()
     assert torch.allclose(found.sum(dim=1), torch.ones(1))
     assert torch.allclose(found[0, 1], torch.tensor((1 + 9 * 0.5) / 10), atol=1e-3)

@@ -21,7 +21,7 @@ def fails(capsys, *arguments: str) -> str:
 
 @pytest.fixture
 def pictures(tmp_path) -> Path:
-    """A wide digit-like picture, two of the same name, and what is no image."""
+    """A wide digit-like picture, two with the same name, and a file that is not an image."""
     folder = tmp_path / "pictures"
     (folder / "3").mkdir(parents=True)
     stroke = np.zeros((40, 70), np.uint8)
@@ -127,7 +127,7 @@ def test_responses_of_two_networks(finished, tmp_path, capsys):
         (["digits", "--measure", "--limit", "1"], "limit at least 2"),
     ],
 )
-def test_wrong_calls_are_told_in_a_line(finished, capsys, arguments, message, tmp_path, monkeypatch):
+def test_wrong_calls_are_one_line(finished, capsys, arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert message in fails(capsys, "attend", str(finished), *arguments)
 
@@ -184,10 +184,10 @@ def test_several_runs_on_one_page(finished, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("arguments, message", [([], "no run given"), (["none"], "no run folder at none")])
-def test_wrong_reports_are_told(capsys, arguments, message):
+def test_wrong_reports_are_one_line(capsys, arguments, message):
     assert message in fails(capsys, "report", *arguments)
 
 
-def test_damaged_summaries_are_told(tmp_path, capsys):
+def test_damaged_summaries_are_reported(tmp_path, capsys):
     (tmp_path / "summary.json").write_text("{")
     assert "is damaged" in fails(capsys, "report", str(tmp_path))

@@ -1,4 +1,4 @@
-"""``ran`` as a person types it: answers, errors of one line, exit statuses."""
+"""``ran`` as a user types it: output, one-line errors, exit statuses."""
 
 import json
 import os
@@ -20,7 +20,7 @@ THIN += ["--widths", "16", "16", "16", "--mask-depths", "1", "1", "1"]
 
 
 def fails(capsys, *arguments: str) -> str:
-    """The single line on stderr of a command that must exit with 2."""
+    """The single stderr line of a command that must exit with 2."""
     assert main(list(arguments)) == 2
     out, err = capsys.readouterr()
     assert "Traceback" not in out + err
@@ -42,7 +42,7 @@ def test_help_answers_without_torch(arguments):
     assert done.stdout
 
 
-def test_a_prediction_imports_of_the_heavy_packages_torch_alone(tmp_path):
+def test_torch_is_the_only_heavy_package_that_a_prediction_imports(tmp_path):
     Image.new("RGB", (40, 30)).save(tmp_path / "image.png")
     code = (
         "import sys\nfrom residual_attention.cli.main import main\n"
@@ -109,7 +109,7 @@ def test_what_a_user_gets_wrong_is_one_line(capsys, monkeypatch, tmp_path, argum
         pytest.skip("there is a GPU here")
     monkeypatch.chdir(tmp_path)
     assert expected in fails(capsys, *arguments)
-    assert not list(tmp_path.iterdir())  # nothing was begun
+    assert not list(tmp_path.iterdir())  # nothing was started
 
 
 def test_debug_adds_the_traceback(capsys):
@@ -149,7 +149,7 @@ def test_flags_override_the_recipe():
 @pytest.mark.parametrize("data", ["digits", "cifar10", "cifar100", "imagenet", "some/folder"])
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_command_trains_with_the_recipe_of_its_data(name, data):
-    """Digits alone are turned, wherever DATA stands among the flags."""
+    """Only digits are rotated, wherever DATA appears among the flags."""
     expected = recipe(name, data)
     assert configuration([data, "--recipe", name]) == expected
     assert configuration(["--recipe", name, "--seed", "0", data]) == expected
@@ -158,7 +158,7 @@ def test_the_command_trains_with_the_recipe_of_its_data(name, data):
         assert configuration([data, "--rotation", "5"]).rotation == 5.0
 
 
-def test_help_tells_the_defaults_of_the_data(capsys):
+def test_help_shows_the_defaults_for_the_data(capsys):
     for data, degrees in (("digits", "10.0"), ("cifar10", "0.0")):
         with pytest.raises(SystemExit):
             configuration([data, "--help"])
@@ -189,7 +189,7 @@ def test_models_prints_the_ledger(capsys):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
-    """Digits as files: two images, one of them CMYK, and what is none."""
+    """Digits as files: two images, one of them CMYK, and a file that is not an image."""
     from sklearn.datasets import load_digits
 
     folder = tmp_path_factory.mktemp("pictures")
@@ -215,7 +215,7 @@ def test_predict_takes_files_folders_and_globs(finished, pictures, capsys):
     assert found[0]["class"] == found[0]["top"][0]["class"]
 
 
-def test_predict_reports_what_it_cannot_read_and_goes_on(finished, pictures, capsys):
+def test_predict_reports_unreadable_files_and_continues(finished, pictures, capsys):
     assert main(["predict", str(finished), str(pictures)]) == 2
     out, err = capsys.readouterr()
     assert len(out.strip().splitlines()) == 2
@@ -266,7 +266,7 @@ def test_lines_without_a_terminal_tell_the_story(capsys, tmp_path):
 
 
 def test_a_bug_is_not_taken_for_a_users_error(capsys, monkeypatch):
-    """A ValueError of torch's, numpy's or ``zip(strict=True)`` inside a command exits with 1 and asks for a report."""
+    """A ValueError from torch, numpy or ``zip(strict=True)`` inside a command exits with 1 and asks for a report."""
 
     def broken(_arguments):
         list(zip([1], [1, 2], strict=True))

@@ -1,4 +1,4 @@
-"""Each sample of a batch gets its own draw, and equal keys draw equally."""
+"""Augmentation is drawn independently for each sample of a batch, and equal keys give equal draws."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_every_padded_crop_is_a_window_of_the_padded_image():
         places = [(y, x) for y in range(5) for x in range(5) if torch.equal(source[:, y : y + 8, x : x + 8], image)]
         assert len(places) == 1
         seen.update(places)
-    assert len(seen) == 25  # all offsets occur, each sample has its own
+    assert len(seen) == 25  # all offsets occur, drawn independently for each sample
 
 
 def test_shift_moves_by_its_share_of_the_side_at_most():

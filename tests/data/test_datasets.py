@@ -33,7 +33,7 @@ def noise(size=40) -> Image.Image:
 
 @pytest.fixture
 def odd_folder(tmp_path) -> Path:
-    """Five classes, a ``valid`` split that lacks one, and every kind of file that people have."""
+    """Five classes, a ``valid`` split that lacks one of them, and every kind of file that users have."""
     root = tmp_path / "animals"
     for split, classes, count in (("train", ANIMALS, 6), ("valid", ANIMALS[1:], 2), ("Test", ANIMALS, 2)):
         for name in classes:
@@ -163,7 +163,7 @@ def test_digits_have_a_fixed_test_split_and_real_pixels():
 
 
 def cifar_archive(folder: Path, monkeypatch) -> Path:
-    """A made cifar-10-python.tar.gz of 20 images, with torchvision's checksums set to its own."""
+    """A synthetic cifar-10-python.tar.gz of 20 images, with torchvision's checksums patched to match."""
     from torchvision.datasets import CIFAR10
 
     def member(archive, name, content):

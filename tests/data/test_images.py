@@ -1,4 +1,4 @@
-"""One rule for each oddity of an image file."""
+"""One rule for each peculiarity of an image file."""
 
 import io
 import struct
@@ -26,7 +26,7 @@ def test_exif_rotation_is_applied(tmp_path):
     assert pixel(read, 1, 0) == (255, 255, 255)
 
 
-def test_grayscale_is_repeated_and_colour_is_weighed(tmp_path):
+def test_grayscale_is_repeated_and_colour_is_weighted(tmp_path):
     Image.new("L", (2, 2), 77).save(tmp_path / "gray.png")
     assert pixel(read_image(tmp_path / "gray.png")) == (77, 77, 77)
     Image.new("RGB", (2, 2), (255, 0, 0)).save(tmp_path / "red.png")

@@ -1,4 +1,4 @@
-"""Images become squares by stated geometry, and the way back is exact."""
+"""Images become squares by documented geometry, and the inverse is exact."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The demo and the report as a person sees them: a real headless Chromium, where there is one."""
+"""The demo and the report in a real headless Chromium, if one is installed."""
 
 import http.server
 import json
@@ -59,7 +59,7 @@ def page(browser, demo):
 
 
 def shown(page) -> str:
-    """Address of the overlay's picture; it changes with the picture."""
+    """URL of the overlay picture; it changes with the picture."""
     page.wait_for_selector("#overlay img", timeout=60_000)
     return page.get_attribute("#overlay img", "src")
 
@@ -98,7 +98,7 @@ def test_an_example_is_one_click(page):
 
 
 def png_of(width: int, height: int) -> bytes:
-    """A valid black grayscale PNG without ever holding it decoded."""
+    """A valid black grayscale PNG, never decoded in memory."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -117,7 +117,7 @@ def png_of(width: int, height: int) -> bytes:
         ("huge.png", png_of(10_000, 10_000), "above the limit of 64,000,000 pixels"),
     ],
 )
-def test_what_is_no_image_is_refused_with_a_sentence(page, tmp_path, name, content, sentence):
+def test_a_file_that_is_not_an_image_is_refused_with_a_reason(page, tmp_path, name, content, sentence):
     (tmp_path / name).write_bytes(content)
     upload(page, tmp_path / name)
     page.get_by_text(sentence).first.wait_for(timeout=30_000)
@@ -126,7 +126,7 @@ def test_what_is_no_image_is_refused_with_a_sentence(page, tmp_path, name, conte
 
 
 def called(address: str, path: str) -> str:
-    """What the server answers to a page that was tampered with: the events of one call on a file at ``path``."""
+    """The server's reply to a tampered page: the events of one call on a file at ``path``."""
     body = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}]}
     headers = {"Content-Type": "application/json"}
     call = urllib.request.Request(address + "gradio_api/call/classify", json.dumps(body).encode(), headers)
@@ -137,7 +137,7 @@ def called(address: str, path: str) -> str:
 
 
 def uploaded(address: str, path: Path) -> str:
-    """The place where the server keeps a file that was really sent."""
+    """The server's path of a file that was actually uploaded."""
     boundary = "a-boundary"
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n'
     body = f"{head}Content-Type: image/png\r\n\r\n".encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
@@ -146,7 +146,7 @@ def uploaded(address: str, path: Path) -> str:
         return json.load(answer)[0]
 
 
-def test_uploads_are_taken_and_paths_of_the_server_are_not(demo):
+def test_uploads_are_accepted_and_server_paths_are_not(demo):
     address, examples = demo
     assert "event: complete" in called(address, uploaded(address, examples[0]))
     events = called(address, "/etc/passwd")
@@ -155,7 +155,7 @@ def test_uploads_are_taken_and_paths_of_the_server_are_not(demo):
 
 
 class Quiet(http.server.BaseHTTPRequestHandler):
-    """A web server of an image that remembers who asked."""
+    """A web server for one image that logs its requests."""
 
     asked: ClassVar[list[str]] = []
 

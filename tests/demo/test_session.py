@@ -1,4 +1,4 @@
-"""The demo's answers without a browser."""
+"""The demo's output without a browser."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -47,7 +47,7 @@ def test_before_and_after_are_the_chosen_channel(session):
     assert f"Channel {excited} " in before_and_after(session, 0, "mean")[1]
 
 
-def test_what_is_no_image_is_refused(session, tmp_path):
+def test_a_file_that_is_not_an_image_is_refused(session, tmp_path):
     (tmp_path / "a.png").write_text("text")
     with pytest.raises(ImageError, match="not an image"):
         open_session(session.model, tmp_path / "a.png")
@@ -64,7 +64,7 @@ def test_visitors_at_the_same_time_get_their_own_masks(finished):
             assert torch.equal(found.masks[name], mask)
 
 
-def test_a_needle_of_an_image_is_classified_without_its_whole_length(finished, tmp_path):
+def test_an_extremely_narrow_image_is_classified_without_its_whole_length(finished, tmp_path):
     Image.new("L", (60_000, 1), 200).save(tmp_path / "needle.png")
     assert open_session(load(finished), tmp_path / "needle.png").top
 
@@ -84,6 +84,6 @@ def test_examples_are_the_first_folder_with_images(finished, tmp_path):
         (["--examples", "none"], "no folder of examples"),
     ],
 )
-def test_wrong_calls_are_told_in_a_line(finished, capsys, arguments, message):
+def test_wrong_calls_are_one_line(finished, capsys, arguments, message):
     assert main(["demo", str(finished), *arguments]) == 2
     assert message in capsys.readouterr().err

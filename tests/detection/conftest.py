@@ -1,4 +1,4 @@
-"""A small detection data set of drawn shapes, made once."""
+"""A small detection data set of drawn shapes, created once."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def draw_shapes(rng: np.random.Generator) -> tuple[Image.Image, list[tuple[str, 
 
 @pytest.fixture(scope="session")
 def made_voc(tmp_path_factory) -> Path:
-    """PASCAL VOC's layout: 8 training, 4 validation, 4 test images of 96x72 px. Not to be changed: copy it."""
+    """PASCAL VOC's layout: 8 training, 4 validation, 4 test images of 96x72 px. Do not modify it; copy it."""
     root = tmp_path_factory.mktemp("detection") / "shapes"
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)

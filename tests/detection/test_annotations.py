@@ -1,4 +1,4 @@
-"""What VOC and COCO annotations mean here, and what is said about those that are wrong."""
+"""How VOC and COCO annotations are read, and how faulty ones are reported."""
 
 import json
 import shutil
@@ -112,7 +112,7 @@ def test_roboflow_and_official_layouts_are_found(made_voc, tmp_path):
     assert any("val serves as the test split" in notice for notice in data.notices)
 
 
-BROKEN = {  # one kind of fault each: how an annotation or a file is spoiled, and what is said
+BROKEN = {  # one kind of fault each: how a file is corrupted, and the report
     "missing annotation": (lambda root, name: (root / "Annotations" / f"{name}.xml").unlink(), "no such file"),
     "broken annotation": (
         lambda root, name: (root / "Annotations" / f"{name}.xml").write_text("<annotation><object>"),
@@ -141,16 +141,16 @@ BROKEN = {  # one kind of fault each: how an annotation or a file is spoiled, an
 
 
 def spoil(root: Path, name: str, tag: str, value: str) -> None:
-    """Give the first ``tag`` of an annotation another value."""
+    """Set the first ``tag`` of an annotation to another value."""
     path = root / "Annotations" / f"{name}.xml"
     before, _, rest = path.read_text().partition(f"<{tag}>")
     path.write_text(f"{before}<{tag}>{value}</{tag}>{rest.partition(f'</{tag}>')[2]}")
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_each_kind_of_fault_is_said_in_a_line_and_left_out_or_stopped_at(made_voc, tmp_path, kind):
+def test_each_kind_of_fault_is_reported_and_skipped_or_stops_the_run(made_voc, tmp_path, kind):
     root = shutil.copytree(made_voc, tmp_path / "voc")
-    # an unknown class is one that training does not have; the others may be anywhere
+    # an unknown class is one that is not in training; the other faults may be in any split
     split = "val" if kind == "unknown class" else "train"
     name = (root / "ImageSets" / "Main" / f"{split}.txt").read_text().split()[0]
     damage, said = BROKEN[kind]
@@ -166,7 +166,7 @@ def test_each_kind_of_fault_is_said_in_a_line_and_left_out_or_stopped_at(made_vo
         load_detection(config_of(root, problems="stop"))
 
 
-def test_faults_of_coco_files_are_said_too(made_voc, tmp_path):
+def test_faults_of_coco_files_are_reported_too(made_voc, tmp_path):
     root = as_coco_folder(made_voc, tmp_path / "coco")
     path = root / "annotations" / "train.json"
     good = json.loads(path.read_text())
@@ -230,7 +230,7 @@ def test_lists_as_people_write_them(made_voc, tmp_path):
         load_detection(config_of(root))
 
 
-def test_a_wrong_folder_is_said_in_one_sentence(tmp_path, made_voc):
+def test_a_wrong_folder_is_one_line(tmp_path, made_voc):
     with pytest.raises(ValueError, match="no folder at"):
         load_detection(config_of(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="no boxes found in"):

@@ -1,4 +1,4 @@
-"""The network as other people's encoder, and the pyramid that our detectors stand on."""
+"""The network as an encoder in other libraries, and the feature pyramid of our detectors."""
 
 import pytest
 import timm
@@ -29,8 +29,8 @@ def test_features_have_the_stated_channels_and_strides_at_any_size(name, size):
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_torchvisions_detector_stands_on_timms_features_of_it(name):
-    """As somebody would who knows torchvision and timm, and nothing of ours but the name."""
+def test_torchvisions_detector_takes_timms_features_of_it(name):
+    """As a user would who knows torchvision and timm, and only the name of our network."""
 
     class Body(torch.nn.Module):
         def __init__(self) -> None:
@@ -80,7 +80,7 @@ def test_the_pyramid_halves_from_level_to_level(name):
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet18", "mobilenetv3_large_100", "convnext_atto", "vgg11"])
-def test_the_pyramid_stands_on_networks_of_timm(name):
+def test_the_pyramid_takes_timms_networks(name):
     pyramid = PyramidBackbone(timm_body(name), 16, finest_stride=4).train()
     maps = list(pyramid(torch.randn(2, 3, 64, 96)).values())
     assert pyramid.strides == [4, 8, 16, 32, 64]
@@ -102,7 +102,7 @@ def test_the_pyramid_stands_on_networks_of_timm(name):
         ("convmixer_768_32", r"cannot be a detector's backbone: its maps have stride 7, which is not a power of two"),
     ],
 )
-def test_a_network_that_cannot_carry_a_detector_is_refused_in_a_line(name, message):
+def test_a_network_that_cannot_be_a_backbone_is_refused_in_one_line(name, message):
     with pytest.raises(UserError, match=message) as refused:
         timm_body(name)
     assert "\n" not in str(refused.value)
@@ -123,7 +123,7 @@ def test_timms_resnet50_computes_what_torchvisions_does():
 
 
 def test_weights_of_torchvisions_resnet50_are_loaded_by_their_older_names():
-    """As detectors were saved before timm's networks could be bodies: a stem and four stages."""
+    """Detectors saved before timm's networks could be backbones: a stem and four stages."""
     saved, fresh = (PyramidBackbone(timm_body("resnet50"), 16, finest_stride=4).eval() for _ in range(2))
     older = {}
     for name, value in saved.state_dict().items():

@@ -1,4 +1,4 @@
-"""Detectors by their name and their body: what they are made of, and that checkpoints of any age fit."""
+"""Detectors by name and backbone: their parameters, and compatibility with older checkpoints."""
 
 import hashlib
 
@@ -20,7 +20,7 @@ def detector_of(model: str, **changes):
     return build_detector(config, body, ("disc", "square"), MEAN, STD)
 
 
-KEYS = {  # of the names and shapes, in their order
+KEYS = {  # digests of the names and shapes, in order
     ("faster_rcnn", "attention56_cifar", True): "8750bb05298a5b28",
     ("faster_rcnn", "attention56", True): "27e47cb0a4fd6fea",
     ("faster_rcnn", "attention56", False): "27e47cb0a4fd6fea",
@@ -35,7 +35,7 @@ KEYS = {  # of the names and shapes, in their order
 
 @pytest.mark.parametrize("name, model, small", list(KEYS))
 def test_every_tensor_has_the_name_and_shape_that_checkpoints_hold(name, model, small):
-    """Another digest means that detectors trained before no longer load."""
+    """A different digest means that previously trained detectors no longer load."""
     state = detector_of(model, detector=name, small_objects=small, **THIN).state_dict()
     listing = "\n".join(f"{key} {tuple(value.shape)}" for key, value in state.items())
     assert hashlib.sha256(listing.encode()).hexdigest()[:16] == KEYS[name, model, small]

@@ -1,4 +1,4 @@
-"""Every layout that is read, from one data set in many forms; and what is said about folders that hold none."""
+"""Every supported layout, from one data set in many formats, and the errors for folders without annotations."""
 
 import json
 import shutil
@@ -206,7 +206,7 @@ def everything(shapes) -> Pictures:
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_one_set_is_read_whole_and_its_splits_are_held_out_and_told(everything, tmp_path, name):
+def test_an_unsplit_set_is_read_whole_and_its_splits_are_held_out_and_reported(everything, tmp_path, name):
     put, form = WHOLE[name]
     put(everything, tmp_path / "data")
     data = load(tmp_path / "data", test_fraction=0.25, val_fraction=0.25)
@@ -287,7 +287,7 @@ def test_images_of_one_name_in_two_splits_are_told_apart(shapes, tmp_path):
             ):
                 (tmp_path / folder / split).mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, tmp_path / folder / split / f"{i}.{suffix}")
-    (tmp_path / "images" / "train" / "0.jpg").unlink()  # which test has too, and is not to be taken in its place
+    (tmp_path / "images" / "train" / "0.jpg").unlink()  # test has an image of this name, which must not be used instead
     data = load(tmp_path, val_fraction=0)
     assert (len(data.train), len(data.test)) == (7, 4)
     assert {p.path.parent.name for p in data.train.pictures} == {"train"}
@@ -303,7 +303,7 @@ def test_an_image_that_two_files_fit_is_not_guessed(shapes, tmp_path):
     assert data.problems.lines == [f"{picture.path.stem}.xml: several images match it equally well; image skipped"]
 
 
-def test_what_is_left_aside_is_told(shapes, tmp_path):
+def test_ignored_files_are_reported(shapes, tmp_path):
     beside(shapes.train, tmp_path)
     copy(shapes.test.pictures[0], tmp_path)
     put_table(shapes.train, tmp_path / "labels.csv")
@@ -353,7 +353,7 @@ def test_labels_without_boxes_outlines_and_broken_lines(everything, tmp_path):
     assert (boxes["0005"][0].x0, boxes["0005"][0].y1) == (24, 54)
 
 
-def test_rows_of_a_table_that_say_too_little(everything, tmp_path):
+def test_incomplete_rows_of_a_table_are_reported(everything, tmp_path):
     table(everything, tmp_path)
     with open(tmp_path / "boxes.csv", "a") as file:
         file.write("0000.jpg;96;72;;1;1;9;9\n;96;72;disc;1;1;9;9\n0001.jpg;96;72;disc;one;1;9;9\n\n")
@@ -425,7 +425,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_refused_says_what_is_there_and_what_to_do(tmp_path, kind):
+def test_errors_say_what_was_found_and_what_to_do(tmp_path, kind):
     files, message = REFUSED[kind]
     for name, text in files:
         write(tmp_path, name, text)
@@ -443,7 +443,7 @@ def test_another_file_as_data_is_refused(tmp_path):
         load(tmp_path / "data.yaml")
 
 
-def test_a_validation_file_that_is_not_read_is_told(shapes, tmp_path):
+def test_a_validation_file_that_is_not_read_is_reported(shapes, tmp_path):
     json_file("images", "train.json")(shapes.train, tmp_path)
     json_file("images", "validation.json")(shapes.val, tmp_path)
     notices = load(tmp_path).notices

@@ -83,7 +83,7 @@ def test_a_class_without_true_boxes_is_left_out_of_the_means():
     assert summary["map_pct"] == pytest.approx(100.0)
 
 
-def test_nothing_found_is_zero_and_no_failure():
+def test_no_detections_give_zero_instead_of_an_error():
     truth = split([Box("cat", 0, 0, 40, 40)], [])
     summary = detection_measures(truth, [detections(), detections()])
     assert summary["map_pct"] == summary["voc_ap50_pct"] == 0.0
@@ -91,7 +91,7 @@ def test_nothing_found_is_zero_and_no_failure():
 
 
 def noisy(seed: int) -> tuple[Pictures, list[Detections]]:
-    """Thirty pictures with true boxes, crowds among them, and predictions that are near, doubled, or wrong."""
+    """Thirty pictures with true boxes, some of them crowds, and predictions that are near, duplicated or wrong."""
     rng = np.random.default_rng(seed)
     pictures, found = [], []
     for _ in range(30):

@@ -1,4 +1,4 @@
-"""What is held out of a set that comes without splits."""
+"""The images held out of a set without splits."""
 
 import shutil
 from collections import Counter
@@ -14,7 +14,7 @@ from residual_attention.detection.splits import hold_out
 
 @pytest.fixture
 def pictures(tmp_path) -> Pictures:
-    """A hundred images show ``common``, of them 25 ``some``, two ``rare``, one ``single``; ten more show nothing."""
+    """A hundred images with ``common``: 25 also have ``some``, two ``rare``, one ``single``; ten more are empty."""
     rng = np.random.default_rng(0)
     found = []
     for i in range(110):
@@ -43,7 +43,7 @@ def test_every_class_gives_its_share_and_none_its_last_image(pictures):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_class_is_lost_to_training_whatever_shows_beside_what(tmp_path, seed):
+def test_training_keeps_every_class_whichever_classes_occur_together(tmp_path, seed):
     rng = np.random.default_rng(seed)
     found = []
     for i in range(12):
@@ -57,7 +57,7 @@ def test_no_class_is_lost_to_training_whatever_shows_beside_what(tmp_path, seed)
     assert len(held)
 
 
-def test_the_choice_is_of_the_content_and_the_seed(pictures, tmp_path):
+def test_the_choice_depends_on_the_content_and_the_seed(pictures, tmp_path):
     _, held = hold_out(pictures, 0.2, 0, "test")
     assert names_of(hold_out(pictures, 0.2, 0, "test")[1]) == names_of(held)
     assert names_of(hold_out(pictures, 0.2, 1, "test")[1]) != names_of(held)

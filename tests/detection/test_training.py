@@ -1,4 +1,4 @@
-"""A detector's run: what it leaves, that it resumes bit for bit, what it refuses."""
+"""A detection run: what it writes, how it resumes bit for bit, what it refuses."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ from residual_attention.training.interrupt import Interrupted
 
 @pytest.fixture
 def config_for(tmp_path, made_voc) -> Callable[..., DetectConfig]:
-    """Four steps an epoch of two images, a thin Attention-56 from the start, images of 64 px."""
+    """Four steps per epoch with two images each, a thin Attention-56 from scratch, images of 64 px."""
 
     def make(**changes) -> DetectConfig:
         defaults = {
@@ -257,7 +257,7 @@ def test_a_test_split_that_was_held_out_stays_held_out(config_for, made_voc, tmp
     assert evaluate_detector(str(config.out))["map_pct"] == pytest.approx(summary["test"]["map_pct"])
 
 
-def test_predict_tells_boxes_in_the_images_own_pixels(finished, made_voc, tmp_path, capsys):
+def test_predict_gives_boxes_in_the_images_own_pixels(finished, made_voc, tmp_path, capsys):
     source = next((made_voc / "JPEGImages").glob("*.jpg"))
     large = tmp_path / "large.png"
     with Image.open(source) as image:
@@ -300,7 +300,7 @@ def test_predict_tells_boxes_in_the_images_own_pixels(finished, made_voc, tmp_pa
         (["detect", "eval", "RUN", "--split", "tset"], "--split must be one of test, train, val, not 'tset'"),
     ],
 )
-def test_bad_arguments_are_answered_in_a_line(finished, made_voc, capsys, arguments, message):
+def test_bad_arguments_are_one_line(finished, made_voc, capsys, arguments, message):
     names = {"RUN": str(finished), "DATA": str(made_voc)}
     assert main([names.get(a, a) for a in arguments]) == 2
     error = capsys.readouterr().err
@@ -317,7 +317,7 @@ def test_help_names_the_three_commands(capsys):
 
 
 def test_a_machine_that_compiles_does_not_compile_a_detector(config_for, monkeypatch):
-    """As on CUDA, where auto means on; and what resume would read back is what ran."""
+    """As on CUDA, where auto means on; the saved configuration matches what ran."""
     import residual_attention.training.run as run
 
     resolve, prepare, seen = run.resolve_machine, run.prepared_forward, []
@@ -364,7 +364,7 @@ def test_figures_do_not_depend_on_the_batch_when_images_differ_in_size(finished,
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
 
 
-def test_a_test_split_without_boxes_is_no_test_split(config_for, finished, made_voc, tmp_path):
+def test_a_test_split_without_boxes_is_ignored(config_for, finished, made_voc, tmp_path):
     root = shutil.copytree(made_voc, tmp_path / "voc")
     for name in (root / "ImageSets/Main/test.txt").read_text().split():
         path = root / "Annotations" / f"{name}.xml"
@@ -409,12 +409,12 @@ def test_problems_are_on_file_before_the_first_step(config_for, made_voc, tmp_pa
 
 
 @pytest.mark.slow
-def test_four_images_are_learned_by_heart(config_for, made_voc, tmp_path):
-    """The whole chain can fit what it is shown: AP50 above 0.95 on its own four training images."""
+def test_four_images_can_be_overfitted(config_for, made_voc, tmp_path):
+    """The whole pipeline can overfit: AP50 above 0.95 on its four training images."""
     root = shutil.copytree(made_voc, tmp_path / "voc")
     names = (root / "ImageSets/Main/train.txt").read_text().split()[:4]
     (root / "ImageSets/Main/train.txt").write_text("\n".join(names))
-    for split in ("val", "test"):  # the same images by other names, since none may be in two splits
+    for split in ("val", "test"):  # the same images under other names, as no image may be in two splits
         for name in names:
             shutil.copy(root / "JPEGImages" / f"{name}.jpg", root / "JPEGImages" / f"{split}-{name}.jpg")
             shutil.copy(root / "Annotations" / f"{name}.xml", root / "Annotations" / f"{split}-{name}.xml")
@@ -438,7 +438,7 @@ def test_four_images_are_learned_by_heart(config_for, made_voc, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_learn_and_measure_as_one(config_for, made_voc, tmp_path):
-    """torchrun with gloo: the run ends, and what it reports is what one process measures afterwards."""
+    """torchrun with gloo: the run finishes and reports what a single process measures afterwards."""
     thin = ["--widths", "16", "16", "16", "--mask-depths", "1", "1", "1", "--t", "1", "--fpn-channels", "16"]
     arguments = ["detect", "train", str(made_voc), "--model", "attention56_cifar", "--init", "none", *thin]
     arguments += ["--image-size", "64", "--epochs", "1", "--batch-size", "4", "--workers", "0", "--precision", "fp32"]

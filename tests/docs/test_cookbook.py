@@ -1,4 +1,4 @@
-"""The cookbook's recipes run, in its order and in one folder, on a few small images."""
+"""The cookbook's recipes run, in order and in one folder, on a few small images."""
 
 import re
 import shlex
@@ -15,9 +15,9 @@ from residual_attention.cli.main import main
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COOKBOOK = (DOCS / "cookbook.md").read_text()
 TRAINED = "--image-size 32 --steps 2 --limit-train 6 --batch-size 3 --precision fp32 --workers 0"
-SHORT = {"train": shlex.split(TRAINED), "resume": shlex.split("--epochs 2 --workers 0")}  # as shown, but for length
+SHORT = {"train": shlex.split(TRAINED), "resume": shlex.split("--epochs 2 --workers 0")}  # as shown, but shorter
 THIN = shlex.split("--widths 16 16 16 --mask-depths 1 1 1 --t 1")  # unless the network is that of --init
-ELSEWHERE = {"detect": "tests/detection", "--int8": "tests/export"}  # what takes long and is run there
+ELSEWHERE = {"detect": "tests/detection", "--int8": "tests/export"}  # slow commands, tested there
 
 
 def commands() -> list[list[str]]:
@@ -32,7 +32,7 @@ def shortened(words: list[str]) -> list[str]:
 
 
 def python(page: str, folder: Path) -> str:
-    """What the page's Python block prints."""
+    """The output of the page's Python block."""
     (code,) = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.S)
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FETCHED = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
 
 
-def test_every_room_is_on_the_map():
-    """The architecture names each folder of the package, in the drawing and in the text."""
+def test_every_folder_is_on_the_architecture_page():
+    """The architecture page names each folder of the package, in the diagram and in the text."""
     drawing, text = ((ROOT / "docs" / f"architecture.{kind}").read_text() for kind in ("svg", "md"))
     for folder in (ROOT / "src" / "residual_attention").iterdir():
         if (folder / "__init__.py").is_file():
@@ -45,7 +45,7 @@ def test_links_between_pages_follow_them_to_the_site(monkeypatch):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """Built as `make docs` builds it; a dead link fails."""
+    """Built like `make docs`; a dead link fails."""
     pytest.importorskip("mkdocs")
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(

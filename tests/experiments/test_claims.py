@@ -1,4 +1,4 @@
-"""Verdicts on the paper's claims: right on records with a known answer, undecided where the runs do not decide."""
+"""Verdicts on the paper's claims: right on records with a known answer, undecided if the runs decide nothing."""
 
 import json
 import statistics

@@ -1,4 +1,4 @@
-"""What the tables declare and say: every row a network, every sentence and figure on a page as its cells have it."""
+"""Declarations and tables: every row is a network, every sentence and figure on a page matches its cells."""
 
 import csv
 import json
@@ -34,13 +34,13 @@ def test_every_row_is_a_complete_configuration_of_a_network_that_exists(protocol
     config = configure(protocol, experiment, row, 3)
     assert (config.model, config.seed) == (row.model, 3)
     assert config.data == ("digits" if protocol == "smoke" else row.data)
-    if protocol == "cpu":  # the networks are the same in every protocol; of the deep ones a module a stage will do
+    if protocol == "cpu":  # the networks are the same in every protocol; for deep ones, one module per stage suffices
         with torch.device("meta"):
             create_model(row.model, num_classes=10, **{**config.network_overrides(), "modules": 1})
 
 
 def test_every_protocol_says_what_its_cells_are():
-    """The sentences on the pages, against the configurations."""
+    """The sentences on the pages match the configurations."""
     learning, wide, imagenet = (EXPERIMENTS[name] for name in ("learning", "wide_learning", "imagenet"))
     cells = {p: configure(p, learning, learning.rows[0], 0) for p in PROTOCOLS}
     assert cells["smoke"].steps == 150
@@ -69,8 +69,8 @@ def test_the_cpu_protocol_has_the_images_and_steps_that_it_says():
 
 
 @pytest.mark.parametrize("protocol", ["smoke", "cpu"])
-def test_the_tables_on_record_tell_what_the_cells_say(protocol):
-    """Those under ``results/``; a cell on record that its table does not show is as wrong as another figure."""
+def test_the_recorded_tables_match_their_cells(protocol):
+    """The tables under ``results/``; a recorded cell missing from its table is as wrong as a different figure."""
     places, compared = Places(Path("no runs here"), RECORDS), 0
     for experiment in EXPERIMENTS.values():
         lines = [line_of(experiment, row, protocol, places, 1) for row in experiment.rows]
@@ -102,7 +102,7 @@ def test_the_reported_figures_are_those_of_the_design():
     assert (large.reported_error_pct, large.test_px) == (19.5, 320)
     wide = rows["Attention-92 wide"]
     assert (wide.reported_train_error_pct, wide.reported_val_error_pct, wide.reported_time_s) == (36.1, 33.19, 24180)
-    assert wide.reported_error_pct is None  # what is reported is a validation error
+    assert wide.reported_error_pct is None  # the reported figure is a validation error
 
 
 def test_a_cell_that_two_tables_need_has_one_name():

@@ -1,4 +1,4 @@
-"""Experiments as data, cells as ordinary runs: what is run, skipped, gone on with, and what the tables say."""
+"""Experiments as data, cells as ordinary runs: what is run, skipped and resumed, and what the tables show."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ from residual_attention.training.runfolder import RunFolder, RunInUse
 
 @pytest.fixture
 def short(monkeypatch, tmp_path) -> list[str]:
-    """The smoke protocol with a thin network and six steps; the arguments that keep everything in a folder."""
+    """The smoke protocol with a thin network and six steps; returns arguments that keep everything in one folder."""
 
     def tiny(_data: str) -> TrainConfig:
         return TrainConfig(
@@ -44,7 +44,7 @@ def short(monkeypatch, tmp_path) -> list[str]:
 
 
 def stop_at(step: int, patched: pytest.MonkeyPatch) -> None:
-    """Ctrl-C when a run has done so many steps."""
+    """Ctrl-C after a given number of steps."""
     train_step = loop.train_step
 
     def stopping(job, state, batch):
@@ -68,8 +68,8 @@ def test_missing_cells_are_run_done_ones_skipped_a_deleted_one_run_alone(short, 
     record = json.loads((cells / "digits_attention56_cifar_mask_structure-local_seed0.json").read_text())
     assert float(rows[1]["test_error_pct"]) == pytest.approx(record["test"]["error_pct"], abs=0.001)
     assert float(rows[1]["reported_error_pct"]) == 6.48
-    assert rows[1]["difference_pct"] == ""  # digits are not what the reported figure is of
-    assert rows[1]["test_error_pct_std"] == ""  # of a single run
+    assert rows[1]["difference_pct"] == ""  # the reported figure is not for digits
+    assert rows[1]["test_error_pct_std"] == ""  # undefined for a single run
     assert str(tmp_path) not in json.dumps(record)
     assert "2 cells, 0 done" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in cells.iterdir()}
@@ -163,7 +163,7 @@ def test_responses_are_on_record_and_drawn(short, tmp_path, monkeypatch):
     monkeypatch.setitem(EXPERIMENTS, "activation", replace(EXPERIMENTS["mask_activation"], rows=learning.rows[:1]))
     assert main(["reproduce", "activation", *short]) == 0  # the same cell, for a table without responses
     (path,) = (tmp_path / "records/smoke/cells").iterdir()
-    other = {"error_pct": 50.0}  # of a table that tests at another size
+    other = {"error_pct": 50.0}  # for a table that tests at another size
     path.write_text(json.dumps({**json.loads(path.read_text()), "test_48px": other}))
     assert main(["reproduce", "learning", *short]) == 0
     records = [json.loads(path.read_text()) for path in (tmp_path / "records/smoke/cells").iterdir()]
@@ -173,7 +173,7 @@ def test_responses_are_on_record_and_drawn(short, tmp_path, monkeypatch):
     for name in ("learning", "mask_activation"):
         with Image.open(tmp_path / f"records/smoke/{name}.png") as plot:
             widths.append(plot.width)
-    assert widths[0] > 1.4 * widths[1]  # a panel of responses beside that of the errors
+    assert widths[0] > 1.4 * widths[1]  # a panel of responses beside the errors
 
 
 @pytest.mark.drawn
@@ -245,7 +245,7 @@ def test_a_run_in_use_is_told_from_other_errors(short, tmp_path, capsys):
 
 
 def test_a_cell_goes_on_where_the_command_says_that_the_data_lie(short, tmp_path, monkeypatch):
-    """A run that was begun with the data elsewhere, on another device."""
+    """A run that was started with its data elsewhere, on another device."""
     assert main(["reproduce", "mask_structure", "--only", "encoder", *short]) == 0
     (tmp_path / "runs/smoke/digits_attention56_cifar_seed0/summary.json").unlink()
     shutil.rmtree(tmp_path / "records")
@@ -303,7 +303,7 @@ def test_imagenet_at_another_size_is_on_record_and_in_the_table(short, tmp_path,
     assert "| 19.50 / 4.80 |" in page
     assert f"| {record['test_48px']['error_pct']:.2f} | 1 |" in page
     assert f"| {record['test']['error_pct']:.2f} | 1 |" in page
-    assert main(["reproduce", "imagenet", *short]) == 0  # no small protocol has it
+    assert main(["reproduce", "imagenet", *short]) == 0  # no small protocol includes it
     assert "protocol smoke has none of these rows" in capsys.readouterr().out
     assert not (tmp_path / "records/smoke").exists()
 

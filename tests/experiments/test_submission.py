@@ -1,4 +1,4 @@
-"""Slices as jobs: what is submitted, that a job saves its cell when its time is up, and which errors are one line."""
+"""Slices as jobs: what is submitted, how a job saves its cell at its time limit, which errors are one line."""
 
 import json
 import signal
@@ -28,7 +28,7 @@ def test_a_job_runs_the_command_on_its_part(tmp_path):
     )
 
 
-def test_a_job_that_fails_says_so(tmp_path):
+def test_a_failed_job_is_reported(tmp_path):
     (job,) = submit(["no-such-table"], [Slice()], tmp_path / "logs", cluster="local", gpus=0)
     with pytest.raises(submitit.core.utils.FailedJobError, match="exited with status 2"):
         job.handle.result()
@@ -46,8 +46,8 @@ time.sleep(60)
 """
 
 
-def test_the_end_of_a_jobs_time_saves_in_the_midst_of_its_call_and_asks_for_the_same_again(monkeypatch):
-    """As submitit does: its handler runs in the thread that waits for the process."""
+def test_at_its_time_limit_a_job_saves_in_the_middle_of_its_call_and_is_queued_again(monkeypatch):
+    """As in submitit, the handler runs in the thread that waits for the process."""
     again = []
 
     def handler(_signum, _frame):
@@ -70,7 +70,7 @@ def test_the_end_of_a_jobs_time_saves_in_the_midst_of_its_call_and_asks_for_the_
     assert again[0].function.process is None
 
 
-def test_the_process_does_not_hear_the_schedulers_own_signal(monkeypatch):
+def test_the_process_ignores_the_schedulers_signal(monkeypatch):
     process = ReproduceProcess([])
     deaf = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)"
     monkeypatch.setattr(ReproduceProcess, "command", lambda self: [sys.executable, "-c", deaf])

@@ -1,4 +1,4 @@
-"""Every variant computes the same through ONNX; what is exported can be used in the place of the model."""
+"""Every variant computes the same through ONNX; exported files can replace the model."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ CARD = Card(model="test", classes=tuple(map(str, range(10))))
 
 
 def exported(tmp_path: Path, name: str, *, masks: bool = False, size: int | None = None, **overrides):
-    """The network with statistics of random images, and its ONNX file after the exporter's own check."""
+    """The network with statistics from random images, and its ONNX file after the exporter's own check."""
     torch.manual_seed(0)
     model = create_model(name, num_classes=10, **overrides).eval()
     side = size or (32 if "cifar" in name else 64)
@@ -92,7 +92,7 @@ def test_parity_sees_a_difference():
     assert check_parity(first, first, [torch.randn(3, 4)]).difference == 0
 
 
-def test_files_of_another_kind_are_told(tmp_path):
+def test_other_kinds_of_files_are_reported(tmp_path):
     import onnx
 
     (tmp_path / "text.onnx").write_text("no model")
@@ -115,7 +115,7 @@ def files(finished, tmp_path_factory) -> Path:
     return folder
 
 
-def test_export_checks_real_images_and_tells(finished, tmp_path, capsys):
+def test_export_checks_real_images_and_reports_it(finished, tmp_path, capsys):
     assert main(["export", str(finished), str(tmp_path / "a.onnx"), "--int8", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["fp32_on_images"]["same_top1_pct"] == 100
@@ -153,7 +153,7 @@ def test_attend_draws_exported_masks(files, finished, tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, message", [(["out.txt"], "must end in .onnx"), (["x.onnx", "--data", "nothing"], "nothing")]
 )
-def test_wrong_calls_are_told_in_a_line(finished, tmp_path, monkeypatch, capsys, arguments, message):
+def test_wrong_calls_are_one_line(finished, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     assert main(["export", str(finished), *arguments]) == 2
     err = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The attention module is the authors': checked against an independent statement, and for what must not happen."""
+"""The attention module matches the authors': checked against an independent implementation, and for known mistakes."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def module(chs: int = 16, depth: int = 2, **changes) -> AttentionModule:
     return AttentionModule(chs, depth, PREACT, **{"p": 1, "t": 2, "r": 1, **changes})
 
 
-# An independent statement of the network in functions of the weights alone
+# An independent implementation of the network, as functions of its weights
 
 
 def bn_relu(x, layer):
@@ -56,7 +56,7 @@ def resize(x, height, width):
 
 
 def pool(x):
-    """3x3, stride 2, no padding, windows that stick out at the far edges are cut."""
+    """3x3, stride 2, no padding, windows that extend past the far edges are cut."""
     height, width = (-(-(n - 3) // 2) + 1 for n in x.shape[2:])
     rows = [
         torch.stack([x[:, :, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].amax((2, 3)) for j in range(width)], -1)
@@ -82,7 +82,7 @@ def attention(x, m: AttentionModule):
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 23)])
-def test_module_agrees_with_the_independent_statement(size):
+def test_module_agrees_with_the_independent_implementation(size):
     m = module(depth=3).train()
     with torch.no_grad():
         for _ in range(3):
@@ -102,7 +102,7 @@ def test_projection_shortcut_reads_the_preactivated_input():
     assert torch.allclose(u(x - 100), u(torch.full_like(x, -100.0)))  # all negative: the ReLU leaves nothing
 
 
-# What must not happen
+# Known mistakes
 
 
 def test_no_gradient_reaches_the_trunk_through_the_mask():

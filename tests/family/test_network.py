@@ -126,12 +126,12 @@ def test_he_initialisation():
         ({"mask_activaton": "mixed"}, "did you mean mask_activation"),
     ],
 )
-def test_wrong_values_are_told_what_is_allowed(changes, message):
+def test_errors_for_wrong_values_say_what_is_allowed(changes, message):
     with pytest.raises(ValueError, match=message):
         tiny(**changes)
 
 
-def test_unknown_names_are_told_the_nearest():
+def test_errors_for_unknown_names_suggest_the_nearest():
     with pytest.raises(ValueError, match="did you mean attention56_cifar"):
         create_model("atention56_cifar")
     with pytest.raises(RuntimeError, match="attention57"):

@@ -1,4 +1,4 @@
-"""Contracts that every registered network keeps."""
+"""The contract of every registered network."""
 
 import pytest
 import timm
@@ -35,7 +35,7 @@ def small_size(name: str) -> int:
 
 
 def warm(model: nn.Module, size: int, in_chans: int = 3) -> nn.Module:
-    """Give BN statistics of real activations, so that eval mode neither explodes nor vanishes."""
+    """Set BN statistics from real activations, so that activations neither explode nor vanish in eval mode."""
     model.train()
     with torch.no_grad():
         for _ in range(3):
@@ -138,7 +138,7 @@ def test_the_head_pools_as_timms_does(pool):
     assert model.head.num_features == theirs.num_features
 
 
-def test_a_feature_level_that_is_not_there_is_refused():
+def test_a_missing_feature_level_is_refused():
     model = create_model("attention56_cifar")
     for indices in ([5], [-6], 6, 0, []):
         with pytest.raises(ValueError, match="5 feature levels"):

@@ -1,4 +1,4 @@
-"""The notebooks run from a clean kernel, in the time that they promise, and are committed as they ran."""
+"""The notebooks run from a clean kernel within the promised time, and are committed with their output."""
 
 import time
 from pathlib import Path
@@ -11,7 +11,7 @@ nbclient = pytest.importorskip("nbclient")
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-LIMITS_S = {"attention_56": 120, "attention_92": 180}  # on a core beside other work; 5 minutes together
+LIMITS_S = {"attention_56": 120, "attention_92": 180}  # on one core of a busy machine; 5 minutes in total
 
 
 def read(path: Path):
@@ -26,7 +26,7 @@ def test_there_are_two():
     assert [path.stem for path in NOTEBOOKS] == ["attention_56", "attention_92"]
 
 
-@pytest.mark.filterwarnings("default")  # the kernel's client is not ours
+@pytest.mark.filterwarnings("default")  # warnings of the kernel's client are not ours
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_from_a_clean_kernel(path, tmp_path):
     notebook = read(path)

@@ -1,4 +1,4 @@
-"""Two processes as torchrun starts them: one run, the same weights on both, exact evaluation, an agreed stop."""
+"""Two processes under torchrun: one run, the same weights on both, exact evaluation, a coordinated stop."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_a_signal_to_one_process_stops_and_saves_all(tmp_path, environment):
     assert metrics.exists(), (tmp_path / "log").read_text()
     workers = [int(pid) for pid in children(process.pid)]
     assert len(workers) == 2
-    os.kill(workers[1], signal.SIGTERM)  # rank 1 alone
+    os.kill(workers[1], signal.SIGTERM)  # only rank 1
     process.wait(timeout=120)
     text = (tmp_path / "log").read_text()
     assert "saved; continue with `ran resume" in text, text

@@ -1,4 +1,4 @@
-"""A run stopped anywhere, in any way, goes on to the very weights of one that was never stopped."""
+"""A run stopped at any point, in any way, ends with exactly the weights of an uninterrupted run."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
 
 
 def assert_same(one: Path, other: Path) -> None:
-    """All tensors (weights, averages, optimizer), best weights, and the record of the epochs but its times."""
+    """All tensors (weights, averages, optimizer), best weights, and the record of the epochs without times."""
     for name in ("last", "best"):
         a, b = weights(one, name), weights(other, name)
         assert a.keys() == b.keys()
@@ -35,12 +35,12 @@ def assert_same(one: Path, other: Path) -> None:
 
 @pytest.fixture
 def without_report(monkeypatch):
-    """Leave out evaluation and figures after the last step, which are tested elsewhere."""
+    """Skip the evaluation and figures after the last step, which are tested elsewhere."""
     monkeypatch.setattr("residual_attention.training.run.finish", lambda *_: {})
 
 
 def stop_at(monkeypatch, step: int, signum: signal.Signals) -> None:
-    """Send this process a signal in the middle of the step that follows ``step`` others."""
+    """Send this process a signal in the middle of the step after ``step`` completed ones."""
     train_step = loop.train_step
 
     def stopping(job, state, batch):
@@ -57,7 +57,7 @@ def uninterrupted(tmp_path_factory) -> dict[str, Path]:
 
 
 def reference(uninterrupted: dict[str, Path], name: str, config: TrainConfig) -> Path:
-    """The run without a stop, made once for each kind."""
+    """The uninterrupted run, created once for each kind."""
     if name not in uninterrupted:
         uninterrupted[name] = uninterrupted["folder"] / name
         train(replace(config, out=uninterrupted[name]))

@@ -1,4 +1,4 @@
-"""What a run leaves, what it refuses, and what stops it."""
+"""What a run writes, what it refuses, and what stops it."""
 
 import csv
 import errno
@@ -84,7 +84,7 @@ def test_a_checkpoint_is_all_that_use_needs(finished, tmp_path):
     assert error == pytest.approx(json.loads((finished / "summary.json").read_text())["test"]["error_pct"], abs=1e-3)
 
 
-def test_tensorboard_shows_what_the_issue_names(finished):
+def test_tensorboard_shows_scalars_and_pictures(finished):
     events = EventAccumulator(str(finished / "tensorboard"), size_guidance={"images": 0, "scalars": 0})
     events.Reload()
     tags = events.Tags()
@@ -162,7 +162,7 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(tiny_config, monkeypatch
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_value_that_is_no_number_stops_before_the_update(tiny_config, monkeypatch, what):
+def test_a_non_finite_value_stops_before_the_update(tiny_config, monkeypatch, what):
     config = tiny_config(checkpoint_steps=1, epochs=1, ema=0.0)
     backward = loop._backward
 
@@ -248,7 +248,7 @@ def test_init_takes_all_but_a_classifier_of_other_classes(tiny_config, write_ima
 
 
 def truncated(folder: Path) -> None:
-    """Cut one training image short."""
+    """Truncate one training image."""
     path = sorted(folder.rglob("*.png"))[5]
     path.write_bytes(path.read_bytes()[:2000])
 
@@ -262,7 +262,7 @@ def test_an_unreadable_large_training_image_is_counted_and_stops_nothing(
     config = tiny_config(
         data=str(folder), image_size=72, limit_train=None, batch_size=6, workers=workers, epochs=None, steps=2
     )
-    summary = train(config)  # two steps may not have met it; the evaluation of the training images does
+    summary = train(config)  # two steps may miss it; the evaluation of the training images reads it
     assert summary["train"]["images"] + summary["val"]["images"] + summary["test"]["images"] == 39
     assert summary["status"] == "done"
 

@@ -5,7 +5,7 @@ from typing import Any
 from .markdown import machine, read, table
 
 RUNS = (
-    ("detect_bccd", "`attention56_cifar`, from the weights that ship"),
+    ("detect_bccd", "`attention56_cifar`, from the shipped weights"),
     ("detect_bccd_fresh", "`attention56_cifar`, from scratch"),
     ("detect_bccd_resnet50", "torchvision's ResNet-50, from scratch"),
 )
@@ -31,7 +31,7 @@ def _row(label: str, run: dict[str, Any] | None) -> list[str]:
 
 
 def results() -> str:
-    """Each run, and the command that made them."""
+    """Each run, and the command that produced them."""
     found = [(label, read(name)) for name, label in RUNS]
     header = [
         "backbone of Faster R-CNN",

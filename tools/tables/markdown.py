@@ -1,4 +1,4 @@
-"""Shared by all tables: their form, reading the records under ``results/``, and the name of a machine."""
+"""Shared by all tables: formatting, reading the records under ``results/``, and the name of a machine."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def table(header: list[str], rows: list[list[str]], *, of_text: bool = False) -> str:
-    """A Markdown table; columns after the first are aligned right, as numbers are, unless they are ``of_text``."""
+    """A Markdown table; columns after the first are right-aligned, for numbers, unless they are ``of_text``."""
     rule = "|".join(["---"] + ["---" if of_text else "---:"] * (len(header) - 1))
     lines = [" | ".join(header), rule, *(" | ".join(row) for row in rows)]
     return "\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines)

@@ -1,4 +1,4 @@
-"""How good the masks are, and the cost of recording them."""
+"""The quality of the masks, and the cost of recording them."""
 
 from .markdown import machine, read, table
 
@@ -15,7 +15,7 @@ def _interval(value: dict[str, float]) -> str:
 
 
 def measures(name: str) -> str:
-    """One row per method; what was not run says so."""
+    """One row per method; rows that were not run are marked as such."""
     result = read(name)
     if result is None:
         return f"`{name}`: not run."

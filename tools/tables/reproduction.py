@@ -11,7 +11,7 @@ PLACES = Places(ROOT / "runs" / "reproduce", ROOT / "results" / "reproduce")
 
 
 def _done(protocol: str, name: str) -> str:
-    """``3 of 8 rows``, with a link to the page; *not run* without any, a dash where the protocol has no such rows."""
+    """``3 of 8 rows``, with a link to the page; *not run* if none, a dash if the protocol has no such rows."""
     experiment = EXPERIMENTS[name]
     rows = [row for row in experiment.rows if applies(protocol, row)]
     if not rows:
@@ -33,11 +33,11 @@ def overview() -> str:
     return table(["table", *PROTOCOLS], rows)
 
 
-SMALLEST = "smoke"  # single runs on digits, which decide nothing
+SMALLEST = "smoke"  # single runs on digits decide nothing
 
 
 def verdicts() -> str:
-    """The claims table of every protocol that has runs, and the names of those that have none."""
+    """The claims table of every protocol with runs, and the names of protocols without."""
     parts, idle = [], []
     for name, protocol in PROTOCOLS.items():
         if name == SMALLEST:
@@ -56,7 +56,7 @@ def verdicts() -> str:
 
 
 def in_short() -> str:
-    """The verdicts of the runs on CIFAR at the affordable scale, for the claims that have runs."""
+    """The verdicts of the CIFAR runs at the affordable scale, for the claims that have runs."""
     protocol = "cpu"
     every = [claims.find(claim, protocol, PLACES) for claim in claims.CLAIMS]
     rows = [_short(finding) for finding in every if finding.estimate is not None]

@@ -52,7 +52,7 @@ DATA = {
 
 
 def weights() -> str:
-    """The weights in the package, evaluated as they ship."""
+    """The weights in the package, evaluated as shipped."""
     rows = []
     for name in list_weights():
         run, shipped = read(SHIPPED[name]), (read("weights") or {})[name]
@@ -64,7 +64,7 @@ def weights() -> str:
 
 
 def card(name: str) -> str:
-    """A model card's table, from the file's header, the run that made it, and its evaluation as it ships."""
+    """A model card's table, from the file's header, the run that produced it, and its evaluation as shipped."""
     header = read_card(WEIGHTS / f"{name}.safetensors")
     run, shipped = read(SHIPPED[name]), (read("weights") or {})[name]
     assert run is not None
@@ -91,7 +91,7 @@ def card(name: str) -> str:
 
 
 def _recipe(config: Mapping[str, Any], run: dict[str, Any]) -> str:
-    """The recipe's name and what it leaves open, from the header."""
+    """The recipe's name and the settings that it leaves open, from the header."""
     parts = [f"`{config['recipe']}`, {config['epochs']} epochs at {config['image_size']} px"]
     if config["progressive"] < 1:
         first = round(config["progressive"] * config["image_size"])

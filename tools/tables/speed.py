@@ -6,12 +6,12 @@ from residual_attention.models import ledger_row
 
 from .markdown import machine, read, table
 
-BENCH, LATER = "bench_cpu", "bench_cpu_start"  # LATER: suites measured again after they changed
+BENCH, LATER = "bench_cpu", "bench_cpu_start"  # LATER: suites measured again after changes
 Rows = list[dict[str, Any]]
 
 
 def _record() -> dict[str, Any] | None:
-    """The bench on record, with the suites that were measured again in place of the older ones."""
+    """The recorded bench, with re-measured suites in place of the older ones."""
     result, later = read(BENCH), read(LATER)
     if result is None or later is None:
         return result
@@ -30,7 +30,7 @@ def _best(rows: Rows, int8: bool = False) -> dict[str, Any] | None:
 
 
 def fastest(name: str, size: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Our fastest contenders of a suite at an image size, without and with int8; None where there are not both."""
+    """Our fastest contenders of a suite at an image size, without and with int8; None unless both exist."""
     result = _record()
     rows = [row for row in result["rows"] if row["suite"] == name and row.get("size_px") == size] if result else []
     floating, int8 = _best(rows), _best(rows, int8=True)
@@ -95,7 +95,7 @@ def _goal_table(rows: Rows) -> str:
 
 
 def suite(name: str) -> str:
-    """The table of a suite with a baseline, both sizes."""
+    """The table of a suite with a baseline, at both sizes."""
     result = _record()
     rows = [row for row in result["rows"] if row["suite"] == name] if result else []
     if not rows:
@@ -173,7 +173,7 @@ def cost() -> str:
 
 
 def precision() -> str:
-    """Loss curves of bf16 beside fp32, epoch by epoch."""
+    """Loss curves of bf16 and fp32, epoch by epoch."""
     result = read("precision_digits")
     if result is None:
         return "`python benchmarks/precision.py`: not run."
@@ -186,7 +186,7 @@ def precision() -> str:
 
 
 def in_short() -> str:
-    """The fastest contenders against the baselines, suite by suite."""
+    """The fastest contenders relative to the baselines, suite by suite."""
     result = read(BENCH)
     if result is None:
         return "`ran bench`: not run."

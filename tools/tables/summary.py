@@ -1,4 +1,4 @@
-"""The README's table: the best figure of each kind of task, with what it took."""
+"""The README's table: the best figure for each kind of task, and its cost."""
 
 from typing import Any
 
@@ -61,6 +61,6 @@ def _claims() -> list[str]:
 
 
 def reached() -> str:
-    """One row per task: network, result, effort."""
+    """One row per task: network, result, cost."""
     rows = [_training(name, task) for name, task in TASKS.items()]
     return table(["task", "network", "result", "how"], [*rows, _detection(), _speed(), _claims()], of_text=True)
