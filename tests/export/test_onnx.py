@@ -50,6 +50,7 @@ def test_every_variant_has_the_same_logits(tmp_path, name):
         {"mask_activation": "spatial"},
         {"mask_structure": "local"},
         {"learning": "naive"},
+        {"learning": "input", "skip": False},
         {"skip": False},
         {"unit": "vgg"},
         {"unit": "dense"},
