@@ -366,9 +366,9 @@ def test_help_lists_what_a_plugin_adds(alone, capsys):
 
 def test_measured_figures_hold_a_registered_metric(alone):
     from residual_attention import register_metric
-    from residual_attention.classification.measures import summarise
+    from residual_attention.classification.measures import classification_measures
 
     probabilities, labels = torch.eye(3), torch.tensor([0, 1, 1])
-    assert "metrics" not in summarise(probabilities, labels, ["a", "b", "c"])
+    assert "metrics" not in classification_measures(probabilities, labels, ["a", "b", "c"])
     register_metric("hits")(lambda p, y: (p.argmax(1) == y).sum())
-    assert summarise(probabilities, labels, ["a", "b", "c"])["metrics"] == {"hits": 2.0}
+    assert classification_measures(probabilities, labels, ["a", "b", "c"])["metrics"] == {"hits": 2.0}

@@ -64,7 +64,7 @@ def test_a_signal_to_one_process_stops_and_saves_all(tmp_path, environment):
     assert "saved; continue with `ran resume" in text, text
     progress = read_checkpoint(run / "checkpoints" / "last.safetensors")[1]["training"]["progress"]
     assert progress["step"] > 0
-    assert f"after step {progress['step']}," in text
+    assert f"after step {progress['step']} and saved" in text
 
 
 def children(pid: int) -> list[str]:

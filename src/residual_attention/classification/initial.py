@@ -84,9 +84,9 @@ def copy_weights(model: nn.Module, start: Start) -> str:
     others = [name for name in differing if not name.startswith(CLASSIFIER)]
     if others:
         raise CheckpointError(
-            f"--init {start.name}: another network than this one ({len(others)} tensors differ, {others[0]} first); "
+            f"--init {start.name}: a different network ({len(others)} tensors differ, {others[0]} first); "
             "leave the network's options out"
         )
     model.load_state_dict({k: v for k, v in start.weights.items() if k not in differing}, strict=False)
-    classifier = "; the classifier starts fresh" if differing else ""
+    classifier = "; the classifier starts from scratch" if differing else ""
     return f"initial weights from {start.name}{classifier}"

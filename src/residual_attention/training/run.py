@@ -14,6 +14,7 @@ from ..checkpoints.card import Card, read_card
 from ..checkpoints.format import read_checkpoint
 from ..devices import resolve_device
 from ..errors import UserError
+from ..plugins import require
 from .config import RunConfig
 from .distributed import Processes, process_group
 from .interrupt import Interrupted, SignalWatch
@@ -100,6 +101,7 @@ def reopen(
     with process_group(_device_type(folder, changes)) as processes, _locked(folder, processes):
         tensors, header = read_checkpoint(folder.last)
         card = Card.from_header(header, folder.last)
+        require(card.plugins, str(run))
         config = _reopened_config(card, entry, epochs, steps, changes)
         config = replace(config, out=run, json=json, debug=debug)
         machine = _machine_for(config, processes)
