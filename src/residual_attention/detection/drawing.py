@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..attention.geometry import upsample
+from ..attention.masks import masks_are_signed
 from ..attention.overlay import heat
 from ..data.images import read_image
 from ..devices import device_of
@@ -46,8 +47,9 @@ def draw_found(model: BaseDetector, found: Sequence[Found], folder: Path, *, mas
         pictures = {Path(one.path).stem: image}
         if masks and isinstance(model, Detector):
             tensor = as_float(at_network_size(image, model.image_size, model.max_size), device_of(model))
+            signed = masks_are_signed(model.pyramid.body)
             for name, mask in backbone_masks(model, tensor).items():
-                values = heat(np.asarray(image), upsample(mask, image.height, image.width))
+                values = heat(np.asarray(image), upsample(mask, image.height, image.width), signed=signed)
                 pictures[f"{Path(one.path).stem}-{name}"] = Image.fromarray(values)
         for stem, picture in pictures.items():
             path = _free(folder, stem, taken)

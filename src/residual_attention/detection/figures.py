@@ -57,6 +57,8 @@ def draw_sheet(
     threshold: Sequence[float],
     out: Path,
     masks: Sequence[dict[str, Tensor]] = (),
+    *,
+    signed: bool = False,
 ) -> None:
     """True boxes (dashed), predicted boxes at or above the class's ``threshold``, then each mask; one row per image.
 
@@ -64,6 +66,7 @@ def draw_sheet(
 
     Args:
         masks: for each image, module name -> (h, w) over the image, with the predicted boxes on top.
+        signed: whether they lie in [-1, 1] about 0.
     """
     each = 2 + (len(masks[0]) if masks else 0)
     beside = 1 if masks else min(2, len(pictures))  # images per row of the sheet
@@ -79,7 +82,7 @@ def draw_sheet(
         image = np.asarray(small.convert("RGB"))
         shown = {"true boxes": image, "predicted boxes": image}
         for name, mask in (masks[i] if masks else {}).items():
-            shown[f"mask {name}"] = heat(image, upsample(mask, *image.shape[:2]))
+            shown[f"mask {name}"] = heat(image, upsample(mask, *image.shape[:2]), signed=signed)
         for column, (title, values) in enumerate(shown.items()):
             axes = grid[row][first + column]
             axes.imshow(values)

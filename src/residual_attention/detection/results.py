@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attention.masks import record_masks
+from ..attention.masks import masks_are_signed, record_masks
 from ..data.splits import evenly_spaced
 from ..devices import device_of
 from ..training.runfolder import RunFolder
@@ -130,4 +130,6 @@ def draw_examples(model: Detector, pictures, truths, found, thresholds: list[flo
         tensor = as_float(at_network_size(picture, model.image_size, model.max_size), device)
         masks.append(backbone_masks(model, tensor))
     if masks and masks[0]:
-        draw_sheet(pictures[:4], truths[:4], found[:4], model.classes, thresholds, folder / "attention.png", masks)
+        out = folder / "attention.png"
+        signed = masks_are_signed(model.pyramid.body)
+        draw_sheet(pictures[:4], truths[:4], found[:4], model.classes, thresholds, out, masks, signed=signed)
