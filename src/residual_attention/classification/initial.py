@@ -1,57 +1,28 @@
 """Where a classifier's weights start: another classifier of ours, whose network and image size come with it."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from ..checkpoints import read_model
-from ..checkpoints.card import CLASSIFICATION, Card
+from ..checkpoints.card import CLASSIFICATION
 from ..checkpoints.format import CheckpointError
 from ..data.datasets import suggested_image_size
 from ..data.sources import SOURCES
 from ..errors import UserError
-from ..training.options import NetworkOptions
+from ..training.start import Start, read_start
 from .config import TrainConfig
 
-SHIPPED = "attention56_cifar.cifar10"  # what ``--init auto`` means
 CLASSIFIER = "head.fc."  # the only tensors that may differ
 FINER = 2  # times the side that the weights were trained at, for larger images
 
 
-@dataclass(frozen=True)
-class Start:
-    """Weights (fp32, on the CPU) and card of the classifier that a run starts from."""
-
-    name: str
-    weights: dict[str, Tensor]
-    card: Card
-
-    @property
-    def network_options(self) -> dict[str, Any]:
-        """The network's own options, without classes and channels."""
-        known = {field.name for field in fields(NetworkOptions)}
-        overrides = {key: value for key, value in self.card.overrides.items() if key in known}
-        return {key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items()}
-
-
-def read_start(config: TrainConfig) -> Start | None:
-    """The classifier that ``--init`` names, or None for fresh weights.
-
-    Raises UserError when there is no such MODEL, when it cannot be trained, or when ``--model`` asks for another one.
-    """
-    if config.init in (None, "none"):
-        return None
-    name = SHIPPED if config.init == "auto" else str(config.init)
-    if name.endswith(".onnx"):
-        raise UserError(f"--init {name}: an exported model cannot be trained; give its checkpoint")
-    weights, card = read_model(name)
-    if card.task != CLASSIFICATION:
-        raise UserError(f"--init {name} is a detector; a classifier starts from a classifier")
-    if config.model not in (None, card.model):
-        raise UserError(f"--init {name} holds {card.model}, not {config.model}; leave --model out, or --init none")
-    return Start(name, weights, card)
+def read_classifier(config: TrainConfig) -> Start | None:
+    """`read_start` for a classifier. Also raises UserError if the checkpoint is a detector."""
+    start = read_start(config)
+    if start is not None and start.card.task != CLASSIFICATION:
+        raise UserError(f"--init {start.name} is a detector; a classifier starts from a classifier")
+    return start
 
 
 def started_from(config: TrainConfig, start: Start) -> TrainConfig:

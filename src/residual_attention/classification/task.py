@@ -25,11 +25,12 @@ from ..family.choices import plugins_needed
 from ..training.distributed import Processes
 from ..training.machine import Machine
 from ..training.plan import Plan, evaluation_batch_size
+from ..training.start import Start
 from ..training.task import Prepared, StepLoss, TaskEntry, Validation
 from .board import ClassifierBoard
 from .config import TrainConfig
 from .evaluate import evaluate
-from .initial import Start, copy_weights, read_start, started_from
+from .initial import copy_weights, read_classifier, started_from
 from .plan import build_model, make_plan
 from .report import rebuild_report
 from .results import ClassificationOutcome
@@ -240,7 +241,7 @@ def _same_data(config: TrainConfig, dataset: Dataset, card: Card) -> None:
 
 def prepare_classification(config: TrainConfig, machine: Machine, processes: Processes, card: Card | None) -> Prepared:
     """Data, complete configuration and network of a classifier's run; see `training.task.Prepare`."""
-    start = read_start(config) if card is None else None  # on a resume the weights come from the checkpoint
+    start = read_classifier(config) if card is None else None  # on a resume the weights come from the checkpoint
     if start is not None:
         config = started_from(config, start)
     return prepare_on(_load_dataset(config, processes), config, machine, processes, card, start)

@@ -1,66 +1,26 @@
 """Where a detector's weights come from: one of our classifiers for the backbone, or another detector."""
 
-from dataclasses import dataclass, fields
-from typing import Any
-
-from torch import Tensor
-
-from ..checkpoints.card import DETECTION, Card
+from ..checkpoints.card import DETECTION
 from ..checkpoints.format import CheckpointError
-from ..checkpoints.load import read_model
 from ..errors import UserError
-from ..training.options import NetworkOptions
+from ..training.start import SHIPPED, Start, read_start
 from .config import DetectConfig
 from .detectors import Detector
 
-SHIPPED = "attention56_cifar.cifar10"
 CLASS_LAYERS = ("roi_heads.box_predictor.", "head.classification_head.cls_logits.")  # one output per class
 
 
-@dataclass(frozen=True)
-class Start:
-    """Weights and card of a checkpoint."""
+def read_backbone(config: DetectConfig, notices: list[str]) -> Start | None:
+    """`read_start` for a detector: *auto* starts another network than the shipped one from scratch, with a notice.
 
-    name: str
-    weights: dict[str, Tensor]
-    card: Card
-
-    @property
-    def is_detector(self) -> bool:
-        return self.card.task == DETECTION
-
-    @property
-    def model(self) -> str:
-        return self.card.model
-
-    @property
-    def network_options(self) -> dict[str, Any]:
-        """The network's options, without classes and channels."""
-        known = {field.name for field in fields(NetworkOptions)}
-        overrides = {key: value for key, value in self.card.overrides.items() if key in known}
-        return {key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items()}
-
-
-def read_start(config: DetectConfig, notices: list[str]) -> Start | None:
-    """The checkpoint of ``--init``, or None to start from scratch.
-
-    Raises UserError when there is no such MODEL, or when it takes grayscale images.
+    Also raises UserError if the checkpoint takes grayscale images.
     """
-    if config.init in (None, "none"):
+    if config.init == "auto" and (config.model not in (None, SHIPPED.partition(".")[0]) or config.network_overrides()):
+        notices.append(f"{config.model or 'the network'} starts from scratch: no shipped weights; use --init")
         return None
-    name = str(config.init)
-    if name == "auto":
-        if config.model not in (None, "attention56_cifar") or config.network_overrides():
-            notices.append(f"{config.model or 'the network'} starts from scratch: no shipped weights; use --init")
-            return None
-        name = SHIPPED
-    if name.endswith(".onnx"):
-        raise UserError(f"--init {name}: an exported model cannot be trained; use its checkpoint")
-    start = Start(name, *read_model(name))
-    if len(start.card.constants[0]) != 3:
-        raise UserError(f"--init {name}: it was trained on grayscale images; detectors need colour")
-    if config.model not in (None, start.model):
-        raise UserError(f"--init {name} holds {start.model}, not {config.model}; leave --model out, or use --init none")
+    start = read_start(config)
+    if start is not None and len(start.card.constants[0]) != 3:
+        raise UserError(f"--init {start.name}: it was trained on grayscale images; detectors need colour")
     return start
 
 
@@ -70,7 +30,8 @@ def copy_weights(detector: Detector, start: Start) -> str:
     Raises CheckpointError when the backbone is a different network.
     """
     own = detector.state_dict()
-    if start.is_detector:
+    is_detector = start.card.task == DETECTION
+    if is_detector:
         given = detector.pyramid.renamed(start.weights, "network.backbone.")
         if start.card.classes != detector.classes:
             given = {k: v for k, v in given.items() if not k.removeprefix("network.").startswith(CLASS_LAYERS)}
@@ -87,6 +48,6 @@ def copy_weights(detector: Detector, start: Start) -> str:
         )
     detector.load_state_dict(fitting, strict=False)
     fresh = len(own) - len(fitting)
-    what = "the detector" if start.is_detector else "the backbone"
+    what = "the detector" if is_detector else "the backbone"
     rest = f"; {fresh} tensors start from scratch" if fresh else ""
     return f"initial weights of {what} from {start.name}{rest}"

@@ -19,13 +19,14 @@ from ..training.distributed import Processes
 from ..training.machine import Machine
 from ..training.optimization import check_optimizer
 from ..training.plan import Plan, absolute, check_validation, evaluation_batch_size, length_of, repeats_of
+from ..training.start import Start
 from ..training.task import Prepared, StepLoss, TaskEntry, Validation
 from .annotations import Pictures
 from .board import DetectionBoard
 from .config import DetectConfig
 from .datasets import DetectionDataset, check_same_data, load_detection
 from .detectors import Detector, build_body, build_detector, longest_side, wants_small_objects
-from .initial import Start, copy_weights, read_start
+from .initial import copy_weights, read_backbone
 from .loading import DetectionAugment, DetectionBatch, DetectionData, evaluation_images
 from .measures import Detections, coco_average_precision, require_evaluator
 from .predict import detect_split
@@ -198,8 +199,8 @@ def _complete(
     repeats = repeats_of(config, len(dataset.train))
     per_epoch = steps_per_epoch(repeats * len(dataset.train), config.batch_size)
     epochs, total = length_of(config, per_epoch)
-    model = config.model or (start.model if start else "attention56")
-    options = start.network_options if start is not None and model == start.model else {}
+    model = config.model or (start.card.model if start else "attention56")
+    options = start.network_options if start is not None and model == start.card.model else {}
     resolved = replace(
         config,
         **{name: value for name, value in options.items() if getattr(config, name) is None},
@@ -232,7 +233,7 @@ def prepare_detection(config: DetectConfig, machine: Machine, processes: Process
     dataset = load_detection(config)
     if card is not None:
         check_same_data(dataset, config, card)
-    start = read_start(config, dataset.notices) if card is None else None
+    start = read_backbone(config, dataset.notices) if card is None else None
     plan = _complete(config, dataset, machine, start, resumed=card is not None)
     torch.manual_seed(derive_seed(config.seed, "init"))
     body, overrides = build_body(plan.config, plan.model)
