@@ -56,14 +56,7 @@ def _parsed(file: Path) -> dict[str, Any]:
 
 def find_json(tree: Tree) -> tuple[list[Path], str]:
     """COCO files below a folder, or why its JSON files are not COCO's."""
-    found, objection = [], ""
-    for path in tree.of(".json"):
-        try:
-            _parsed(path)
-            found.append(path)
-        except UserError as error:
-            objection = objection or str(error)
-    return found, objection
+    return tree.usable(".json", _parsed)
 
 
 def _load(file: Path, problems: Problems) -> dict[str, Any]:

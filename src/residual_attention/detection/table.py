@@ -57,14 +57,7 @@ def _columns(file: Path) -> dict[str, int]:
 
 def find_tables(tree: Tree) -> tuple[list[Path], str]:
     """CSV files of boxes below a folder, or why its CSV files are not usable."""
-    found, objection = [], ""
-    for path in tree.of(".csv"):
-        try:
-            _columns(path)
-            found.append(path)
-        except UserError as error:
-            objection = objection or str(error)
-    return found, objection
+    return tree.usable(".csv", _columns)
 
 
 def _number(text: str) -> float:

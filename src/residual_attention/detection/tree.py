@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -47,6 +47,17 @@ class Tree:
 
     def of(self, *suffixes: str) -> list[Path]:
         return [path for path in self.files if path.suffix.lower() in suffixes]
+
+    def usable(self, suffix: str, check: Callable[[Path], object]) -> tuple[list[Path], str]:
+        """The files of ``suffix`` that ``check`` does not raise a UserError for, and the first such error's text."""
+        found, objection = [], ""
+        for path in self.of(suffix):
+            try:
+                check(path)
+                found.append(path)
+            except UserError as error:
+                objection = objection or str(error)
+        return found, objection
 
     @cached_property
     def images(self) -> list[Path]:
