@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .checkpoints.card import CLASSIFICATION, DETECTION, read_card
 from .errors import UserError
@@ -10,30 +10,28 @@ from .training import run as core
 from .training.config import RunConfig
 from .training.page import read_summary
 from .training.runfolder import open_run
-
-if TYPE_CHECKING:
-    from .training.task import TaskEntry
+from .training.task import TaskEntry
 
 
-def _classification() -> "TaskEntry":
+def _classification() -> TaskEntry:
     from .classification.task import ENTRY
 
     return ENTRY
 
 
-def _detection() -> "TaskEntry":
+def _detection() -> TaskEntry:
     from .detection.task import ENTRY
 
     return ENTRY
 
 
-TASKS: dict[str, Callable[[], "TaskEntry"]] = {
+TASKS: dict[str, Callable[[], TaskEntry]] = {
     CLASSIFICATION: _classification,
     DETECTION: _detection,
 }
 
 
-def task_entry(name: str) -> "TaskEntry":
+def task_entry(name: str) -> TaskEntry:
     """The task of that name. Raises UserError for an unknown name."""
     if name not in TASKS:
         raise UserError(f"no task named {name!r}; this version has {', '.join(TASKS)}")
