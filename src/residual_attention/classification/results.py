@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ..data.samples import Samples
 from ..data.splits import evenly_spaced
 from ..devices import device_of
 from ..training.runfolder import RunFolder
+from ..training.task import Outcome
 from .config import TrainConfig
 from .evaluate import Evaluation
 from .examples import clear_successes, worst_mistakes
@@ -31,7 +31,7 @@ MANY_IMAGES = 1000  # from here on an error is told to two decimals, without its
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassificationOutcome:
+class ClassificationOutcome(Outcome):
     """An `Outcome`: the best weights on the training images (without augmentation) and on the held-out splits.
 
     ``held_out`` maps *val* and *test* to their evaluation, if the data have them.
@@ -44,12 +44,7 @@ class ClassificationOutcome:
     held_out: dict[str, Evaluation]
     skipped_images: int
 
-    @property
-    def figures(self) -> dict[str, Any]:
-        return self._figures
-
-    @cached_property
-    def _figures(self) -> dict[str, Any]:
+    def compute_figures(self) -> dict[str, Any]:
         dataset, train = self.dataset, self.train
         return {
             "data": dataset.name,
@@ -83,9 +78,8 @@ class ClassificationOutcome:
     def draw(self, folder: RunFolder) -> dict[str, Path]:
         """Draw curves, and confusion, calibration and examples of the test split (of validation if there is none)."""
         draw_curves(folder.metrics, folder.curves)
-        if not self.held_out:
+        if (name := self.shown) is None:
             return {}
-        name = "test" if "test" in self.held_out else "val"
         found, split = self.held_out[name], getattr(self.dataset, name)
         draw_confusion(self.figures[name]["confusion"], self.dataset.classes, folder.confusion)
         draw_calibration(found.probabilities, found.labels, folder.path / "calibration.png")

@@ -1,7 +1,6 @@
 """The results of a finished detection run: its figures, and the pictures in its folder."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from ..attention.masks import masks_are_signed, record_masks
 from ..data.splits import evenly_spaced
 from ..devices import device_of
 from ..training.runfolder import RunFolder
+from ..training.task import Outcome
 from .config import DetectConfig
 from .datasets import DetectionDataset
 from .detectors import Detector
@@ -23,7 +23,7 @@ EXAMPLES = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionOutcome:
+class DetectionOutcome(Outcome):
     """An `Outcome`: the detections of the best weights on the held-out splits.
 
     ``held_out`` maps *val* and *test* to the detections of every image, if the data has these splits.
@@ -35,12 +35,7 @@ class DetectionOutcome:
     held_out: dict[str, list[Detections]]
     skipped_images: int
 
-    @property
-    def figures(self) -> dict[str, Any]:
-        return self._figures
-
-    @cached_property
-    def _figures(self) -> dict[str, Any]:
+    def compute_figures(self) -> dict[str, Any]:
         dataset, config = self.dataset, self.config
         assert dataset.train is not None
         return {
@@ -80,9 +75,8 @@ class DetectionOutcome:
     def draw(self, folder: RunFolder) -> dict[str, Path]:
         """Curves; precision over recall and boxes on examples, from the test split or else from validation."""
         draw_detection_curves(folder.metrics, folder.curves)
-        if not self.held_out:
+        if (name := self.shown) is None:
             return {}
-        name = "test" if "test" in self.held_out else "val"
         found, samples = self.held_out[name], getattr(self.dataset, name)
         curves = {label: precision_recall(samples, found, i) for i, label in enumerate(samples.classes)}
         drawn = {tag: folder.path / f"{tag.replace(' ', '_')}.png" for tag in ("precision recall", "boxes")}

@@ -1,7 +1,9 @@
 """The interface between the core and a task: one loop trains classifiers and detectors."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -46,18 +48,32 @@ class Validation:
     figures: dict[str, float]
 
 
-class Outcome(Protocol):
-    """The results of a finished run's best weights on each split.
+class Outcome(ABC):
+    """What the best weights of a finished run reach on each split; ``held_out`` maps *val* and *test* to their results.
 
-    ``figures`` is the task's part of ``summary.json``, the same on every process; ``final_metrics`` are those by
-    which TensorBoard compares runs, such as ``test_error_pct``; ``lines`` are printed. ``draw`` writes pictures into
-    the folder and returns those that TensorBoard shows too, by tag.
+    ``figures`` is the task's part of ``summary.json``, the same on every process; `final_metrics` are the few that
+    TensorBoard compares runs by, such as ``test_error_pct``; `lines` go to the terminal. `draw` writes pictures
+    into the folder and returns those that TensorBoard shows too, by tag.
     """
 
+    held_out: Mapping[str, Any]
+
+    @cached_property
+    def figures(self) -> Mapping[str, Any]:
+        return self.compute_figures()
+
     @property
-    def figures(self) -> Mapping[str, Any]: ...
+    def shown(self) -> str | None:
+        """The split that the pictures are of: test, validation if there is no test, None without either."""
+        return next((name for name in ("test", "val") if name in self.held_out), None)
+
+    @abstractmethod
+    def compute_figures(self) -> dict[str, Any]: ...
+    @abstractmethod
     def final_metrics(self) -> dict[str, float]: ...
+    @abstractmethod
     def lines(self) -> list[str]: ...
+    @abstractmethod
     def draw(self, folder: RunFolder) -> dict[str, Path]: ...
 
 
