@@ -76,7 +76,7 @@ def begin(config: RunConfig, entry: TaskEntry) -> Iterator[Started]:
         with _locked(folder, processes):
             if processes.is_main:
                 folder.refuse_a_run()  # another process may have started and finished one meanwhile
-            with _started(folder, prepared, processes, entry, config, None) as started:
+            with _started(folder, prepared, processes, entry, None) as started:
                 yield started
 
 
@@ -106,7 +106,7 @@ def reopen(
         config = replace(config, out=run, json=json, debug=debug)
         machine = _machine_for(config, processes)
         prepared = entry.prepare(config, machine, processes, card)
-        with _started(folder, prepared, processes, entry, config, (tensors, card)) as started:
+        with _started(folder, prepared, processes, entry, (tensors, card)) as started:
             yield started
 
 
@@ -179,7 +179,6 @@ def _started(
     prepared: Prepared,
     processes: Processes,
     entry: TaskEntry,
-    config: RunConfig,
     saved: tuple[dict[str, torch.Tensor], Card] | None,
 ) -> Iterator[Started]:
     """Open everything the run needs; close it and flush TensorBoard however the run ends."""
@@ -191,7 +190,7 @@ def _started(
         unpack(state, tensors, dict(card.training))
         task.skipped.update(state.progress.unreadable)
         _reopen(state, plan)
-    quiet = config.json or not processes.is_main
+    quiet = plan.config.json or not processes.is_main
     display = ProgressDisplay(quiet=quiet, total_steps=plan.total_steps, first_step=state.progress.step)
     with SignalWatch() as signals, display, contextlib.ExitStack() as stack:
         writer = RunWriter(folder, plan.config, processes, display, task, plan.epochs)
