@@ -20,7 +20,6 @@ from ..data.request import DataRequest
 from ..data.splits import evenly_spaced
 from ..data.strengths import Augment
 from ..errors import UserError
-from ..family import ResidualAttentionNetwork
 from ..family.choices import plugins_needed
 from ..training.distributed import Processes
 from ..training.machine import Machine
@@ -78,22 +77,13 @@ class ClassificationTask:
         machine: Machine,
         processes: Processes,
         dataset: Dataset,
-        model: ResidualAttentionNetwork,
-        overrides: dict[str, Any],
+        card: Card,
+        min_size: int,
     ) -> None:
         self.plan, self.config, self.machine, self.processes = plan, plan.config, machine, processes
-        self.dataset, self.min_size = dataset, model.min_size
+        self.dataset, self.card, self.min_size = dataset, card, min_size
         self.data = _training_data(plan, machine, processes, dataset)
         self.class_weights = _class_weights(plan.config, dataset, machine.device)
-        self.card = Card(
-            model=plan.model,
-            overrides=overrides,
-            classes=tuple(dataset.classes),
-            preprocess=dataset.preprocess,
-            config=plan.config.to_dict(),
-            train_images=len(self.data.samples),
-            plugins=plugins_needed(overrides),
-        )
         assert dataset.val is None or len(dataset.val) > 0
         self._validation = None if dataset.val is None else partial(self.evaluation, dataset.val)
 
@@ -172,7 +162,7 @@ class ClassificationTask:
             *(f"note: {notice}" for notice in dataset.notices),
             f"{dataset.name}: {images} images of {len(dataset.classes)} classes, {dataset.preprocess.image_size} px",
             f"{plan.model} ({millions:.2f} M parameters), recipe {plan.config.recipe}: {plan.epochs} epochs, "
-            f"{plan.total_steps} steps of {plan.config.batch_size}{_reads(plan.config)}; {self.machine}",
+            f"{plan.total_steps} steps of {plan.config.batch_size}{_epoch_text(plan.config)}; {self.machine}",
         ]
 
     def open_board(self, folder: Path, purge_step: int | None) -> ClassifierBoard:
@@ -203,14 +193,14 @@ class ClassificationTask:
         )
 
 
-def _reads(config: TrainConfig) -> str:
-    """What an epoch is, where it is not one pass over the images."""
+def _epoch_text(config: TrainConfig) -> str:
+    """How often an epoch reads the images, if more than once."""
     repeats = config.repeats or 1
     return "" if repeats == 1 else f" (an epoch reads every image {repeats} times)"
 
 
 def small_class_notices(dataset: Dataset) -> list[str]:
-    """Classes with too few training images to learn or to judge, if there are any."""
+    """A notice that names the classes with too few training images to learn or to judge; none if all have enough."""
     assert dataset.train is not None
     counts = torch.bincount(dataset.train.labels, minlength=len(dataset.classes)).tolist()
     few = [f"{name} ({count})" for name, count in zip(dataset.classes, counts, strict=True) if count < FEW_IMAGES]
@@ -265,7 +255,16 @@ def prepare_on(
     if start is not None:
         dataset.notices.append(copy_weights(model, start))
     dataset.notices.extend(small_class_notices(dataset))
-    return Prepared(plan, machine, model, ClassificationTask(plan, machine, processes, dataset, model, overrides))
+    card = Card(
+        model=plan.model,
+        overrides=overrides,
+        classes=tuple(dataset.classes),
+        preprocess=dataset.preprocess,
+        config=plan.config.to_dict(),
+        train_images=len(dataset.train or ()),
+        plugins=plugins_needed(overrides),
+    )
+    return Prepared(plan, machine, model, ClassificationTask(plan, machine, processes, dataset, card, model.min_size))
 
 
 ENTRY = TaskEntry(
