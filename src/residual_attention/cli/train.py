@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from ..classification.config import LossOptions, TrainConfig
-from ..classification.recipes import RECIPES, recipe
+from ..classification.recipes import recipe
 from ..data.strengths import Augment
 from ..errors import UserError
 from ..training.options import LoopOptions, MachineOptions, NetworkOptions, OutputOptions
@@ -35,8 +35,6 @@ SECTIONS = {
     "machine": (MachineOptions,),
     "output": (OutputOptions,),
 }
-
-
 GROUPS = groups_of(TrainArguments, COMMON, SECTIONS, rest="data")
 
 
@@ -44,46 +42,42 @@ def _values(config: TrainConfig) -> dict:
     return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
 
 
-def _data(argv: list[str], name: str) -> str:
-    """DATA, on which some of a recipe's values depend; the default if only help is requested."""
-    plain = [argument for argument in argv if argument not in ("-h", "--help")]
-    try:
-        return _parsed(plain, name, "digits").data
-    except UserError:
-        if plain == argv:
-            raise
-        return "digits"
-
-
 def _parsed(argv: list[str], name: str, data: str) -> TrainArguments:
+    """The arguments over the recipe ``name`` for ``data``."""
     default = TrainArguments(**_values(recipe(name, data)))
     return parse(TrainArguments, argv, prog="ran train", description=DESCRIPTION, default=default, groups=GROUPS)
 
 
-def _default_recipe(argv: list[str]) -> str:
-    """*finetune* to start from weights: ``--init`` names some, or DATA is a folder and no network is asked for."""
-    init = given_value(argv, "--init")
-    if init is not None:
-        return "quick" if init == "none" else "finetune"
-    network = {"model", *(field.name for field in dataclasses.fields(NetworkOptions))}
-    asked = {argument.partition("=")[0].removeprefix("--").replace("-", "_") for argument in argv}
-    data = _data(argv, "quick")
-    if network & asked or not Path(data).is_dir():
+def _first_pass(argv: list[str]) -> TrainArguments:
+    """What the arguments ask for, whatever the recipe; the defaults if they are faulty and help is requested."""
+    plain = [argument for argument in argv if argument not in ("-h", "--help")]
+    try:
+        return _parsed(plain, "quick", "digits")
+    except UserError:
+        if plain == argv:
+            raise
+        return TrainArguments(**_values(recipe("quick", "digits")))
+
+
+def _default_recipe(asked: TrainArguments) -> str:
+    """*finetune* if weights are to start from: ``--init`` names some, or DATA is a folder and no network is chosen."""
+    if asked.init is not None:
+        return "quick" if asked.init == "none" else "finetune"
+    if asked.model is not None or asked.network_overrides() or not Path(asked.data).is_dir():
         return "quick"
     from ..data.sources import SOURCES
 
-    return "quick" if data in SOURCES else "finetune"
+    return "quick" if asked.data in SOURCES else "finetune"
 
 
 def configuration(argv: list[str]) -> TrainConfig:
     """The recipe's configuration for the given data, with the arguments' overrides.
 
-    In the recipe *finetune* the rate follows the batch size: twice the images a step, twice the rate.
+    In the recipe *finetune* the rate follows the batch size: twice the images per step, twice the rate.
     """
-    given = given_value(argv, "--recipe")
-    name = given if given in RECIPES else _default_recipe(argv)  # the parser reports an unknown one
-    arguments = _parsed(argv, name, _data(argv, name))
-    config = as_asked(TrainConfig(**_values(arguments)), argv)
+    asked = _first_pass(argv)
+    name = asked.recipe if given_value(argv, "--recipe") is not None else _default_recipe(asked)
+    config = as_asked(TrainConfig(**_values(_parsed(argv, name, asked.data))), argv)
     if name == "finetune" and given_value(argv, "--lr") is None:
         config = dataclasses.replace(config, lr=config.lr * config.batch_size / recipe(name).batch_size)
     return config
