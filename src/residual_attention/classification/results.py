@@ -27,7 +27,7 @@ from .figures import draw_calibration, draw_confusion, draw_curves
 from .measures import classification_measures
 
 EXAMPLES = 8
-MANY_IMAGES = 1000  # from here on an error is told to two decimals, without its interval
+MANY_IMAGES = 1000  # from here on, errors have two decimals and no interval
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,10 @@ from torch import nn
 from ..checkpoints.format import read_checkpoint
 from ..checkpoints.load import model_weights
 from ..devices import hardware, versions
+from .duration import duration
 from .loop import Job
 from .plan import Plan
-from .progress import duration, rate_text
+from .progress import rate_text
 from .state import TrainState
 from .task import Outcome, TaskEntry
 from .writer import RunWriter
