@@ -26,6 +26,10 @@ class Classifier(nn.Module):
 
         def __call__(self, images: Tensor) -> Tensor: ...
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Class probabilities (B, K) float32 of logits (B, K)."""
+        return logits.float().softmax(dim=1)
+
     def describe(self, card: Card) -> None:
         """Take classes and preprocessing from ``card``."""
         assert card.preprocess is not None

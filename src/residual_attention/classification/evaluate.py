@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..family.modes import evaluating
 from .measures import classification_measures
 from .ten_crop import TenCrop
+from .views import Mirrored, Views
 
 DEFAULT_CROP_PCT = 224 / 256  # for models trained without one
 
@@ -91,6 +92,13 @@ def _uncropped(preprocess: Preprocess) -> Preprocess:
     return replace(preprocess, image_size=round(preprocess.image_size / share), crop_pct=1.0)
 
 
+def _apart(views: Views, result: Evaluation, classes: list[str]) -> dict[str, Any]:
+    """The few figures of test-time augmentation."""
+    measures = classification_measures(result.probabilities, result.labels, classes)
+    kept = ("top1_error_pct", "error_interval_pct", "top5_error_pct", "ece_pct")
+    return {"views": views, "loss": result.loss, **{name: measures[name] for name in kept}}
+
+
 def evaluate_model(
     model: str,
     data: str | None = None,
@@ -104,11 +112,13 @@ def evaluate_model(
     engine: str = "auto",
     image_size: int | None = None,
     ten_crop: bool = False,
+    views: Views = "none",
 ) -> dict[str, Any]:
     """Evaluate MODEL on a split of DATA with the preprocessing of its training; returns JSON values.
 
     ``image_size`` overrides the side of the square input (the paper tests at 224 and 320 px). ``ten_crop`` averages
-    over ten crops of that size from the scaled image's central square, instead of using the central crop.
+    over ten crops of that size from the scaled image's central square, instead of using the central crop. ``views``
+    adds the figures of averaging over several views of each image, apart from the others.
 
     Raises UserError (ImageError included): a class unknown to the model, a missing split, an unreadable image.
     """
@@ -122,15 +132,22 @@ def evaluate_model(
         (TenCrop(network, size), _uncropped(network.preprocess)) if ten_crop else (network, network.preprocess)
     )
     network.preprocess = preprocess
+    if ten_crop and views != "none":
+        raise UserError("--ten-crop mirrors its crops already; drop --tta")
     data, samples, notices = split_for(network, data, split=split, data_dir=data_dir)
-    batches = evaluation_batches(samples, preprocess, batch_size=batch_size, device=place, workers=workers)
-    result = evaluate(classifier, batches, precision=dtype)
+
+    def evaluated(model: nn.Module) -> Evaluation:
+        batches = evaluation_batches(samples, preprocess, batch_size=batch_size, device=place, workers=workers)
+        return evaluate(model, batches, precision=dtype)
+
+    result = evaluated(classifier)
     return {
         "model": model,
         "data": data,
         "split": split,
         "loss": result.loss,
         **classification_measures(result.probabilities, result.labels, network.classes),
+        "tta": None if views == "none" else _apart(views, evaluated(Mirrored(network)), network.classes),
         "classes": network.classes,
         "image_size_px": size,
         "crops": 10 if ten_crop else 1,
