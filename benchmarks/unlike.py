@@ -5,8 +5,8 @@ CIFAR-10's test images against CIFAR-100's and against digits, with the weights 
 - *energy*: minus the log-sum-exp of the logits (Liu et al., 2020).
 - *max-logit*: minus the largest logit (Hendrycks et al., 2022).
 - *confidence*: one minus the largest probability (Hendrycks and Gimpel, 2017).
-- *mahalanobis*: smallest squared distance of the pooled features to a class mean, under one covariance fitted on training
-  images (Lee et al., 2018).
+- *mahalanobis*: smallest squared distance of the pooled features to a class mean, under one covariance (Lee et al.,
+  2018), fitted on training images.
 
 CIFAR-100 shares classes with CIFAR-10 (pickup truck and bus are trucks to it), so no score can reach 100 %.
 

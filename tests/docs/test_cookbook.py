@@ -52,8 +52,8 @@ def kitchen(tmp_path: Path, write_image_folder: Callable[..., Path], monkeypatch
     return tmp_path
 
 
-def test_there_are_ten_recipes():
-    assert len(re.findall(r"^## ", COOKBOOK, flags=re.M)) == 10
+def test_there_are_eleven_recipes():
+    assert len(re.findall(r"^## ", COOKBOOK, flags=re.M)) == 11
     assert len(commands()) >= 20
 
 

@@ -27,8 +27,8 @@ class Classifier(nn.Module):
         def __call__(self, images: Tensor) -> Tensor: ...
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Class probabilities (B, K) float32 of logits (B, K)."""
-        return logits.float().softmax(dim=1)
+        """Calibrated class probabilities (B, K) float32 of logits (B, K)."""
+        return self.card.confidence.probabilities(logits)
 
     def describe(self, card: Card) -> None:
         """Take classes and preprocessing from ``card``."""

@@ -74,10 +74,12 @@ def predict(
     batch_size: int = 32,
     device: str = "auto",
     views: Views = "none",
+    least: float | None = None,
 ) -> tuple[list[Prediction], list[Unread]]:
     """Predictions for the readable files, in order, and the files that could not be read.
 
-    ``views``: average the probabilities over several views of each image.
+    ``views``: average the probabilities over several views of each image. ``least``: a prediction of a lower
+    probability is unsure.
     """
     if not isinstance(model, torch.nn.Module):
         model = load(model, resolve_device(device))
@@ -92,5 +94,6 @@ def predict(
         best = probabilities.cpu().topk(min(top_k, len(model.classes)), dim=1)
         for path, shares, indices in zip(good, best.values.tolist(), best.indices.tolist(), strict=True):
             top = [(model.classes[index], share) for index, share in zip(indices, shares, strict=True)]
-            predictions.append(Prediction(str(path), top))
+            unsure = None if least is None else top[0][1] < least
+            predictions.append(Prediction(str(path), top, unsure))
     return predictions, unread

@@ -84,6 +84,11 @@ def main(argv: list[str]) -> int:
         f"error {result['top1_error_pct']:.2f} %{top5}   loss {result['loss']:.4f}   "
         f"calibration error {result['ece_pct']:.2f} %"
     )
+    if (calibrated := result["calibrated"])["temperature"] != 1:
+        print(
+            f"with the temperature {calibrated['temperature']:.3f}: loss {calibrated['loss']:.4f}   "
+            f"calibration error {calibrated['ece_pct']:.2f} %"
+        )
     if tta := result["tta"]:
         print(
             f"mirror images averaged: error {tta['top1_error_pct']:.2f} %   loss {tta['loss']:.4f}   "

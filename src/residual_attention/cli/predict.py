@@ -36,6 +36,11 @@ class PredictArguments:
     """Copy each image to DIR/<class>/. Originals stay where they are; no file is overwritten."""
     tta: Views = "none"
     """mirror: average over each image and its mirror image, in twice the time."""
+    min_confidence: str | None = None
+    """Answer "unsure" below this probability, such as 0.8."""
+    max_error: str | None = None
+    """Answer "unsure" where needed to keep the error at most this, such as 2%; the threshold is chosen on the model's
+    validation images."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     engine: str = "auto"
@@ -55,6 +60,7 @@ def main(argv: list[str]) -> int:
     from ..checkpoints import load
     from ..classification.answers import check_csv, check_sorting, sort_into, text_lines, write_csv
     from ..classification.predict import predict
+    from ..classification.threshold import choose_threshold
     from ..data.find import find_images
     from ..devices import resolve_device
 
@@ -68,7 +74,17 @@ def main(argv: list[str]) -> int:
         _note(f"engine: {engine}")
     if given.tta == "mirror" and model.card.config.get("flip") is False:
         _note("note: this model was trained without mirrored images; --tta mirror may harm")
-    predictions, unread = predict(model, paths, top_k=given.top_k, batch_size=given.batch_size, views=given.tta)
+    threshold = choose_threshold(model.card.confidence, given.min_confidence, given.max_error)
+    if threshold is not None:
+        _note(threshold.note)
+    predictions, unread = predict(
+        model,
+        paths,
+        top_k=given.top_k,
+        batch_size=given.batch_size,
+        views=given.tta,
+        least=None if threshold is None else threshold.least,
+    )
     for failure in unread:
         print_error(failure.reason)
     if given.json:
