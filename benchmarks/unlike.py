@@ -1,7 +1,8 @@
-"""How well four scores tell images of other data from those that a network was trained on: AUROC.
+"""How well five scores tell images of other data from those that a network was trained on: AUROC.
 
 CIFAR-10's test images against CIFAR-100's and against digits, with the weights that ship.
 
+- *likeness*: what `ran predict` uses (`checkpoints.confidence.likeness`), with the centre of training images.
 - *energy*: minus the log-sum-exp of the logits (Liu et al., 2020).
 - *max-logit*: minus the largest logit (Hendrycks et al., 2022).
 - *confidence*: one minus the largest probability (Hendrycks and Gimpel, 2017).
@@ -26,6 +27,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 from residual_attention import load
 from residual_attention.checkpoints import Classifier
+from residual_attention.checkpoints.confidence import likeness
 from residual_attention.data.load import load_dataset
 from residual_attention.data.loading import evaluation_batches
 from residual_attention.data.request import DataRequest
@@ -67,10 +69,13 @@ def mahalanobis(train: tuple[Tensor, Tensor, Tensor], features: Tensor) -> Tenso
     return torch.einsum("nkc,cd,nkd->nk", away, precision, away).amin(dim=1)
 
 
-def scores(found: tuple[Tensor, Tensor, Tensor], train: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
-    """By name, (N,); higher is less like the training images."""
+def scores(
+    found: tuple[Tensor, Tensor, Tensor], train: tuple[Tensor, Tensor, Tensor], weight: Tensor
+) -> dict[str, Tensor]:
+    """By name, (N,); higher is less like the training images. ``weight`` (K, C) is the linear layer's."""
     features, logits, _ = found
     return {
+        "likeness": -likeness(features, weight, train[0].mean(dim=0)),
         "energy": -logits.logsumexp(dim=1),
         "max-logit": -logits.amax(dim=1),
         "confidence": 1 - logits.softmax(dim=1).amax(dim=1),
@@ -81,12 +86,15 @@ def scores(found: tuple[Tensor, Tensor, Tensor], train: tuple[Tensor, Tensor, Te
 def measured(name: str, given: argparse.Namespace) -> dict:
     """AUROC of each score against each other data set, and the share flagged where 95 % of the test images pass."""
     model = load(name)
+    weight = model.get_submodule("head.fc").weight.detach()  # type: ignore[union-attr]
     train = features_and_logits(model, samples("cifar10", "train", given.cifar10, model, given.train_images))
-    known = scores(features_and_logits(model, samples("cifar10", "test", given.cifar10, model, given.images)), train)
+    known = scores(
+        features_and_logits(model, samples("cifar10", "test", given.cifar10, model, given.images)), train, weight
+    )
     result: dict = {}
     for other, folder in (("cifar100", given.cifar100), ("digits", None)):
         split = "test" if folder else "train"  # digits have 360 test images; the network has seen none of them
-        away = scores(features_and_logits(model, samples(other, split, folder, model, given.images)), train)
+        away = scores(features_and_logits(model, samples(other, split, folder, model, given.images)), train, weight)
         result[other] = {"images": len(away["energy"])}
         for score, values in known.items():
             both = torch.cat([values, away[score]])
@@ -104,7 +112,7 @@ def main() -> None:
     parser.add_argument("--cifar10", type=Path, help="CIFAR-10 folder; downloaded by default")
     parser.add_argument("--cifar100", type=Path, help="CIFAR-100 folder; downloaded by default")
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--train-images", type=int, default=2500, help="for mahalanobis")
+    parser.add_argument("--train-images", type=int, default=2500, help="for likeness and mahalanobis")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     result = {

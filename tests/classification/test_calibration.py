@@ -1,19 +1,28 @@
 """Temperature, the risk-coverage curve, and thresholds chosen on it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
-from residual_attention import load
+from residual_attention import create_model, load
 from residual_attention.attention.readings import look
 from residual_attention.checkpoints.card import Card
-from residual_attention.checkpoints.confidence import Answering, Confidence
-from residual_attention.classification.calibration import fit_temperature, measure_confidence, risk_coverage
+from residual_attention.checkpoints.confidence import Answering, Confidence, likeness
+from residual_attention.classification.answers import text_lines
+from residual_attention.classification.calibration import (
+    fit_temperature,
+    measure_confidence,
+    measure_likeness,
+    risk_coverage,
+)
 from residual_attention.classification.measures import calibration_error_pct
+from residual_attention.classification.predict import predict
 from residual_attention.classification.threshold import choose_threshold
 from residual_attention.cli.main import main
+from residual_attention.data.loading import EvalBatch
 from residual_attention.data.preprocess import Preprocess
 from residual_attention.errors import UserError
 
@@ -100,7 +109,7 @@ def test_a_card_keeps_it_and_a_card_without_it_has_temperature_1():
 
 
 def test_without_validation_images_nothing_is_measured():
-    assert measure_confidence(None) == Confidence()
+    assert measure_confidence(None, Confidence()) == Confidence()
 
 
 def test_a_finished_run_is_calibrated_on_validation_and_measured_on_test(finished, tmp_path, capsys):
@@ -124,3 +133,48 @@ def test_a_finished_run_is_calibrated_on_validation_and_measured_on_test(finishe
     assert answer["probability"] == pytest.approx(expected, abs=1e-5)
     assert look(model, image).probabilities.max().item() == pytest.approx(expected, abs=1e-5)
     assert (answer["class"], answer["unsure"]) == ("unsure", True)
+
+
+def test_the_likeness_is_the_direction_of_the_features_from_the_centre():
+    weight = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    features = torch.tensor([[3.0, 1.0], [1.0, 2.0], [0.0, 0.0], [1.0, 1.0]])
+    found = likeness(features, weight, torch.tensor([1.0, 1.0]))
+    assert found.tolist() == pytest.approx([1.0, 2.0, -(0.5**0.5), 0.0])  # the centre itself is 0, not nan
+
+
+def test_the_likeness_of_nineteen_in_twenty_validation_images_is_kept_and_few_images_tell_nothing():
+    torch.manual_seed(0)
+    network = create_model("attention56_cifar", num_classes=3, widths=(16, 16, 16), mask_depths=(1, 1, 1), t=1).eval()
+    images = torch.randn(40, 3, 32, 32)
+    batches = [EvalBatch(part, torch.zeros(20), torch.arange(20)) for part in images.split(20)]
+    found = measure_likeness(network, batches)
+    features = network.forward_head(network.forward_features(images), pre_logits=True)
+    alike = likeness(features, network.head.fc.weight, torch.tensor(found.centre))
+    assert found.least_likeness is not None
+    assert (alike >= found.least_likeness).sum() == 38
+    assert Confidence.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert measure_likeness(network, [EvalBatch(images[:19], torch.zeros(19), torch.arange(19))]) == Confidence()
+
+
+def test_the_run_and_its_export_call_the_same_images_unlike_the_training_images(finished, tmp_path, capsys):
+    pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+    model = load(finished)
+    assert main(["export", str(finished), str(tmp_path / "m.onnx")]) == 0
+    exported = load(tmp_path / "m.onnx", engine="onnxruntime")
+    assert exported.card.confidence == model.card.confidence
+    images = torch.randn(30, *model.preprocess(Image.new("L", (8, 8))).shape)
+    with torch.no_grad():
+        logits, alike = model.with_likeness(images)
+        assert torch.equal(logits, model(images))
+    assert alike is not None
+    torch.testing.assert_close(exported.with_likeness(images)[1], alike, rtol=1e-3, atol=1e-4)
+
+    paths = sorted((finished / "examples").glob("*.png"))
+    squares = torch.stack([model.preprocess(Image.open(path)) for path in paths])
+    least = sorted(model.with_likeness(squares)[1].tolist())[3]  # three of the eight are below
+    confidence = replace(model.card.confidence, least_likeness=least)
+    for network in (model, exported):
+        network.card = replace(network.card, confidence=confidence)
+        found, _ = predict(network, paths)
+        assert sum(bool(one.unlike) for one in found) in (3, 4)  # the fourth is on the threshold
+        assert sum("unlike the training images" in line for line in text_lines(found)) in (3, 4)

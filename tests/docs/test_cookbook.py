@@ -1,5 +1,6 @@
 """The cookbook's recipes run, in order and in one folder, on a few small images."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -65,4 +66,9 @@ def test_the_recipes_run(kitchen, capsys):
     for left in ("runs/photos/report.html", "comparison.html", "look/photo.png", "model.onnx", "folder/config.json"):
         assert (kitchen / left).is_file(), left
     assert "class0" in python("cookbook.md", kitchen)
-    assert python("deploy.md", kitchen).strip() in ("class00", "class01")
+    told, probability = python("deploy.md", kitchen).split()
+    capsys.readouterr()
+    assert main(["predict", "model.onnx", "photo.jpg", "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert told == answer["class"]
+    assert float(probability) == pytest.approx(answer["probability"], abs=1e-3)

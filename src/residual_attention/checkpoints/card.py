@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..data.preprocess import Preprocess
@@ -111,6 +111,14 @@ class Card:
     def for_inference(self) -> "Card":
         """A copy without training state and metrics."""
         return replace(self, training=None, metrics={})
+
+    def for_sharing(self) -> "Card":
+        """A copy without training state and without this machine's paths; of a data folder, its name is left."""
+        config = {key: value for key, value in self.config.items() if key not in ("data_dir", "out", "init")}
+        if isinstance(data := config.get("data"), str):
+            config["data"] = PurePath(data).name
+        plugins = tuple(PurePath(plugin).name for plugin in self.plugins)
+        return replace(self, config=config, training=None, plugins=plugins)
 
 
 def read_card(path: Path) -> Card:

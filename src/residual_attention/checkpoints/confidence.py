@@ -26,11 +26,15 @@ class Confidence:
     temperature: divides the logits before the softmax (Guo et al., 2017); 1 leaves them as they are.
     images: number of validation images that the others were measured on; 0 for a network without any.
     curve: the risk-coverage curve, from the highest threshold to the lowest.
+    centre: mean of the pooled features over the validation images, for `likeness`; empty if unknown.
+    least_likeness: the likeness that 95 % of the validation images reach; images below are unlike them.
     """
 
     temperature: float = 1.0
     images: int = 0
     curve: tuple[Answering, ...] = ()
+    centre: tuple[float, ...] = ()
+    least_likeness: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
@@ -45,6 +49,8 @@ class Confidence:
             "temperature": self.temperature,
             "images": self.images,
             "curve": [list(point) for point in self.curve],
+            "centre": list(self.centre),
+            "least_likeness": self.least_likeness,
         }
 
     @classmethod
@@ -54,7 +60,20 @@ class Confidence:
             temperature=float(values.get("temperature", 1.0)),
             images=int(values.get("images", 0)),
             curve=tuple(Answering(float(t), int(n), int(w)) for t, n, w in values.get("curve", ())),
+            centre=tuple(map(float, values.get("centre", ()))),
+            least_likeness=None if (least := values.get("least_likeness")) is None else float(least),
         )
+
+
+def likeness(features: Tensor, weight: Tensor, centre: Tensor) -> Tensor:
+    """How alike images are to those that a network was trained on, by direction: higher is more alike.
+
+    max_k w_k . (f - m) / |f - m|, for features f (B, C) before the linear layer, its ``weight`` w (K, C) and the mean
+    features m, ``centre`` (C,). In a trained network the features of a class gather around the direction of its
+    weights, and those of other images do not (as in NCI, Liu and Qin, 2025). Shapes: to (B,).
+    """
+    away = features - centre
+    return (away @ weight.T).amax(dim=1) / away.norm(dim=1).clamp(min=1e-12)
 
 
 def confidence_of(network: torch.nn.Module) -> Confidence:

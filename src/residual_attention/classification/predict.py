@@ -65,6 +65,14 @@ def _read_images(
     return good, images
 
 
+def unlike_training(model: Classifier, alike: torch.Tensor | None, count: int) -> list[bool] | list[None]:
+    """For each of ``count`` images, whether its likeness is below what 95 % of the validation images reach."""
+    least = model.card.confidence.least_likeness
+    if alike is None or least is None:
+        return [None] * count
+    return (alike < least).tolist()
+
+
 @torch.inference_mode()
 def predict(
     model: str | Path | Classifier,
@@ -90,10 +98,12 @@ def predict(
         good, images = _read_images(paths[start : start + batch_size], model.preprocess, unread)
         if not good:
             continue
-        _, probabilities = class_probabilities(model, torch.stack(images).to(place), views)
+        probabilities, alike = class_probabilities(model, torch.stack(images).to(place), views)
         best = probabilities.cpu().topk(min(top_k, len(model.classes)), dim=1)
-        for path, shares, indices in zip(good, best.values.tolist(), best.indices.tolist(), strict=True):
+        unlike = unlike_training(model, alike, len(good))
+        rows = zip(good, best.values.tolist(), best.indices.tolist(), unlike, strict=True)
+        for path, shares, indices, flag in rows:
             top = [(model.classes[index], share) for index, share in zip(indices, shares, strict=True)]
             unsure = None if least is None else top[0][1] < least
-            predictions.append(Prediction(str(path), top, unsure))
+            predictions.append(Prediction(str(path), top, unsure, flag))
     return predictions, unread

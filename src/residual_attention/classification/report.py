@@ -8,7 +8,16 @@ from typing import Any
 import yaml
 
 from ..atomic import write_atomically
-from ..training.page import data_url, environment, made_rows, number, read_summary, short_duration
+from ..training.page import (
+    data_url,
+    environment,
+    made_rows,
+    number,
+    read_config,
+    read_summary,
+    shareable,
+    short_duration,
+)
 from ..training.sections import render_sections
 from .figures import draw_compared_curves, draw_confusion, draw_curves, draw_risk_coverage
 
@@ -80,7 +89,7 @@ def write_report(run: Path) -> Path:
         run=str(run),
     )
     out = run / "report.html"
-    write_atomically(out, page.encode())
+    write_atomically(out, shareable(page, run, read_config(run)).encode())
     return out
 
 
@@ -138,5 +147,7 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
         .render(rows=rows, curves=curves, differing=differing_settings(runs))
     )
     out.parent.mkdir(parents=True, exist_ok=True)
+    for run in runs:
+        page = shareable(page, run, read_config(run))
     write_atomically(out, page.encode())
     return out

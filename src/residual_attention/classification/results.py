@@ -1,7 +1,7 @@
 """The results of a finished classification run: figures for the summary, pictures for the folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ MANY_IMAGES = 1000  # from here on an error is told to two decimals, without its
 class ClassificationOutcome(Outcome):
     """An `Outcome`: the best weights on the training images (without augmentation) and on the held-out splits.
 
-    ``held_out`` maps *val* and *test* to their evaluation, if the data have them.
+    ``held_out`` maps *val* and *test* to their evaluation, if the data have them; ``alike``
+    is what `calibration.measure_likeness` finds on validation images.
     """
 
     model: nn.Module
@@ -46,11 +47,12 @@ class ClassificationOutcome(Outcome):
     dataset: Dataset
     train: Evaluation
     held_out: dict[str, Evaluation]
+    alike: Confidence = field(default_factory=Confidence)
     skipped_images: int
 
     @cached_property
     def confidence(self) -> Confidence:
-        return measure_confidence(self.held_out.get("val"))
+        return measure_confidence(self.held_out.get("val"), self.alike)
 
     def completed(self, card: Card) -> Card:
         return replace(card, confidence=self.confidence)

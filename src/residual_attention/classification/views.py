@@ -11,13 +11,14 @@ Views = Literal["none", "mirror"]
 """``mirror``: the image and its mirror image."""
 
 
-def class_probabilities(model: Classifier, images: Tensor, views: Views = "none") -> tuple[Tensor, Tensor]:
-    """Logits of the images as they are, and calibrated probabilities averaged over the views; both (B, K) float32."""
-    logits = model(images).float()
+def class_probabilities(model: Classifier, images: Tensor, views: Views = "none") -> tuple[Tensor, Tensor | None]:
+    """Calibrated probabilities (B, K) float32 averaged over the views, and the likeness (B,) of the images as they are
+    to the training images (None if unknown)."""
+    logits, alike = model.with_likeness(images)
     probabilities = model.probabilities(logits)
     if views == "mirror":
-        probabilities = (probabilities + model.probabilities(model(images.flip(-1)).float())) / 2
-    return logits, probabilities
+        probabilities = (probabilities + model.probabilities(model(images.flip(-1)))) / 2
+    return probabilities, alike
 
 
 class Mirrored(nn.Module):
@@ -28,5 +29,5 @@ class Mirrored(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        _, probabilities = class_probabilities(self.network, images, "mirror")  # type: ignore[arg-type]
+        probabilities, _ = class_probabilities(self.network, images, "mirror")  # type: ignore[arg-type]
         return probabilities.clamp(min=torch.finfo(torch.float32).tiny).log()
