@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..data.preprocess import Preprocess
 from ..errors import UserError
+from .confidence import Confidence
 from .format import CheckpointError, read_header
 
 CLASSIFICATION, DETECTION = "classification", "detection"
@@ -27,6 +28,7 @@ class Card:
         metrics: the metrics.csv row of the epoch that the weights come from.
         training: optimizer, schedule and progress; only in a checkpoint that can be resumed.
         plugins: the plugins whose choices the network uses, for `plugins.require`.
+        confidence: how far to trust a classifier's answers; a card without it has temperature 1.
     """
 
     task: str = CLASSIFICATION
@@ -41,6 +43,7 @@ class Card:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] | None = None
     plugins: tuple[str, ...] = ()
+    confidence: Confidence = field(default_factory=Confidence)
 
     @property
     def constants(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -68,6 +71,7 @@ class Card:
             "metrics": dict(self.metrics) or None,
             "training": None if self.training is None else dict(self.training),
             "plugins": list(self.plugins) or None,
+            "confidence": None if self.confidence == Confidence() else self.confidence.to_dict(),
         }
         return header | {key: value for key, value in optional.items() if value is not None}
 
@@ -92,6 +96,7 @@ class Card:
                 metrics=dict(header.get("metrics") or {}),
                 training=header.get("training"),
                 plugins=tuple(map(str, header.get("plugins", ()))),
+                confidence=Confidence.from_dict(header.get("confidence") or {}),
             )
         except UserError as error:
             raise CheckpointError(f"{source} is damaged: {error}") from error
@@ -106,6 +111,14 @@ class Card:
     def for_inference(self) -> "Card":
         """A copy without training state and metrics."""
         return replace(self, training=None, metrics={})
+
+    def for_sharing(self) -> "Card":
+        """A copy without training state and without this machine's paths; of a data folder, its name is left."""
+        config = {key: value for key, value in self.config.items() if key not in ("data_dir", "out", "init")}
+        if isinstance(data := config.get("data"), str):
+            config["data"] = PurePath(data).name
+        plugins = tuple(PurePath(plugin).name for plugin in self.plugins)
+        return replace(self, config=config, training=None, plugins=plugins)
 
 
 def read_card(path: Path) -> Card:
