@@ -56,6 +56,12 @@ def task_of_run(run: Path) -> str:
     return str(read_summary(run).get("task", CLASSIFICATION))
 
 
-def report(run: Path) -> Path:
-    """Rewrite a finished run's ``report.html`` from the files in its folder."""
-    return task_entry(task_of_run(run)).report(run)
+def report(run: Path, *, redraw: bool = False) -> Path:
+    """Rewrite a finished run's ``report.html`` from the files in its folder.
+
+    With ``redraw``, its pictures are drawn again first, which needs the data.
+    """
+    entry = task_entry(task_of_run(run))
+    if redraw:
+        core.redraw(run, entry)
+    return entry.report(run)
