@@ -9,6 +9,7 @@ from .errors import UserError
 from .training import run as core
 from .training.config import RunConfig
 from .training.page import read_summary
+from .training.redrawing import redraw as draw_again
 from .training.runfolder import open_run
 from .training.task import TaskEntry
 
@@ -63,5 +64,5 @@ def report(run: Path, *, redraw: bool = False) -> Path:
     """
     entry = task_entry(task_of_run(run))
     if redraw:
-        core.redraw(run, entry)
+        draw_again(run, entry)
     return entry.report(run)

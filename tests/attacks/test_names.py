@@ -123,3 +123,14 @@ def test_examples_of_others_in_a_runs_folder_stay(tmp_path):
         _save_examples(folder, torch.zeros(1, 3, 8, 8, dtype=torch.uint8), [label])
     assert {path.name for path in folder.iterdir()} == {"mine.png", "0-second.png", ".ran-files.json"}
     assert Path(folder / "mine.png").read_text() == "mine"
+
+
+def test_powers_of_ten_on_an_axis_stay_readable(tmp_path):
+    figure = new_figure(3, 3)
+    axes = figure.subplots()
+    axes.set_xscale("log")
+    axes.set_yticks([1, 2], ["$x$", "b"])
+    axes.plot([1, 100], [1, 2])
+    figure.savefig(tmp_path / "figure.png")
+    assert all(label.get_parse_math() for label in axes.get_xticklabels())
+    assert not any(label.get_parse_math() for label in axes.get_yticklabels())

@@ -19,10 +19,9 @@ from .distributed import Processes, process_group
 from .interrupt import Interrupted, SignalWatch
 from .loop import Job, fit
 from .machine import Machine, prepared_forward, resolve_machine
-from .page import read_summary
 from .plan import Plan
 from .progress import ProgressDisplay
-from .results import draw, finish, load_best
+from .results import finish
 from .runfolder import RunFolder, default_run_path, keep_out_of_data, open_run
 from .state import TrainState, initial_state, pack, unpack
 from .task import Prepared, TaskEntry
@@ -100,6 +99,7 @@ def reopen(
     """
     folder = open_run(run)
     with process_group(_device_type(folder, changes)) as processes, _locked(folder, processes):
+        processes.barrier()  # no process reads before the main one holds the lock
         tensors, header = read_checkpoint(folder.last)
         card = Card.from_header(header, folder.last)
         require(card.plugins, str(run))
@@ -119,24 +119,6 @@ def complete(run: Started) -> dict[str, Any]:
             where = f"stopped after step {run.state.progress.step} and saved"
             raise Interrupted(signum, f"{where}; continue with `ran resume {run.writer.folder.path}`")
         return finish(run.job, run.state, run.writer, run.plan, run.entry)
-
-
-def redraw(run: Path, entry: TaskEntry) -> None:
-    """Draw a finished run's pictures again, from its data and its best weights, and rewrite its report.
-
-    What still cannot be drawn is kept in the summary as *undrawn*. Raises UserError if the run is not finished, or its
-    data are gone or have changed.
-    """
-    with reopen(run, entry, json=True) as started:
-        if not started.state.progress.finished:
-            raise UserError(f"{run} is not finished; continue it with `ran resume {run}`")
-        folder = started.writer.folder
-        summary = read_summary(run)
-        outcome = started.job.task.evaluate(load_best(started.state, folder.best))
-        summary.pop("undrawn", None)
-        folder.write_summary(summary)
-        if failed := draw(started.writer, outcome, summary["steps"], entry):
-            folder.write_summary({**summary, "undrawn": failed})
 
 
 def _device_type(folder: RunFolder, changes: dict[str, Any]) -> str:
