@@ -13,6 +13,7 @@ from .classifier import Classifier, TrainedNetwork
 from .exported import ExportedClassifier
 from .format import CheckpointError, read_checkpoint
 from .hub import is_hub, read_hub
+from .soundness import check_weights
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 WEIGHTS_PREFIX = "model."
@@ -64,9 +65,12 @@ def read_model(model: str | Path) -> tuple[dict[str, torch.Tensor], Card]:
     """
     if is_hub(model):
         weights, card = read_hub(model)
-        return _in_fp32(weights), card
-    tensors, header = read_checkpoint(path := resolve_model(model))
-    return model_weights(tensors), Card.from_header(header, path)
+        weights = _in_fp32(weights)
+    else:
+        tensors, header = read_checkpoint(path := resolve_model(model))
+        weights, card = model_weights(tensors), Card.from_header(header, path)
+    check_weights(weights, model)
+    return weights, card
 
 
 def load(
@@ -90,6 +94,11 @@ def load(
     try:
         with torch.device("meta"):  # skips initialisation: the weights are loaded below
             network = TrainedNetwork(**network_arguments(card.model, **card.overrides))
+    except (UserError, OverflowError, TypeError) as error:
+        raise CheckpointError(f"{model} describes a network that cannot be built: {error}") from error
+    if len(card.classes) != network.num_classes:
+        raise CheckpointError(f"{model} is damaged: {len(card.classes)} classes for {network.num_classes} outputs")
+    try:
         weights = {name: tensor.clone() for name, tensor in given.items()}  # the file may change
         network.load_state_dict(weights, assign=True)
     except RuntimeError as error:
