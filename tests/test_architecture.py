@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "residual_attention"
 # ones nor its neighbours.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "hints", "version", "atomic", "palette", "allocator"),
-    ("plugins",),
+    ("plugins", "documents"),
     ("devices",),
     ("family",),  # the network, in torch alone
     ("models",),  # its names in timm

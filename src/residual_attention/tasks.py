@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoints.card import CLASSIFICATION, DETECTION, read_card
+from .documents import blaming
 from .errors import UserError
 from .training import run as core
 from .training.config import RunConfig
@@ -58,4 +59,7 @@ def task_of_run(run: Path) -> str:
 
 def report(run: Path) -> Path:
     """Rewrite a finished run's ``report.html`` from the files in its folder."""
-    return task_entry(task_of_run(run)).report(run)
+    entry = task_entry(task_of_run(run))
+    what = f"{run} cannot be reported, its summary.json, config.yaml or metrics.csv is damaged"
+    with blaming(what, f"`ran resume {run}` rewrites them"):
+        return entry.report(run)

@@ -31,10 +31,15 @@ def present_engines() -> list[str]:
     return [name for name, package in ENGINES.items() if importlib.util.find_spec(package)]
 
 
-def choose_engine(name: str = "auto") -> str:
-    """Resolve ``auto`` to an installed engine. Raises UserError for an engine that is unknown or not installed."""
+def check_engine(name: str) -> None:
+    """Raise UserError for an engine that does not exist."""
     if name != "auto" and name not in ENGINES:
         raise UserError(f"engine must be auto, {' or '.join(ENGINES)}, not {name!r}")
+
+
+def choose_engine(name: str = "auto") -> str:
+    """Resolve ``auto`` to an installed engine. Raises UserError for an engine that is unknown or not installed."""
+    check_engine(name)
     present = present_engines()
     if name == "auto":
         if not present:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..atomic import write_atomically
 from ..data.preprocess import Preprocess
 from ..data.request import Resize
+from ..documents import DAMAGE
 from ..errors import UserError
 from ..family import VARIANTS
 from ..version import __version__
@@ -47,7 +48,7 @@ def read_hub(model: str | Path) -> tuple[dict[str, Tensor], Card]:
         weights = load_file(folder / WEIGHTS_FILE)
     except FileNotFoundError as error:
         raise UserError(f"{model}: {Path(error.filename or WEIGHTS_FILE).name} not found") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+    except (ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"{model} is damaged: {error}") from error
     return weights, _card(config, str(model))
 
@@ -75,7 +76,7 @@ def _card(config: Any, model: str) -> Card:
     """The card from our own record if there is one, otherwise from timm's fields."""
     if not isinstance(config, dict) or "architecture" not in config:
         raise CheckpointError(f"{model}: its {CONFIG} names no architecture")
-    if config["architecture"] not in VARIANTS:
+    if not isinstance(config["architecture"], str) or config["architecture"] not in VARIANTS:
         raise UserError(f"{model} holds {config['architecture']}, which is not a network of this family")
     if OWN in config:
         return _own_card(config[OWN], model)
@@ -83,7 +84,7 @@ def _card(config: Any, model: str) -> Card:
         return _card_of_timm(config)
     except CheckpointError as error:
         raise CheckpointError(f"{model}: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise CheckpointError(f"{model}: its {CONFIG} is not in timm's layout ({error})") from error
 
 
@@ -180,7 +181,7 @@ def write_folder(weights: dict[str, Tensor], card: Card, folder: Path, source: s
 def _is_ours(folder: Path) -> bool:
     try:
         return json.loads((folder / CONFIG).read_text())["architecture"] in VARIANTS
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

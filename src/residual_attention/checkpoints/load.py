@@ -10,7 +10,7 @@ from ..hints import did_you_mean
 from ..plugins import require
 from .card import CLASSIFICATION, Card
 from .classifier import Classifier, TrainedNetwork
-from .exported import ExportedClassifier
+from .exported import ExportedClassifier, check_engine
 from .format import CheckpointError, read_checkpoint
 from .hub import is_hub, read_hub
 from .soundness import check_weights
@@ -35,9 +35,11 @@ def resolve_model(model: str | Path) -> Path:
         for name in ("best", "last"):
             candidate = path / "checkpoints" / f"{name}.safetensors"
             if candidate.is_file():
+                _check_readable(candidate)
                 return candidate
         raise UserError(f"{path} is not a run folder (checkpoints/best.safetensors not found)")
     if path.is_file():
+        _check_readable(path)
         return path
     shipped = WEIGHTS / f"{model}.safetensors"
     if shipped.is_file():
@@ -46,6 +48,14 @@ def resolve_model(model: str | Path) -> Path:
     listing = f"; names: {', '.join(known)}" if known else ""
     wanted = "give a run folder, or a .safetensors or .onnx file of this package"
     raise UserError(f"no model {str(model)!r}{did_you_mean(str(model), known)}: {wanted}{listing}")
+
+
+def _check_readable(path: Path) -> None:
+    """Raise UserError if the file cannot be opened; safetensors reports any such file as missing."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
 def model_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -85,6 +95,7 @@ def load(
     Raises:
         UserError: an unknown MODEL or a damaged file.
     """
+    check_engine(engine)
     if not is_hub(model) and (path := resolve_model(model)).suffix == ".onnx":
         return ExportedClassifier(path, engine, precision)
     given, card = read_model(model)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import math
 import re
 import sys
 import types
@@ -122,7 +123,18 @@ def parse(
             raise
         message = _one_line(complaint.getvalue(), cls, argv)
         raise UserError(f"{message}; see `{prog} --help`") from None
-    return cls(**flattened(parsed))
+    values = flattened(parsed)
+    _check_finite(values, prog)
+    return cls(**values)
+
+
+def _check_finite(values: dict[str, object], prog: str) -> None:
+    """Raise UserError, naming the flag, for ``inf`` and ``nan``, which are numbers to Python and to tyro."""
+    for name, value in values.items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(f"{flag} must be a finite number, not {number}; see `{prog} --help`")
 
 
 def given_value(argv: list[str], flag: str) -> str | None:

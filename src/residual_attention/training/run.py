@@ -11,6 +11,7 @@ import torch
 from ..checkpoints.card import Card, read_card
 from ..checkpoints.format import read_checkpoint
 from ..devices import resolve_device
+from ..documents import blaming
 from ..errors import UserError
 from ..plugins import require
 from .budget import within_time
@@ -46,8 +47,33 @@ def train(config: RunConfig, entry: TaskEntry) -> dict[str, Any]:
         UserError: anything the user can fix, in one line.
         Interrupted: a signal stopped the run; it was saved first.
     """
+    if config.resume == "auto":
+        if config.out is None:
+            raise UserError("--resume auto needs the run folder: add --out")
+        if RunFolder(config.out).last.is_file():
+            check_same_run(config, config.out)
+            return resume(config.out, entry, json=config.json, debug=config.debug)
     with begin(config, entry) as run:
         return complete(run)
+
+
+IDENTITY = ("data", "model", "seed", "batch_size", "lr", "optimizer", "image_size")
+
+
+def check_same_run(config: RunConfig, run: Path) -> None:
+    """Raise UserError if the folder's run was started with other settings than ``config``, by the main ones.
+
+    A setting that is left open in ``config`` was resolved from the data when the run began.
+    """
+    path = RunFolder(run).last
+    begun = read_card(path).config
+    for name in IDENTITY:
+        asked = getattr(config, name, None)
+        if asked is not None and name in begun and begun[name] not in (None, asked):
+            raise UserError(
+                f"{run} holds a run with {name} {begun[name]}, not {asked}; choose another --out, or leave out "
+                "`--resume auto`"
+            )
 
 
 def resume(run: Path, entry: TaskEntry, **changes: Any) -> dict[str, Any]:
@@ -102,7 +128,8 @@ def reopen(
         tensors, header = read_checkpoint(folder.last)
         card = Card.from_header(header, folder.last)
         require(card.plugins, str(run))
-        config = _reopened_config(card, entry, epochs, steps, changes)
+        with blaming(f"{folder.last} is damaged, its training state cannot be used"):
+            config = _reopened_config(card, entry, epochs, steps, changes)
         config = replace(config, out=run, json=json, debug=debug)
         machine = _machine_for(config, processes)
         prepared = entry.prepare(config, machine, processes, card)
@@ -170,9 +197,10 @@ def _started(
     if saved is not None:
         tensors, card = saved
         assert card.training is not None
-        unpack(state, tensors, dict(card.training))
-        task.skipped.update(state.progress.unreadable)
-        _reopen(state, plan)
+        with blaming(f"{folder.last} is damaged, its training state cannot be used"):
+            unpack(state, tensors, dict(card.training))
+            task.skipped.update(state.progress.unreadable)
+            _reopen(state, plan)
     quiet = plan.config.json or not processes.is_main
     display = ProgressDisplay(
         quiet=quiet, total_steps=plan.total_steps, first_step=state.progress.step, budget=plan.config.time
