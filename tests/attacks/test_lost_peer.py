@@ -13,34 +13,11 @@ from residual_attention.errors import UserError
 from residual_attention.tasks import train
 from residual_attention.training import distributed
 
-THIN = [
-    "train",
-    "digits",
-    "--steps",
-    "4",
-    "--limit-train",
-    "64",
-    "--batch-size",
-    "16",
-    "--widths",
-    "16",
-    "16",
-    "16",
-    "--mask-depths",
-    "1",
-    "1",
-    "1",
-    "--t",
-    "1",
-    "--precision",
-    "fp32",
-    "--device",
-    "cpu",
-    "--checkpoint-steps",
-    "1",
-    "--learning",
-    "plain",
-]
+THIN = (
+    "train digits --steps 4 --limit-train 64 --batch-size 16 --widths 16 16 16 --mask-depths 1 1 1 --t 1 "
+    "--precision fp32 --device cpu --checkpoint-steps 1 --learning plain"
+)
+LAUNCH = "-m torch.distributed.run --nproc-per-node 2 --standalone --max-restarts 2 -m residual_attention --"
 
 DYING = """
 import os, signal
@@ -62,23 +39,15 @@ loop.train_step = dying
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo under torchrun is tested on Unix")
 def test_torchrun_restarts_a_run_that_lost_a_process(tmp_path: Path) -> None:
     (tmp_path / "dying.py").write_text(DYING)
-    launch = [
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--standalone",
-        "--max-restarts",
-        "2",
-        "-m",
-        "residual_attention",
-        "--",
-    ]
     run = tmp_path / "run"
     extra = ["--out", str(run), "--resume", "auto", "--plugin", str(tmp_path / "dying.py")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MARK": str(tmp_path / "mark")}
     done = subprocess.run(
-        [sys.executable, *launch, *THIN, *extra], capture_output=True, text=True, env=environment, timeout=300
+        [sys.executable, *LAUNCH.split(), *THIN.split(), *extra],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "mark").exists()
