@@ -76,53 +76,36 @@ def test_a_port_in_use_is_named() -> None:
             check_address("127.0.0.1", other.getsockname()[1])
 
 
-def hostile() -> list[tuple[str, str, bytes | None, dict[str, str]]]:
-    """Method, path, body, headers."""
-    body = json.dumps({"data": [None]}).encode()
-    as_json = {"Content-Type": "application/json"}
-    paths = [
-        "/file=/etc/passwd",
-        "/gradio_api/file=/etc/passwd",
-        "/gradio_api/file=http://127.0.0.1/",
-        "/static/../../a",
-    ]
-    paths += [
-        "/gradio_api/queue/data",
-        "/gradio_api/call/classify/none",
-        "/%00",
-        "/" + "a" * 5000,
-        "/gradio_api/proxy=x",
-    ]
-    bodies = [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b'{"data": 1}',
-        b'{"data": []}',
-        b'{"data": [1, 2, 3]}',
-        b"[" * 100_000,
-        b"\xff\xfe",
-    ]
-    bodies += [json.dumps({"data": [value]}).encode() for value in ("x", 7, {"path": "/etc/passwd"}, {"path": 1}, [1])]
-    bodies += [
-        json.dumps({"data": [None], "session_hash": value, "fn_index": 99}).encode() for value in (1, "a", None, {})
-    ]
-    requests: list[tuple[str, str, bytes | None, dict[str, str]]] = [("GET", path, None, {}) for path in paths]
-    for path in (
-        "call/classify",
-        "call/none",
-        "run/classify",
-        "queue/join",
-        "api/classify",
-        "reset",
-        "component_server",
-    ):
-        requests += [("POST", f"/gradio_api/{path}", given, as_json) for given in bodies]
-    requests += [(method, "/", body, {}) for method in ("PUT", "DELETE", "PATCH", "TRACE")]
-    requests += [
-        ("POST", "/gradio_api/upload", b"x", {"Content-Type": kind}) for kind in ("multipart/form-data", "a", "")
-    ]
+Request = tuple[str, str, bytes | None, dict[str, str]]  # method, path, body, headers
+
+PATHS = (
+    "/file=/etc/passwd",
+    "/gradio_api/file=/etc/passwd",
+    "/gradio_api/file=http://127.0.0.1/",
+    "/gradio_api/proxy=x",
+    "/gradio_api/queue/data",
+    "/gradio_api/call/classify/none",
+    "/static/../../a",
+    "/%00",
+    "/" + "a" * 5000,
+)
+ENDPOINTS = ("call/classify", "call/none", "run/classify", "queue/join", "api/classify", "reset", "component_server")
+VALUES = ("x", 7, {"path": "/etc/passwd"}, {"path": 1}, [1])
+BODIES = (
+    *(b"", b"{", b"[]", b"null", b'{"data": 1}', b'{"data": []}', b'{"data": [1, 2, 3]}', b"[" * 100_000, b"\xff\xfe"),
+    *(json.dumps({"data": [value]}).encode() for value in VALUES),
+    *(json.dumps({"data": [None], "session_hash": value, "fn_index": 99}).encode() for value in (1, "a", None, {})),
+)
+
+
+def hostile() -> list[Request]:
+    requests: list[Request] = [("GET", path, None, {}) for path in PATHS]
+    for endpoint in ENDPOINTS:
+        as_json = {"Content-Type": "application/json"}
+        requests += [("POST", f"/gradio_api/{endpoint}", body, as_json) for body in BODIES]
+    requests += [(method, "/", b"{}", {}) for method in ("PUT", "DELETE", "PATCH", "TRACE")]
+    for kind in ("multipart/form-data", "a", "", "multipart/form-data; boundary=x", "application/json"):
+        requests.append(("POST", "/gradio_api/upload", b"x", {"Content-Type": kind}))
     return requests
 
 

@@ -16,7 +16,7 @@ import tyro
 from ..errors import UserError
 from ..hints import did_you_mean
 from ..plugins import FLAG
-from ..training.config import RunConfig
+from ..training.config import MAX_COUNT, RunConfig
 from .grouping import Groups, flattened, grouped_class
 
 T = TypeVar("T")
@@ -129,12 +129,15 @@ def parse(
 
 
 def _check_finite(values: dict[str, object], prog: str) -> None:
-    """Raise UserError, naming the flag, for ``inf`` and ``nan``, which are numbers to Python and to tyro."""
+    """Raise UserError, naming the flag, for ``inf`` and ``nan``, which are numbers to Python and to tyro, and for
+    integers that no step, image or byte counts to."""
     for name, value in values.items():
+        flag = f"--{name.replace('_', '-')}"
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
-                flag = f"--{name.replace('_', '-')}"
                 raise UserError(f"{flag} must be a finite number, not {number}; see `{prog} --help`")
+            if isinstance(number, int) and abs(number) > MAX_COUNT:
+                raise UserError(f"{flag} must be at most 2^53, not {number}; see `{prog} --help`")
 
 
 def given_value(argv: list[str], flag: str) -> str | None:

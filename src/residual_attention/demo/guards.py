@@ -107,9 +107,7 @@ def check_address(host: str, port: int | None) -> None:
             raise UserError(f"port {port} is in use; choose another --port") from error
         if isinstance(error, PermissionError):
             raise UserError(f"port {port} cannot be opened: permission denied; choose a --port above 1023") from error
-        raise UserError(
-            f"--host {host} is not an address of this machine; 127.0.0.1 serves this machine alone"
-        ) from error
+        raise UserError(f"--host {host} is not an address of this machine; leave it out to use 127.0.0.1") from error
 
 
 def uploads_only(component: gr.File) -> gr.File:
