@@ -138,13 +138,21 @@ def reopen(
 
 
 def complete(run: Started) -> dict[str, Any]:
-    """Train to the end, evaluate the best weights, write the report. Raises Interrupted after a signal."""
+    """Train to the end, evaluate the best weights, write the report. Raises Interrupted after a signal.
+
+    During the evaluation and the drawings a signal ends the run at once: nothing is lost, and a resumed run does both.
+    """
     with _explained_memory(run.job.config):
         if fit(run.job, run.state, run.writer):
             signum = run.job.processes.largest(run.job.signals.received)
             where = f"stopped after step {run.state.progress.step} and saved"
             raise Interrupted(signum, f"{where}; continue with `ran resume {run.writer.folder.path}`")
-        return finish(run.job, run.state, run.writer, run.plan, run.entry)
+        message = (
+            f"stopped in the final evaluation; training is complete: `ran resume {run.writer.folder.path}` ends it"
+        )
+        alone = run.job.processes.world == 1  # several processes wait for each other, so they go on to the end
+        with run.job.signals.at_once(message) if alone else contextlib.nullcontext():
+            return finish(run.job, run.state, run.writer, run.plan, run.entry)
 
 
 def _device_type(folder: RunFolder, changes: dict[str, Any]) -> str:
