@@ -20,6 +20,7 @@ from .distributed import Processes, process_group
 from .interrupt import Interrupted, SignalWatch
 from .loop import Job, fit
 from .machine import Machine, prepared_forward, resolve_machine
+from .memory import explained_memory
 from .plan import Plan
 from .progress import ProgressDisplay
 from .results import finish
@@ -142,14 +143,12 @@ def complete(run: Started) -> dict[str, Any]:
 
     During the evaluation and the drawings a signal ends the run at once: nothing is lost, and a resumed run does both.
     """
-    with _explained_memory(run.job.config):
+    with explained_memory(run.job.config):
         if fit(run.job, run.state, run.writer):
             signum = run.job.processes.largest(run.job.signals.received)
             where = f"stopped after step {run.state.progress.step} and saved"
             raise Interrupted(signum, f"{where}; continue with `ran resume {run.writer.folder.path}`")
-        message = (
-            f"stopped in the final evaluation; training is complete: `ran resume {run.writer.folder.path}` ends it"
-        )
+        message = f"stopped in the final evaluation; `ran resume {run.writer.folder.path}` ends it"
         alone = run.job.processes.world == 1  # several processes wait for each other, so they go on to the end
         with run.job.signals.at_once(message) if alone else contextlib.nullcontext():
             return finish(run.job, run.state, run.writer, run.plan, run.entry)
@@ -247,24 +246,3 @@ def _reopen(state: TrainState, plan: Plan[Any]) -> None:
         progress.finished = progress.step >= plan.total_steps and progress.step_in_epoch == 0
         progress.epochs_without_gain = 0
     progress.planned_steps = plan.total_steps
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether the GPU, Python or the CPU allocator (a plain RuntimeError) ran out of memory."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return "alloc" in str(error) and "memory" in str(error)
-
-
-@contextlib.contextmanager
-def _explained_memory(config: RunConfig) -> Iterator[None]:
-    """Turn an out-of-memory error, on the GPU or the host, into a UserError that says what to lower."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"out of memory at batch size {config.batch_size}: lower --batch-size or --image-size, or set "
-            f"--accumulate {2 * config.accumulate} or --grad-checkpointing"
-        ) from error
