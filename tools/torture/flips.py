@@ -41,7 +41,11 @@ Meaning = tuple[dict[str, torch.Tensor], dict[str, Any]]
 def _same(one: Meaning, other: Meaning) -> bool:
     if one[1] != other[1] or one[0].keys() != other[0].keys():
         return False
-    return all(torch.equal(one[0][key].view(torch.uint8), other[0][key].view(torch.uint8)) for key in one[0])
+    return all(torch.equal(_bytes(one[0][key]), _bytes(other[0][key])) for key in one[0])
+
+
+def _bytes(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.reshape(-1).view(torch.uint8)
 
 
 def _flip(path: Path, original: bytes, bit: int) -> None:
@@ -100,7 +104,7 @@ def _hub(task: Task, weights: dict[str, torch.Tensor], card: Card) -> dict[str, 
     for name in ("config.json", "model.safetensors"):
         tally = tallies[f"hub folder {name}"] = Tally()
         original = (folder / name).read_bytes()
-        for _ in task.part(0.5, name).numbers(FULL // 6):
+        for _ in task.part(0.5, f"flips of {name}").numbers(FULL // 6):
             bit = random.randrange(8 * len(original))
             _flip(folder / name, original, bit)
             _judge(tally, hub, meaning, f"bit {bit}")
