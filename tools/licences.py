@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "dependencies.md"
 HEAD = """# Dependencies and their licences
 
-Every package that `make install` brings, with its version and the licence that it declares. `python tools/licences.py` writes this page from the packages' own metadata.
+Every package that `make install` brings, with its version and the licence that it declares.
+`python tools/licences.py` writes this page from the packages' own metadata.
 
 Floors in `pyproject.toml` exclude releases with known advisories: gradio below 6.16, pillow below 12.1.1, jinja2 below
 3.1.6, filelock below 3.20.3, scikit-learn below 1.5.
