@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install train test browser test-slow lint format types check docs wheel clean
+.PHONY: help install train test browser test-slow torture lint format types check docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ browser: ## Chromium for the browser tests (apt, as root); they skip without it
 
 test-slow: $(STAMP) ## the slow tests: full compilation of every unit
 	$(BIN)/python -m pytest -m "slow or gpu"
+
+SIZE ?= 1
+torture: $(STAMP) ## kills, signals, faults, flips, load and malformed input by the thousand (hours; SIZE=0.05: minutes)
+	$(BIN)/python -m tools.torture --size $(SIZE)
 
 lint: $(STAMP) ## ruff: lint and format check
 	$(BIN)/ruff check .

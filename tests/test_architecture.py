@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "hints", "version", "atomic", "allocator"),
     ("names",),
     ("palette", "own_files"),
-    ("plugins",),
+    ("plugins", "documents"),
     ("devices",),
     ("family",),  # the network, in torch alone
     ("models",),  # its names in timm

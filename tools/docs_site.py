@@ -16,6 +16,7 @@ WEIGHTS = "src/residual_attention/weights"
 SHOWN = (
     "README.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
     "CHANGELOG.md",
     "CITATION.cff",
     "LICENSE",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoints.card import CLASSIFICATION, DETECTION, read_card
+from .documents import blaming
 from .errors import UserError
 from .training import run as core
 from .training.config import RunConfig
@@ -65,4 +66,6 @@ def report(run: Path, *, redraw: bool = False) -> Path:
     entry = task_entry(task_of_run(run))
     if redraw:
         draw_again(run, entry)
-    return entry.report(run)
+    what = f"{run} cannot be reported, its summary.json, config.yaml or metrics.csv is damaged"
+    with blaming(what, f"`ran resume {run}` rewrites them"):
+        return entry.report(run)

@@ -271,7 +271,7 @@ def test_another_models_folder_is_left_alone(tmp_path, capsys):
     [
         ("local-dir:", [], "names no folder"),
         ("hf-hub:", [], "names no repository"),
-        ("local-dir:x", ["--int8"], "are for files, not for a hub"),
+        ("local-dir:x", ["--int8"], "are for files"),
         ("local-dir:tests", [], "is not empty and is not a hub folder of this family"),
         ("model.pt", [], "OUT must be a .onnx or .html file, local-dir:FOLDER"),
     ],

@@ -79,7 +79,7 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
         entries = json.loads(require_regular(path).read_text())
     except FileNotFoundError:
         raise UserError(f"no boxes file at {path}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         raise UserError(f"{path} is not JSON") from None
     if not isinstance(entries, dict):
         raise UserError(f"{path}: expected a JSON object that maps image paths to [x0, y0, x1, y1]")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..data.preprocess import Preprocess
+from ..data.preprocess import Preprocess, check_constants
 from ..errors import UserError
 from .confidence import Confidence
 from .format import CheckpointError, read_header
@@ -102,11 +102,13 @@ class Card:
                 data_digest={str(key): str(value) for key, value in (header.get("data_digest") or {}).items()},
                 confidence=Confidence.from_dict(header.get("confidence") or {}),
             )
+            if card.mean is not None and card.std is not None:
+                check_constants(card.mean, card.std)
         except UserError as error:
             raise CheckpointError(f"{source} is damaged: {error}") from error
         except KeyError as error:
             raise CheckpointError(f"{source} does not describe a network: {error} is missing") from error
-        except (TypeError, ValueError) as error:
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
             raise CheckpointError(f"{source} is damaged: its header holds {error}") from error
         if card.preprocess is None and (card.mean is None or card.std is None):
             raise CheckpointError(f"{source} does not describe a network: 'preprocess' is missing")

@@ -31,10 +31,15 @@ def present_engines() -> list[str]:
     return [name for name, package in ENGINES.items() if importlib.util.find_spec(package)]
 
 
-def choose_engine(name: str = "auto") -> str:
-    """Resolve ``auto`` to an installed engine. Raises UserError for an engine that is unknown or not installed."""
+def check_engine(name: str) -> None:
+    """Raise UserError for an engine that does not exist."""
     if name != "auto" and name not in ENGINES:
         raise UserError(f"engine must be auto, {' or '.join(ENGINES)}, not {name!r}")
+
+
+def choose_engine(name: str = "auto") -> str:
+    """Resolve ``auto`` to an installed engine. Raises UserError for an engine that is unknown or not installed."""
+    check_engine(name)
     present = present_engines()
     if name == "auto":
         if not present:
@@ -78,6 +83,23 @@ def _openvino(path: Path, precision: str) -> tuple[Run, list[str]]:
 _STARTS = {"onnxruntime": _onnxruntime, "openvino": _openvino}
 
 
+def _check_constants(model: Any, path: Path) -> None:
+    """Raise CheckpointError for weights that are not finite, or that lie outside the file."""
+    from onnx import TensorProto, numpy_helper
+
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            raise CheckpointError(f"{path} keeps its weights in another file; `ran export` writes one file")
+        if tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
+            continue
+        try:
+            values = numpy_helper.to_array(tensor)
+        except Exception as error:  # a shape that does not fit the data
+            raise CheckpointError(f"{path} is damaged: its weights {tensor.name} cannot be read") from error
+        if not np.isfinite(values).all():
+            raise CheckpointError(f"{path} cannot be used: its weights {tensor.name} are not all finite")
+
+
 def read_onnx_card(path: Path) -> Card:
     """Read the card that `residual_attention.export` wrote into the file.
 
@@ -88,11 +110,15 @@ def read_onnx_card(path: Path) -> Card:
     except ModuleNotFoundError:
         raise UserError(f"an .onnx file needs the package onnx: {NEEDED}") from None
     try:
-        properties = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
+        model = onnx.load(path, load_external_data=False)
+        properties = {entry.key: entry.value for entry in model.metadata_props}
+    except OSError:
+        raise
     except Exception as error:  # protobuf raises its own exception types
         raise CheckpointError(f"{path} is damaged or not an ONNX file: {type(error).__name__}") from None
     if METADATA_KEY not in properties:
         raise CheckpointError(f"{path} is an ONNX file, but was not written by `ran export`")
+    _check_constants(model, path)
     return Card.from_header(parse_header(properties[METADATA_KEY], path), path)
 
 

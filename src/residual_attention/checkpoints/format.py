@@ -60,11 +60,16 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Mapping[s
         raise WriteError(f"cannot save {path}: {error.strerror or error}{kept}") from error
 
 
+def _refuse_constant(name: str) -> None:
+    """Python's JSON reader accepts NaN and Infinity, which `encode_checkpoint` never writes."""
+    raise ValueError(f"{name} is not JSON")
+
+
 def parse_header(text: str, path: Path) -> dict[str, Any]:
     """Parse a header's JSON. Raises CheckpointError, naming ``path``, if it is damaged or of a newer format."""
     try:
-        header = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        header = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or an integer of too many digits
         raise CheckpointError(f"{path} is damaged: its header is not JSON") from error
     if not isinstance(header, dict) or not isinstance(header.get("format", 0), int):
         raise CheckpointError(f"{path} is damaged: its header is not a checkpoint header")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..atomic import write_atomically
 from ..data.preprocess import Preprocess
 from ..data.request import Resize
+from ..documents import DAMAGE
 from ..errors import UserError
 from ..family import VARIANTS
 from ..family.variants import network_arguments
@@ -48,7 +49,7 @@ def read_hub(model: str | Path) -> tuple[dict[str, Tensor], Card]:
         weights, has_digests = _read_weights(folder / WEIGHTS_FILE)
     except FileNotFoundError as error:
         raise UserError(f"{model}: {Path(error.filename or WEIGHTS_FILE).name} not found") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+    except (ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"{model} is damaged: {error}") from error
     card = _card(config, str(model))
     _check_digests(config, weights, str(model), has_digests)
@@ -107,7 +108,7 @@ def _card(config: Any, model: str) -> Card:
     """The card from our own record if there is one, otherwise from timm's fields."""
     if not isinstance(config, dict) or "architecture" not in config:
         raise CheckpointError(f"{model}: its {CONFIG} names no architecture")
-    if config["architecture"] not in VARIANTS:
+    if not isinstance(config["architecture"], str) or config["architecture"] not in VARIANTS:
         raise UserError(f"{model} holds {config['architecture']}, which is not a network of this family")
     if OWN in config:
         return _own_card(config[OWN], model)
@@ -115,7 +116,7 @@ def _card(config: Any, model: str) -> Card:
         return _card_of_timm(config)
     except CheckpointError as error:
         raise CheckpointError(f"{model}: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise CheckpointError(f"{model}: its {CONFIG} is not in timm's layout ({error})") from error
 
 
@@ -225,7 +226,7 @@ def _write_digests(folder: Path) -> None:
 def _is_ours(folder: Path) -> bool:
     try:
         return json.loads((folder / CONFIG).read_text())["architecture"] in VARIANTS
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

@@ -10,9 +10,10 @@ from ..hints import did_you_mean
 from ..plugins import require
 from .card import CLASSIFICATION, Card
 from .classifier import Classifier, TrainedNetwork
-from .exported import ExportedClassifier
+from .exported import ExportedClassifier, check_engine
 from .format import CheckpointError, read_checkpoint
 from .hub import is_hub, read_hub
+from .soundness import check_weights
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 WEIGHTS_PREFIX = "model."
@@ -34,9 +35,11 @@ def resolve_model(model: str | Path) -> Path:
         for name in ("best", "last"):
             candidate = path / "checkpoints" / f"{name}.safetensors"
             if candidate.is_file():
+                _check_readable(candidate)
                 return candidate
         raise UserError(f"{path} is not a run folder (checkpoints/best.safetensors not found)")
     if path.is_file():
+        _check_readable(path)
         return path
     shipped = WEIGHTS / f"{model}.safetensors"
     if shipped.is_file():
@@ -45,6 +48,14 @@ def resolve_model(model: str | Path) -> Path:
     listing = f"; names: {', '.join(known)}" if known else ""
     wanted = "give a run folder, or a .safetensors or .onnx file of this package"
     raise UserError(f"no model {str(model)!r}{did_you_mean(str(model), known)}: {wanted}{listing}")
+
+
+def _check_readable(path: Path) -> None:
+    """Raise UserError if the file cannot be opened; safetensors reports any such file as missing."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
 def model_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -64,9 +75,12 @@ def read_model(model: str | Path) -> tuple[dict[str, torch.Tensor], Card]:
     """
     if is_hub(model):
         weights, card = read_hub(model)
-        return _in_fp32(weights), card
-    tensors, header = read_checkpoint(path := resolve_model(model))
-    return model_weights(tensors), Card.from_header(header, path)
+        weights = _in_fp32(weights)
+    else:
+        tensors, header = read_checkpoint(path := resolve_model(model))
+        weights, card = model_weights(tensors), Card.from_header(header, path)
+    check_weights(weights, model)
+    return weights, card
 
 
 def load(
@@ -81,6 +95,7 @@ def load(
     Raises:
         UserError: an unknown MODEL or a damaged file.
     """
+    check_engine(engine)
     if not is_hub(model) and (path := resolve_model(model)).suffix == ".onnx":
         return ExportedClassifier(path, engine, precision)
     given, card = read_model(model)
@@ -90,6 +105,11 @@ def load(
     try:
         with torch.device("meta"):  # skips initialisation: the weights are loaded below
             network = TrainedNetwork(**network_arguments(card.model, **card.overrides))
+    except (UserError, OverflowError, TypeError) as error:
+        raise CheckpointError(f"{model} describes a network that cannot be built: {error}") from error
+    if len(card.classes) != network.num_classes:
+        raise CheckpointError(f"{model} is damaged: {len(card.classes)} classes for {network.num_classes} outputs")
+    try:
         weights = {name: tensor.clone() for name, tensor in given.items()}  # the file may change
         network.load_state_dict(weights, assign=True)
     except RuntimeError as error:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..data.request import Resize
+from ..data.request import MAX_IMAGE_SIZE, Resize
 from ..data.strengths import Augment
 from ..errors import UserError
 from ..training.config import RunConfig, check_between, check_least
@@ -72,6 +72,8 @@ def _validate_classification(config: TrainConfig) -> None:
     unit = ("label_noise", "label_smoothing", "shift", "min_scale", "color_jitter")
     check_between(config, {**dict.fromkeys(unit, (0, 1)), "rotation": (0, 180), "progressive": (0.1, 1)})
     least = ("classifier_l2", "mixup", "cutmix", "crop_padding", "cutout")
-    check_least(config, {**dict.fromkeys(least, 0), "image_size": 1, "limit_train": 1})
+    check_least(config, {**dict.fromkeys(least, 0), "limit_train": 1})
+    if config.image_size is not None:
+        check_between(config, {"image_size": (1, MAX_IMAGE_SIZE)})
     if config.in_chans not in (None, 1, 3):
         raise UserError(f"in_chans must be 1 or 3, not {config.in_chans}")

@@ -1,5 +1,6 @@
 """Evaluate a classifier on a split in one pass, exact for any number of processes; ``ran eval``."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,6 +156,8 @@ def evaluate_model(
         return evaluate(model, batches, precision=dtype)
 
     result = evaluated(classifier)
+    if not math.isfinite(result.loss):
+        raise UserError(f"{model}: its answers to {data} are not finite; the model cannot be evaluated")
     return {
         "model": model,
         "data": data,

@@ -11,6 +11,7 @@ from ..checkpoints import Classifier, load
 from ..data.images import ImageError, read_image
 from ..data.preprocess import Preprocess
 from ..devices import device_of, resolve_device
+from ..errors import UserError
 from .views import Views, class_probabilities
 
 UNSURE = "unsure"
@@ -99,6 +100,8 @@ def predict(
         if not good:
             continue
         probabilities, alike = class_probabilities(model, torch.stack(images).to(place), views)
+        if not probabilities.isfinite().all():
+            raise UserError(f"{good[0]}: the model's answer is not finite; its weights or this image are at fault")
         best = probabilities.cpu().topk(min(top_k, len(model.classes)), dim=1)
         unlike = unlike_training(model, alike, len(good))
         rows = zip(good, best.values.tolist(), best.indices.tolist(), unlike, strict=True)

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..atomic import write_atomically
+from ..documents import blaming
 from ..training.page import (
     data_url,
     environment,
@@ -125,7 +124,7 @@ def _compared(run: Path, summary: dict[str, Any]) -> dict[str, Any]:
 
 def differing_settings(runs: Sequence[Path]) -> list[tuple[str, list[str]]]:
     """Settings in which the runs' ``config.yaml`` differ: (key, one value per run)."""
-    configs = [yaml.safe_load((run / "config.yaml").read_text()) or {} for run in runs]
+    configs = [read_config(run) for run in runs]
     keys = list(dict.fromkeys(key for config in configs for key in config))
     values = [(key, [str(config.get(key)) for config in configs]) for key in keys if key != "out"]
     return [(key, of_runs) for key, of_runs in values if len(set(of_runs)) > 1]
@@ -136,10 +135,16 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
 
     Raises UserError for a folder that holds no finished run.
     """
-    rows = [_compared(run, read_summary(run)) for run in runs]
+    rows = []
+    for run in runs:
+        with blaming(f"{run} cannot be compared, its summary.json is damaged", f"`ran resume {run}` rewrites it"):
+            rows.append(_compared(run, read_summary(run)))
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "curves.png"
-        draw_compared_curves([(row["name"], run / "metrics.csv") for row, run in zip(rows, runs, strict=True)], picture)
+        with blaming("the curves cannot be drawn, a run's metrics.csv is damaged"):
+            draw_compared_curves(
+                [(row["name"], run / "metrics.csv") for row, run in zip(rows, runs, strict=True)], picture
+            )
         curves = data_url(picture)
     page = (
         environment("residual_attention.classification")

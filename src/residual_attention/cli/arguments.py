@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import math
 import re
 import sys
 import types
@@ -16,7 +17,7 @@ from ..errors import UserError
 from ..hints import did_you_mean
 from ..names import one_line
 from ..plugins import FLAG
-from ..training.config import RunConfig
+from ..training.config import MAX_COUNT, RunConfig
 from .grouping import Groups, flattened, grouped_class
 
 T = TypeVar("T")
@@ -134,7 +135,21 @@ def parse(
             raise
         message = _one_line(complaint.getvalue(), cls, argv)
         raise UserError(f"{message}; see `{prog} --help`") from None
-    return cls(**flattened(parsed))
+    values = flattened(parsed)
+    _check_finite(values, prog)
+    return cls(**values)
+
+
+def _check_finite(values: dict[str, object], prog: str) -> None:
+    """Raise UserError, naming the flag, for ``inf`` and ``nan``, which are numbers to Python and to tyro, and for
+    integers that no step, image or byte counts to."""
+    for name, value in values.items():
+        flag = f"--{name.replace('_', '-')}"
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UserError(f"{flag} must be a finite number, not {number}; see `{prog} --help`")
+            if isinstance(number, int) and abs(number) > MAX_COUNT:
+                raise UserError(f"{flag} must be at most 2^53, not {number}; see `{prog} --help`")
 
 
 def given_value(argv: list[str], flag: str) -> str | None:

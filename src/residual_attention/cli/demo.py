@@ -79,5 +79,6 @@ def main(argv: list[str]) -> int:
         least=None if threshold is None else threshold.least,
         host=given.host,
         port=given.port,
+        debug=given.debug,
     )
     return 0

@@ -7,6 +7,7 @@ from typing import Literal
 
 import tyro
 
+from ..data.request import MAX_IMAGE_SIZE
 from ..errors import UserError
 from .arguments import parse
 
@@ -51,8 +52,8 @@ class EvalArguments:
 
 def main(argv: list[str]) -> int:
     given = parse(EvalArguments, argv, prog="ran eval", description=DESCRIPTION)
-    if given.image_size is not None and given.image_size < 1:
-        raise UserError(f"image-size must be at least 1, not {given.image_size}")
+    if given.image_size is not None and not 1 <= given.image_size <= MAX_IMAGE_SIZE:
+        raise UserError(f"image-size must be between 1 and {MAX_IMAGE_SIZE}, not {given.image_size}")
     if given.batch_size < 1 or given.workers < 0:
         raise UserError("batch-size must be at least 1 and workers at least 0")
     from ..classification.evaluate import evaluate_model

@@ -132,6 +132,8 @@ def main(argv: list[str] | None = None) -> int:
         arguments, plugins = _without_plugins(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         return fail(str(error))
+    if arguments[:1] == ["--"]:  # `torchrun ... -m residual_attention -- train --p 1`: torchrun takes --p for its own
+        arguments = arguments[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import tyro
 
+from ..data.request import MAX_IMAGE_SIZE
 from ..errors import UserError
 from ..training.options import NetworkOptions
 from .arguments import parse
@@ -34,8 +35,8 @@ class ModelsArguments(NetworkOptions):
 
 def main(argv: list[str]) -> int:
     given = parse(ModelsArguments, argv, prog="ran models", description=DESCRIPTION)
-    if given.image_size is not None and given.image_size < 1:
-        raise UserError(f"image-size must be at least 1, not {given.image_size}")
+    if given.image_size is not None and not 1 <= given.image_size <= MAX_IMAGE_SIZE:
+        raise UserError(f"image-size must be between 1 and {MAX_IMAGE_SIZE}, not {given.image_size}")
     from ..family import list_models
     from ..family.ledger import ledger_row
 

@@ -67,6 +67,10 @@ def main(argv: list[str]) -> int:
     given = parse(ReproduceArguments, argv, prog="ran reproduce", description=DESCRIPTION)
     if given.seeds is not None and given.seeds < 1:
         raise UserError(f"seeds must be at least 1, not {given.seeds}")
+    if given.submit is not None and given.submit < 1:
+        raise UserError(f"submit must be at least 1, not {given.submit}")
+    if given.hours <= 0:
+        raise UserError(f"hours must be above 0, not {given.hours:g}")
     from ..experiments.cells import Places
     from ..experiments.declarations import EXPERIMENTS
     from ..experiments.protocols import PROTOCOLS
@@ -167,8 +171,6 @@ def _submit(given: ReproduceArguments, left: list[bool], cost: str) -> int:
     if given.shard != "1/1":
         raise UserError("--submit gives each job its own shard; drop --shard")
     assert given.submit is not None
-    if given.submit < 1:
-        raise UserError(f"submit must be at least 1, not {given.submit}")
     if not any(left):
         raise UserError("no cells left to run; run without --submit to draw the tables")
     count = min(given.submit, len(left))

@@ -1,7 +1,10 @@
 """From a decoded image to the network's input; stored with every model, used in train, eval and predict."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, fields
-from typing import Any, NamedTuple, get_args
+from types import UnionType
+from typing import Any, NamedTuple, TypeGuard, get_args
 
 import numpy as np
 import torch
@@ -10,10 +13,29 @@ from torch import Tensor
 
 from ..errors import UserError
 from .images import as_eight_bits
-from .request import Resize
+from .request import MAX_IMAGE_SIZE, Resize
 
-MAX_SCALED_PIXELS = 16_000_000  # px
+MAX_SCALED_PIXELS = MAX_IMAGE_SIZE**2  # px
+STD_RANGE = (1e-6, 1e6)  # beyond it, float32 inputs overflow or lose their digits
 RESIZES = get_args(Resize)
+
+
+def _is_number(value: object, kind: type | UnionType = int | float) -> TypeGuard[float]:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def check_constants(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raise UserError unless these are the constants of 1 or 3 channels: finite, and every std above 0."""
+    for name, values in (("mean", mean), ("std", std)):
+        if isinstance(values, str) or not isinstance(values, Sequence) or len(values) not in (1, 3):
+            raise UserError(f"{name} must be 1 or 3 numbers, one per channel, not {values!r}")
+        if not all(_is_number(value) and math.isfinite(value) for value in values):
+            raise UserError(f"{name} must be finite numbers, not {list(values)}")
+    if len(mean) != len(std):
+        raise UserError(f"mean and std need one value per channel each, not {len(mean)} and {len(std)}")
+    low, high = STD_RANGE
+    if not all(low <= value <= high for value in std) or not all(abs(value) <= high for value in mean):
+        raise UserError(f"std must be between {low:g} and {high:g}, and mean at most that: {list(std)}, {list(mean)}")
 
 
 class Geometry(NamedTuple):
@@ -44,10 +66,11 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.resize not in RESIZES:
             raise UserError(f"resize must be one of {', '.join(RESIZES)}, not {self.resize!r}")
-        if self.image_size < 1 or not 0 < self.crop_pct <= 1:
-            raise UserError(f"image_size {self.image_size} or crop_pct {self.crop_pct} is out of range")
-        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
-            raise UserError("mean and std need one value per channel, for 1 or 3 channels")
+        if not _is_number(self.image_size, int) or not 1 <= self.image_size <= MAX_IMAGE_SIZE:
+            raise UserError(f"image_size must be an integer from 1 to {MAX_IMAGE_SIZE} px, not {self.image_size!r}")
+        if not _is_number(self.crop_pct) or not 0 < self.crop_pct <= 1:
+            raise UserError(f"crop_pct must be above 0 and at most 1, not {self.crop_pct!r}")
+        check_constants(self.mean, self.std)
 
     @property
     def in_chans(self) -> int:

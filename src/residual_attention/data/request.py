@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 Resize = Literal["crop", "squash", "letterbox"]
+MAX_IMAGE_SIZE = 4000  # px, the side of the network's square input
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """The page: Gradio components around `session`. Only uploaded bytes are read, and nothing leaves the machine."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from ..attention.choices import READINGS
 from ..attention.overlay import OPACITY
 from ..checkpoints import Classifier
 from ..data.images import ImageError
-from .guards import middleware, uploads_only
+from .guards import check_address, middleware, one_line_errors, uploads_only
 from .session import Session, before_and_after, module_names, open_session, overlay, reading_labels
+from .store import FORGET_AFTER_S, SessionStore
 
 MAX_FILE_MB = 20
-FORGET_AFTER_S = 1800  # applies to a session's masks and to uploaded files
+MAX_STATES = 200  # browser tabs that Gradio remembers; the masks are in our own store
 NOTHING = (None, "", [], "")  # picture and line, then before and after with theirs, without an image
+FORGOTTEN = (None, "This image is no longer kept: choose it again.", [], "")
 FIRST_READING = READINGS.default
 SYSTEM_FONTS = ("system-ui", "sans-serif")  # Gradio's default fonts come from another host
 CSS = ".gradio-container { max-width: 1100px !important; margin: auto; }"
@@ -38,6 +41,7 @@ class Answers:
     model: Classifier
     examples: Sequence[Path]
     least: float | None = None
+    store: SessionStore = field(default_factory=SessionStore)
 
     @property
     def last_module(self) -> int:
@@ -48,17 +52,23 @@ class Answers:
         return *self._classified(path), self.last_module, FIRST_READING, OPACITY
 
     def example(self, event: gr.SelectData) -> Answer:
+        if not isinstance(event.index, int) or not 0 <= event.index < len(self.examples):
+            raise gr.Error("No such example.", print_exception=False)
         return self.uploaded(str(self.examples[event.index]))
 
-    def redrawn(
-        self, session: Session | None, module: int, reading: str, channel: float | None, opacity: float
-    ) -> Answer:
+    def redrawn(self, token: str | None, module: float, reading: str, channel: float | None, opacity: float) -> Answer:
         """Picture and line, then before and after with theirs; nothing without an image."""
-        if session is None:
+        if token is None:
             return NOTHING
-        number = int(channel or 0)
-        picture, line = overlay(session, int(module), reading, number, opacity)
-        return picture, line, *before_and_after(session, int(module), reading, number)
+        if (session := self.store.get(token)) is None:
+            return FORGOTTEN
+        if not all(isinstance(v, int | float) and math.isfinite(v) for v in (module, channel or 0, opacity)):
+            raise gr.Error("Module, channel and opacity are numbers.", print_exception=False)
+        return self._drawn(session, int(module), reading, int(channel or 0), opacity)
+
+    def _drawn(self, session: Session, module: int, reading: str, channel: int, opacity: float) -> Answer:
+        picture, line = overlay(session, module, reading, channel, opacity)
+        return picture, line, *before_and_after(session, module, reading, channel)
 
     def _classified(self, path: str | None) -> Answer:
         if path is None:
@@ -68,8 +78,8 @@ class Answers:
         except ImageError as error:
             _warn_refused(error)
             return None, None, "", *NOTHING
-        pictures = self.redrawn(session, self.last_module, FIRST_READING, 0, OPACITY)
-        return session, session.top, session.verdict, *pictures
+        pictures = self._drawn(session, self.last_module, FIRST_READING, 0, OPACITY)
+        return self.store.keep(session), session.top, session.verdict, *pictures
 
 
 def _introduction(model: Classifier, name: str) -> str:
@@ -177,12 +187,18 @@ def launch(
     host: str = "127.0.0.1",
     port: int | None = None,
     block: bool = True,
+    debug: bool = False,
 ) -> str:
     """Serve the page and return its address. With ``block``, serve until Ctrl-C.
 
     A prediction below the probability ``least`` is called unsure. Uploads are limited to `MAX_FILE_MB`, images to what
-    `read_image` allows. Raises OSError when the port is in use.
+    `read_image` allows. A request that fails is one line on stderr, with ``debug`` a traceback.
+
+    Raises UserError for a host that is not an address of this machine, or a port that is in use.
     """
+    check_address(host, port)
+    if not debug:
+        one_line_errors()
     theme = gr.themes.Soft(primary_hue="blue", font=SYSTEM_FONTS, font_mono=("ui-monospace", "monospace"))
     page = build_page(model, name, examples, least=least)
     _, local, _ = page.queue(max_size=32).launch(
@@ -193,6 +209,7 @@ def launch(
         share=False,
         max_file_size=f"{MAX_FILE_MB}mb",
         ssr_mode=False,
+        state_session_capacity=MAX_STATES,
         footer_links=[],
         app_kwargs={"middleware": middleware(host)},
         theme=theme,

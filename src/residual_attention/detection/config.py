@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ..data.request import MAX_IMAGE_SIZE
 from ..errors import UserError
 from ..training.config import RunConfig, check_between, check_least
 
@@ -68,7 +69,13 @@ class DetectConfig(RunConfig):
         super().__post_init__()
         check_between(self, {"val_fraction": (0, 0.9), "test_fraction": (0, 0.9), "scale_jitter": (0, 0.9)})
         check_between(self, {"score_threshold": (0, 1), "color_jitter": (0, 1), "iou_crop": (0, 1)})
-        check_least(self, {"image_size": 32, "limit_train": 1, "fpn_channels": 8, "head_channels": 8, "max_boxes": 1})
+        check_between(
+            self, {"image_size": (32, MAX_IMAGE_SIZE), "fpn_channels": (8, 4096), "head_channels": (8, 65_536)}
+        )
+        check_between(self, {"max_boxes": (1, 100_000)})
+        check_least(self, {"limit_train": 1})
+        if self.max_size is not None:
+            check_between(self, {"max_size": (32, 2 * MAX_IMAGE_SIZE)})
         if self.max_size is not None and self.max_size < self.image_size:
             raise UserError(f"max_size must be at least image_size ({self.image_size}), not {self.max_size}")
         if self.detector == "fcos" and (self.fpn_channels % 32 or self.fpn_channels < 64):  # it normalises 32 groups

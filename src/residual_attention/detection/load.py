@@ -8,6 +8,9 @@ from torch import Tensor
 from ..checkpoints.card import DETECTION, Card
 from ..checkpoints.format import CheckpointError, read_checkpoint
 from ..checkpoints.load import model_weights, resolve_model
+from ..checkpoints.soundness import check_weights
+from ..errors import UserError
+from ..family import create_model, list_models
 from ..plugins import require
 from .config import DetectConfig
 from .detectors import BaseDetector, Detector, build_body, build_detector
@@ -21,6 +24,7 @@ def read_detector(model: str | Path) -> tuple[dict[str, Tensor], Card]:
         raise CheckpointError(
             f"{model} is a classifier, not a detector; use `ran predict`, or train a detector from it with --init"
         )
+    check_weights(model_weights(tensors), model)
     return tensors, card
 
 
@@ -32,8 +36,11 @@ def load_detector(model: str | Path, device: str | torch.device = "cpu") -> Dete
     """
     tensors, card = read_detector(model)
     require(card.plugins, str(model))
-    config = DetectConfig.from_dict(card.config)
-    body, _ = build_body(config, card.model)
+    config = _config(card, tensors, model)
+    try:
+        body, _ = build_body(config, card.model)
+    except (UserError, OverflowError, TypeError) as error:
+        raise CheckpointError(f"{model} describes a network that cannot be built: {error}") from error
     detector = build_detector(config, body, card.classes, *card.constants)
     try:
         detector.load_state_dict(model_weights(tensors))
@@ -41,6 +48,24 @@ def load_detector(model: str | Path, device: str | torch.device = "cpu") -> Dete
         raise CheckpointError(f"{model} does not hold the detector that it describes: {error}") from error
     detector.card = card
     return detector.eval().to(device)
+
+
+def _config(card: Card, tensors: dict[str, Tensor], model: str | Path) -> DetectConfig:
+    """The detector's configuration. Raises CheckpointError if it is invalid or asks for more weights than there are.
+
+    A network with changed widths is counted before memory is taken for it.
+    """
+    try:
+        config = DetectConfig.from_dict(card.config)
+        if card.model not in list_models() or not (options := config.network_overrides()):
+            return config
+        with torch.device("meta"):
+            wanted = sum(p.numel() for p in create_model(card.model, num_classes=0, **options).parameters())
+    except (UserError, OverflowError, TypeError) as error:
+        raise CheckpointError(f"{model} is damaged: {error}") from error
+    if wanted > sum(tensor.numel() for tensor in tensors.values()):
+        raise CheckpointError(f"{model} does not hold the detector that it describes: {wanted:,} weights in its body")
+    return config
 
 
 def any_detector(model: str | Path, device: str | torch.device = "cpu") -> BaseDetector:

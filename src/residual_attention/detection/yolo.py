@@ -10,9 +10,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..data.images import ImageError
+from ..documents import parse_yaml
 from ..errors import UserError
 from ..names import printable, repeated
 from .annotations import Box, Picture, Problems, shown_size
@@ -90,8 +89,8 @@ def _described(tree: Tree) -> tuple[tuple[Path, dict[str, Any]] | None, dict[int
     """The YAML file with its content, if there is one, and the class names by number."""
     for path in tree.of(".yaml", ".yml"):
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        except (yaml.YAMLError, UnicodeDecodeError):
+            content = parse_yaml(path.read_text(encoding="utf-8-sig"), path)
+        except (UserError, UnicodeDecodeError):
             continue
         names = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, list):

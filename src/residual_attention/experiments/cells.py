@@ -113,7 +113,7 @@ def read_record(places: Places, protocol: str, cell: Cell) -> dict[str, Any] | N
     try:
         record = json.loads(path.read_text())
         settings = record["settings"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path} is damaged; delete it to have the cell recorded or run again") from None
     ran = TrainConfig.from_dict({k: v for k, v in settings.items() if k not in OF_THE_MACHINE})
     _check_same(cell, ran, path)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .arguments import check_at_least, levels_taken, per_stage
 from .attention import AttentionModule
-from .checks import check_counts, check_divisor, check_dropout, check_skip, stage_widths
+from .checks import check_counts, check_divisor, check_dropout, check_skip, check_units, stage_widths
 from .choices import LEARNINGS, MASK_ACTIVATIONS, MASK_STRUCTURES, STEMS, UNITS
 from .head import Head
 from .recomputation import recomputed
@@ -76,6 +76,7 @@ class ResidualAttentionNetwork(nn.Module):
         self.widths = stage_widths(widths)
         self.modules_per_stage = per_stage("modules", modules, len(self.widths), 1)
         self.mask_depths = per_stage("mask_depths", mask_depths, len(self.widths), 1)
+        check_units(self.modules_per_stage, self.mask_depths, p, t, r)
         check_divisor((*self.widths, final_width), unit, style.divisor)
 
         self.num_classes, self.in_chans = num_classes, in_chans

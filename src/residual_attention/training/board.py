@@ -1,11 +1,37 @@
 """TensorBoard output common to all runs; each task extends it."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any, Self
 
 from PIL import Image
 from torch import Tensor, nn
+
+from ..errors import WriteError
+
+
+class _Expendable:
+    """A SummaryWriter whose failure does not end the run: one warning, and no more events."""
+
+    def __init__(self, writer: Any, folder: Path) -> None:
+        self._writer, self._folder, self._lost = writer, folder, False
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._writer, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            if self._lost:
+                return None
+            try:
+                return method(*arguments, **options)
+            except OSError as error:  # a full disk, a folder that was deleted
+                self._lost = True
+                reason = error.strerror or error
+                print(f"ran: warning: {self._folder} cannot be written ({reason}); going on without", file=sys.stderr)
+                return None
+
+        return call
 
 
 class TensorBoard:
@@ -18,7 +44,13 @@ class TensorBoard:
         logging.getLogger("tensorboard").setLevel(logging.ERROR)
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder), purge_step=purge_step)
+        try:
+            writer = SummaryWriter(str(folder), purge_step=purge_step)
+        except OSError as error:
+            raise WriteError(
+                f"cannot write {folder}: {error.strerror or error}; move it away, or choose another --out"
+            ) from error
+        self.writer: SummaryWriter = _Expendable(writer, folder)  # type: ignore[assignment]
 
     def start(self, model: nn.Module) -> None:
         """Called before the first step of a new run."""
@@ -62,9 +94,9 @@ class TensorBoard:
         plain = {
             k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in config.items() if v is not None
         }
-        writer = self.writer._get_file_writer()
-        for event in hparams(plain, metrics):
-            writer.add_summary(event)
+        if (writer := self.writer._get_file_writer()) is not None:
+            for event in hparams(plain, metrics):
+                writer.add_summary(event)
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, step)
 

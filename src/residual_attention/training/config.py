@@ -1,6 +1,7 @@
 """The complete configuration of a run: one frozen dataclass for CLI flags, ``config.yaml`` and checkpoints."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from ..errors import UserError
 from ..hints import did_you_mean
 from .duration import seconds_of
 from .options import CommonOptions, LoopOptions, MachineOptions, NetworkOptions, OutputOptions
+from .typed import typed
 
 T = TypeVar("T")
 
@@ -37,7 +39,7 @@ class RunConfig(OutputOptions, MachineOptions, NetworkOptions, LoopOptions, Comm
         for key in values:
             if key not in types:
                 raise UserError(f"unknown configuration key {key!r}{did_you_mean(key, types)}")
-        return cls(**{k: _typed(k, v) for k, v in values.items() if k not in OUTPUT})
+        return cls(**{k: typed(k, v, types[k]) for k, v in values.items() if k not in OUTPUT})
 
     def section(self, kind: type[T]) -> T:
         """An instance of the dataclass ``kind``, filled from the fields of the same names."""
@@ -54,22 +56,14 @@ class RunConfig(OutputOptions, MachineOptions, NetworkOptions, LoopOptions, Comm
 
 
 OUTPUT = frozenset(field.name for field in dataclasses.fields(OutputOptions))
-_PATHS = ("data_dir",)
-_TUPLES = ("milestones", "modules", "widths", "mask_depths")
+MAX_COUNT = 2**53  # of steps, images, ...: beyond it, a float no longer counts
+MAX_WORKERS = 512
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return list(value) if isinstance(value, tuple) else value
-
-
-def _typed(key: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if key in _PATHS:
-        return Path(value)
-    return tuple(value) if key in _TUPLES else value
 
 
 def check_between(config: RunConfig, ranges: dict[str, tuple[float, float]]) -> None:
@@ -88,8 +82,22 @@ def check_least(config: RunConfig, least: dict[str, float]) -> None:
             raise UserError(f"{name} must be at least {low:g}, not {value}")
 
 
+def check_numbers(config: RunConfig) -> None:
+    """Raise UserError for a number that is infinite, not a number, or larger than anything can be counted with."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UserError(f"{field.name} must be a finite number, not {number}")
+            if isinstance(number, int) and abs(number) > MAX_COUNT:
+                raise UserError(f"{field.name} must be at most 2^53, not {number}")
+
+
 def validate_run(config: RunConfig) -> None:
     """Raise UserError for settings that are invalid in any run."""
+    check_numbers(config)
+    if config.workers is not None:
+        check_between(config, {"workers": (0, MAX_WORKERS)})
     check_between(config, {"lr_decay": (0, 1), "momentum": (0, 1), "ema": (0, 1)})
     check_least(
         config,

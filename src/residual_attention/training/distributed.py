@@ -1,12 +1,26 @@
 """The processes of one run: those that torchrun started, or a single one."""
 
+import datetime
 import os
+import re
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
+
+from ..errors import UserError
+
+TIME_LIMIT_S = 900  # for one collective: longer than any evaluation's share or drawing that others wait for
+PATIENCE_S = 3.0
+
+
+class PeerLost(UserError):
+    """Another process of the run ended or no longer answers."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +79,71 @@ class Processes:
             dist.barrier()
 
 
+def _address() -> tuple[str, int]:
+    """This process's host and number."""
+    return socket.gethostname(), os.getpid()
+
+
+def _has_ended(host: str, pid: int) -> bool:
+    """Whether a process of this machine has ended; False for another machine's, which cannot be asked."""
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except PermissionError:
+        return False
+    except OSError:  # no such process; or no /proc, and it lives
+        return Path("/proc").is_dir()
+
+
+def _lost(error: Exception, peers: list[tuple[str, int]]) -> PeerLost:
+    """What is known about the process that no longer answers: its rank if it ran here, or else its address."""
+    deadline = time.monotonic() + PATIENCE_S  # the connection closes before the process is gone
+    ended: list[int] = []
+    while not ended and time.monotonic() < deadline:
+        ended = [rank for rank, (host, pid) in enumerate(peers) if _has_ended(host, pid)]
+        time.sleep(0.05)
+    named = " and ".join(f"rank {rank} (process {peers[rank][1]} on {peers[rank][0]})" for rank in ended)
+    if not named and (found := re.search(r"peer \[?([\w.:-]+?)\]?:\d+", str(error))):
+        named = f"a process at {found[1]}"
+    reason = "has ended" if ended else f"has not answered (limit {TIME_LIMIT_S // 60} min)"
+    return PeerLost(
+        f"lost another process of this run: {named or 'one'} {reason}; the last checkpoint is intact: start again with "
+        "`--resume auto`, or resume with `ran resume`"
+    )
+
+
+def _is_lost_peer(error: Exception) -> bool:
+    """Whether a collective failed because a peer is gone; gloo raises a plain RuntimeError."""
+    words = ("peer", "Connection", "timed out", "Timed out", "Timeout", "unhealthy", "gloo")
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
+
+
 @contextmanager
 def process_group(device_type: str) -> Iterator[Processes]:
-    """Join the processes that torchrun started (NCCL on CUDA, gloo elsewhere) and leave them at the end."""
+    """Join the processes that torchrun started (NCCL on CUDA, gloo elsewhere) and leave them at the end.
+
+    Raises PeerLost if one of them ends or does not answer within `TIME_LIMIT_S`.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes()
         return
     local_rank = int(os.environ["LOCAL_RANK"])
     if device_type == "cuda":
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+    dist.init_process_group(
+        "nccl" if device_type == "cuda" else "gloo", timeout=datetime.timedelta(seconds=TIME_LIMIT_S)
+    )
+    peers: list = [_address()] * dist.get_world_size()
     try:
+        dist.all_gather_object(peers, _address())
         yield Processes(dist.get_rank(), dist.get_world_size(), local_rank)
+    except UserError:
+        raise
+    except RuntimeError as error:
+        if not _is_lost_peer(error):
+            raise
+        raise _lost(error, peers) from error
     finally:
         dist.destroy_process_group()

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 
@@ -22,12 +24,28 @@ class SignalWatch:
 
     def __init__(self) -> None:
         self.received = 0
+        self._stop_at_once: str | None = None
         self._previous: dict[int, object] = {}
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
         if self.received:
             os._exit(128 + signum)
         self.received = signum
+        if self._stop_at_once is not None:
+            raise Interrupted(signum, self._stop_at_once)
+
+    @contextmanager
+    def at_once(self, message: str) -> Iterator[None]:
+        """Within this context a signal raises Interrupted where the process is: everything is saved already."""
+        if self.received:
+            raise Interrupted(self.received, message)
+        self._stop_at_once = message
+        try:
+            yield
+        finally:
+            self._stop_at_once = None
+        if self.received:  # some code on the way took the exception for its own failure
+            raise Interrupted(self.received, message)
 
     def __enter__(self) -> "SignalWatch":
         for signum in (signal.SIGTERM, signal.SIGINT):

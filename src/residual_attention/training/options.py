@@ -138,6 +138,8 @@ class OutputOptions:
 
     out: Path | None = None
     """Run folder; runs/<date-time>_<data>_<model> by default."""
+    resume: Literal["no", "auto"] = "no"
+    """auto: continue the run in --out if there is one, as a cluster's restart needs it; no: refuse the folder."""
     json: bool = False
     """Print one JSON object to standard output at the end, and nothing else."""
     debug: bool = False

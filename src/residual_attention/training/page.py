@@ -2,14 +2,13 @@
 
 import base64
 import html
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import ChoiceLoader, Environment, PackageLoader, select_autoescape
 
+from ..documents import parse_json, read_yaml
 from ..errors import UserError
 
 PATHS = ("data", "data_dir", "init", "out")  # fields of a configuration
@@ -69,7 +68,7 @@ def shareable(page: str, run: Path, config: Mapping[str, Any]) -> str:
 def read_config(run: Path) -> dict[str, Any]:
     """A run's ``config.yaml``; empty without one."""
     path = run / "config.yaml"
-    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+    return read_yaml(path) if path.is_file() else {}
 
 
 def environment(package: str) -> Environment:
@@ -90,7 +89,11 @@ def read_summary(run: Path) -> dict[str, Any]:
     path = run / "summary.json"
     if not path.is_file():
         raise UserError(f"{run} is not a finished run (summary.json not found)")
+    remedy = f"`ran resume {run}` rewrites it"
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError:
-        raise UserError(f"{path} is damaged; `ran resume {run}` rewrites it") from None
+        summary = parse_json(path.read_bytes(), path)
+    except UserError as error:
+        raise UserError(f"{error}; {remedy}") from error
+    if not isinstance(summary, dict):
+        raise UserError(f"{path} is damaged: expected a JSON object; {remedy}")
+    return summary

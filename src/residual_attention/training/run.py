@@ -11,6 +11,7 @@ import torch
 from ..checkpoints.card import Card, read_card
 from ..checkpoints.format import read_checkpoint
 from ..devices import resolve_device
+from ..documents import blaming
 from ..errors import UserError
 from ..plugins import require
 from .budget import within_time
@@ -19,6 +20,7 @@ from .distributed import Processes, process_group
 from .interrupt import Interrupted, SignalWatch
 from .loop import Job, fit
 from .machine import Machine, prepared_forward, resolve_machine
+from .memory import explained_memory
 from .plan import Plan
 from .progress import ProgressDisplay
 from .results import finish
@@ -46,8 +48,33 @@ def train(config: RunConfig, entry: TaskEntry) -> dict[str, Any]:
         UserError: anything the user can fix, in one line.
         Interrupted: a signal stopped the run; it was saved first.
     """
+    if config.resume == "auto":
+        if config.out is None:
+            raise UserError("--resume auto needs the run folder: add --out")
+        if RunFolder(config.out).last.is_file():
+            check_same_run(config, config.out)
+            return resume(config.out, entry, json=config.json, debug=config.debug)
     with begin(config, entry) as run:
         return complete(run)
+
+
+IDENTITY = ("data", "model", "seed", "batch_size", "lr", "optimizer", "image_size")
+
+
+def check_same_run(config: RunConfig, run: Path) -> None:
+    """Raise UserError if the folder's run was started with other settings than ``config``, by the main ones.
+
+    A setting that is left open in ``config`` was resolved from the data when the run began.
+    """
+    path = RunFolder(run).last
+    begun = read_card(path).config
+    for name in IDENTITY:
+        asked = getattr(config, name, None)
+        if asked is not None and name in begun and begun[name] not in (None, asked):
+            raise UserError(
+                f"{run} holds a run with {name} {begun[name]}, not {asked}; choose another --out, or leave out "
+                "`--resume auto`"
+            )
 
 
 def resume(run: Path, entry: TaskEntry, **changes: Any) -> dict[str, Any]:
@@ -103,7 +130,8 @@ def reopen(
         tensors, header = read_checkpoint(folder.last)
         card = Card.from_header(header, folder.last)
         require(card.plugins, str(run))
-        config = _reopened_config(card, entry, epochs, steps, changes)
+        with blaming(f"{folder.last} is damaged, its training state cannot be used"):
+            config = _reopened_config(card, entry, epochs, steps, changes)
         config = replace(config, out=run, json=json, debug=debug)
         machine = _machine_for(config, processes)
         prepared = entry.prepare(config, machine, processes, card)
@@ -112,13 +140,19 @@ def reopen(
 
 
 def complete(run: Started) -> dict[str, Any]:
-    """Train to the end, evaluate the best weights, write the report. Raises Interrupted after a signal."""
-    with _explained_memory(run.job.config):
+    """Train to the end, evaluate the best weights, write the report. Raises Interrupted after a signal.
+
+    During the evaluation and the drawings a signal ends the run at once: nothing is lost, and a resumed run does both.
+    """
+    with explained_memory(run.job.config):
         if fit(run.job, run.state, run.writer):
             signum = run.job.processes.largest(run.job.signals.received)
             where = f"stopped after step {run.state.progress.step} and saved"
             raise Interrupted(signum, f"{where}; continue with `ran resume {run.writer.folder.path}`")
-        return finish(run.job, run.state, run.writer, run.plan, run.entry)
+        message = f"stopped in the final evaluation; `ran resume {run.writer.folder.path}` ends it"
+        alone = run.job.processes.world == 1  # several processes wait for each other, so they go on to the end
+        with run.job.signals.at_once(message) if alone else contextlib.nullcontext():
+            return finish(run.job, run.state, run.writer, run.plan, run.entry)
 
 
 def _device_type(folder: RunFolder, changes: dict[str, Any]) -> str:
@@ -171,9 +205,10 @@ def _started(
     if saved is not None:
         tensors, card = saved
         assert card.training is not None
-        unpack(state, tensors, dict(card.training))
-        task.skipped.update(state.progress.unreadable)
-        _reopen(state, plan)
+        with blaming(f"{folder.last} is damaged, its training state cannot be used"):
+            unpack(state, tensors, dict(card.training))
+            task.skipped.update(state.progress.unreadable)
+            _reopen(state, plan)
     quiet = plan.config.json or not processes.is_main
     display = ProgressDisplay(
         quiet=quiet, total_steps=plan.total_steps, first_step=state.progress.step, budget=plan.config.time
@@ -212,24 +247,3 @@ def _reopen(state: TrainState, plan: Plan[Any]) -> None:
         progress.finished = progress.step >= plan.total_steps and progress.step_in_epoch == 0
         progress.epochs_without_gain = 0
     progress.planned_steps = plan.total_steps
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether the GPU, Python or the CPU allocator (a plain RuntimeError) ran out of memory."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return "alloc" in str(error) and "memory" in str(error)
-
-
-@contextlib.contextmanager
-def _explained_memory(config: RunConfig) -> Iterator[None]:
-    """Turn an out-of-memory error, on the GPU or the host, into a UserError that says what to lower."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"out of memory at batch size {config.batch_size}: lower --batch-size or --image-size, or set "
-            f"--accumulate {2 * config.accumulate} or --grad-checkpointing"
-        ) from error
