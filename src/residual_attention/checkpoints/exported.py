@@ -33,6 +33,8 @@ def present_engines() -> list[str]:
 
 def choose_engine(name: str = "auto") -> str:
     """Resolve ``auto`` to an installed engine. Raises UserError for an engine that is unknown or not installed."""
+    if name == "torch":
+        raise UserError("an .onnx file is not run by torch; choose openvino or onnxruntime")
     if name != "auto" and name not in ENGINES:
         raise UserError(f"engine must be auto, {' or '.join(ENGINES)}, not {name!r}")
     present = present_engines()
