@@ -134,6 +134,10 @@ class ExportedClassifier(Classifier):
     def forward(self, images: Tensor) -> Tensor:
         return self._outputs(images)["logits"]
 
+    @property
+    def has_masks(self) -> bool:
+        return any(name.startswith(MASK_PREFIX) for name in self._names)
+
     def with_likeness(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         found = self._outputs(images)
         return found["logits"], found.get(LIKENESS)

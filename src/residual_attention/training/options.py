@@ -133,6 +133,8 @@ class OutputOptions:
 
     out: Path | None = None
     """Run folder; runs/<date-time>_<data>_<model> by default."""
+    track: Literal["wandb", "mlflow", "trackio"] | None = None
+    """Also log to wandb, mlflow or trackio, each an extra of its name; TensorBoard is always written."""
     json: bool = False
     """Print one JSON object to standard output at the end, and nothing else."""
     debug: bool = False

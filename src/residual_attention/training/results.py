@@ -79,6 +79,8 @@ def finish(job: Job, state: TrainState, writer: RunWriter, plan: Plan[Any], entr
 
 def _draw(writer: RunWriter, outcome: Outcome, step: int) -> None:
     pictures = outcome.draw(writer.folder)
+    if writer.tracker is not None:
+        writer.tracker.finish({f"final/{name}": value for name, value in outcome.final_metrics().items()}, step)
     if writer.board is None:
         return
     for tag, path in pictures.items():

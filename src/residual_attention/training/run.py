@@ -27,6 +27,7 @@ from .results import finish
 from .runfolder import RunFolder, default_run_path, keep_out_of_data, open_run
 from .state import TrainState, pack, unpack
 from .task import Prepared, TaskEntry
+from .tracking import open_tracker
 from .writer import RunWriter
 
 
@@ -87,6 +88,7 @@ def reopen(
     *,
     epochs: int | None = None,
     steps: int | None = None,
+    track: str | None = None,
     json: bool = False,
     debug: bool = False,
     **changes: Any,
@@ -103,7 +105,7 @@ def reopen(
         card = Card.from_header(header, folder.last)
         require(card.plugins, str(run))
         config = _reopened_config(card, entry, epochs, steps, changes)
-        config = replace(config, out=run, json=json, debug=debug)
+        config = replace(config, out=run, track=track, json=json, debug=debug)
         machine = _machine_for(config, processes)
         prepared = entry.prepare(config, machine, processes, card)
         with _started(folder, prepared, processes, entry, (tensors, card)) as started:
@@ -193,7 +195,7 @@ def _started(
     quiet = plan.config.json or not processes.is_main
     display = ProgressDisplay(quiet=quiet, total_steps=plan.total_steps, first_step=state.progress.step)
     with SignalWatch() as signals, display, contextlib.ExitStack() as stack:
-        writer = RunWriter(folder, plan.config, processes, display, task, plan.epochs)
+        writer = RunWriter(folder, plan.config, processes, display, task, plan.epochs, plan.total_steps)
         if processes.is_main:
             folder.write_text(folder.config, plan.config.to_yaml())
             for name, text in task.files().items():
@@ -201,6 +203,10 @@ def _started(
             for line in task.introduction(state.model):
                 display.say(line)
             writer.board = stack.enter_context(task.open_board(folder.tensorboard, state.progress.step or None))
+            writer.watch_gradients(state)
+            if plan.config.track is not None:
+                shared = task.card.for_sharing().config
+                writer.tracker = stack.enter_context(open_tracker(plan.config.track, folder.path, shared))
         if saved is None:
             _first_save(folder, state, writer)
         else:
