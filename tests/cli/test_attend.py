@@ -120,7 +120,7 @@ def test_responses_of_two_networks(finished, tmp_path, capsys):
         ([], "no image or data set given"),
         (["nothing.png"], "no image at nothing.png"),
         (["x.png", "--channels", "1"], "--channels needs --before-after"),
-        (["a", "b", "--measure"], "take one data set"),
+        (["a", "b", "--measure"], "takes one data set"),
         (["a", "--boxes", "b.json"], "--boxes needs --measure"),
         (["a", "--measure", "--response"], "give one"),
         (["a", "--measure", "--boxes", "b.json"], "DATA must be a folder"),

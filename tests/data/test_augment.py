@@ -7,13 +7,17 @@ import torch
 from residual_attention.data.augment import (
     Augment,
     augment_batch,
+    crop_at_random,
     cutout,
     flip_and_crop,
     mix,
     progressive_size,
     shift_and_rotate,
 )
+from residual_attention.data.loading import TrainingData
+from residual_attention.data.preprocess import Preprocess
 from residual_attention.data.randomness import derive_seed, numpy_generator, torch_generator
+from residual_attention.data.samples import TensorSamples
 
 
 def images(count: int = 64, size: int = 16) -> torch.Tensor:
@@ -119,3 +123,39 @@ def test_progressive_size_grows_to_full_in_steps_of_eight():
     assert set(sizes) == {16, 24, 32}
     assert sizes[12:] == [32] * 8
     assert progressive_size(33, 1.0, 0.0, 16) == 33
+
+
+def test_reflected_padding_brings_in_no_new_colours():
+    batch = images() + 1.0
+    assert flip_and_crop(batch, Augment(crop_padding=4), rng()).min() == 0
+    assert flip_and_crop(batch, Augment(crop_padding=4, padding="reflect"), rng()).min() >= 1
+
+
+def test_a_progressive_crop_is_a_window_of_the_images():
+    batch = images()
+    small = crop_at_random(batch, 8, rng())
+    windows = batch.unfold(2, 8, 1).unfold(3, 8, 1)
+    assert any(torch.equal(small, windows[:, :, y, x]) for y in range(9) for x in range(9))
+
+
+def test_alternate_flips_mirror_every_image_in_every_second_epoch():
+    kept = torch.arange(12 * 8, dtype=torch.uint8).view(12, 1, 2, 4)
+    data = TrainingData(
+        samples=TensorSamples(kept, torch.arange(12)),
+        preprocess=Preprocess(4, mean=(0.0,), std=(1 / 255,)),
+        augment=Augment(flip=True, alternate_flip=True),
+        num_classes=12,
+        batch_size=4,
+        seed=0,
+        device=torch.device("cpu"),
+    )
+    mirrored = []
+    for epoch in range(4):
+        seen = {}
+        for batch in data.epoch(epoch):
+            for image, label in zip(batch.images.round(), batch.targets.tolist(), strict=True):
+                assert torch.equal(image, kept[label].float()) != torch.equal(image, kept[label].flip(2).float())
+                seen[label] = torch.equal(image, kept[label].flip(2).float())
+        mirrored.append([seen[label] for label in range(12)])
+    assert mirrored[0] == mirrored[2] == [not value for value in mirrored[1]] == [not value for value in mirrored[3]]
+    assert 0 < sum(mirrored[0]) < 12

@@ -1,6 +1,7 @@
 """Schedules, optimizers, sampling and precision do what their names say."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from residual_attention.data.loading import TrainingData
 from residual_attention.data.order import Replica, batch_indices, epoch_order
 from residual_attention.data.preprocess import Preprocess
 from residual_attention.data.samples import TensorSamples
-from residual_attention.training.optimization import Schedule, averaged_model, build_optimizer
+from residual_attention.errors import UserError
+from residual_attention.training.optimization import Schedule, averaged_model, build_optimizer, resolve_fused
 
 
 def rates(config: TrainConfig, steps: int, per_epoch: int) -> list[float]:
@@ -164,3 +166,32 @@ def test_among_equal_validation_errors_the_later_epoch_is_kept():
     assert _is_best(4.9, 5.0)
     assert _is_best(5.0, 5.0)
     assert not _is_best(5.1, 5.0)
+
+
+def test_linear_falls_evenly_after_its_warm_up():
+    found = rates(TrainConfig(schedule="linear", lr=1.0, warmup_epochs=2.0), 50, 5)
+    assert found[0] == pytest.approx(0.01)
+    assert found[10] == pytest.approx(1.0)
+    falls = [a - b for a, b in pairwise(found[10:])]
+    assert falls == pytest.approx([1 / 40] * len(falls))
+
+
+def test_a_fused_update_is_the_same_update():
+    config = TrainConfig(lr=0.1, weight_decay=1e-2)
+    plain, fused = (nn.Linear(3, 2) for _ in range(2))
+    fused.load_state_dict(plain.state_dict())
+    for model, switch in ((plain, "off"), (fused, "on")):
+        optimizer = build_optimizer(model, replace(config, fused=switch))
+        assert bool(optimizer.param_groups[0].get("fused")) == (switch == "on")
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.ones(1, 3)).square().sum().backward()
+            optimizer.step()
+    assert torch.allclose(plain.weight, fused.weight, atol=1e-6)
+
+
+def test_fused_is_refused_where_there_is_no_such_kernel():
+    with pytest.raises(UserError, match="fused on is not available for lamb"):
+        resolve_fused(TrainConfig(optimizer="lamb", fused="on"), torch.device("cpu"))
+    assert resolve_fused(TrainConfig(optimizer="lamb"), torch.device("cpu")) == "off"
+    assert resolve_fused(TrainConfig(), torch.device("cpu")) == "on"

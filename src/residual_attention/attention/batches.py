@@ -47,17 +47,18 @@ def split_batches(
     *,
     data_dir: Path | None = None,
     split: str = "test",
-    limit: int = 500,
+    limit: int | None = 500,
     say: Say = silent,
 ) -> Iterator[LabelledBatch]:
-    """Yield ``limit`` images, evenly spaced over a split of a data set; ``say`` gets notices about the data.
+    """Yield ``limit`` images (None: all), evenly spaced over a split of a data set; ``say`` gets notices.
 
     Raises UserError for unknown data or an unknown split.
     """
     _, samples, notices = split_for(model, data, split=split, data_dir=data_dir)
     for notice in notices:
         say(f"note: {notice}")
-    samples = samples.subset(evenly_spaced(len(samples), limit))
+    if limit is not None:
+        samples = samples.subset(evenly_spaced(len(samples), limit))
     at_once = images_at_once(model.preprocess.image_size)
     for batch in evaluation_batches(samples, model.preprocess, batch_size=at_once, device=device_of(model)):
         yield LabelledBatch(batch.images, batch.labels)

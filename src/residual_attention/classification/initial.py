@@ -1,4 +1,4 @@
-"""Where a classifier's weights start: another classifier of ours, whose network and image size come with it."""
+"""Start a classifier from the weights of another: its network and image size come with them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ def read_classifier(config: TrainConfig) -> Start | None:
 
 
 def started_from(config: TrainConfig, start: Start) -> TrainConfig:
-    """The configuration with the network of ``start``, its channels, and a side that its weights are good for."""
+    """The configuration with the network, channels and image side of ``start``; larger images get twice its side."""
     assert start.card.preprocess is not None
     own = start.card.preprocess
     size = config.image_size
@@ -45,7 +45,7 @@ def started_from(config: TrainConfig, start: Start) -> TrainConfig:
 
 
 def copy_weights(model: nn.Module, start: Start) -> str:
-    """Copy the weights; a classifier of other classes stays fresh. Returns a notice.
+    """Copy the weights, except a classifier for other classes. Returns a notice.
 
     Raises CheckpointError when the networks differ anywhere else.
     """

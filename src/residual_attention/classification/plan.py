@@ -13,7 +13,7 @@ from ..data.sources import SOURCES
 from ..errors import UserError
 from ..family import ResidualAttentionNetwork, create_model, default_image_size
 from ..training.machine import Machine
-from ..training.optimization import check_optimizer
+from ..training.optimization import check_optimizer, resolve_fused
 from ..training.plan import Plan, absolute, check_validation, length_of, repeats_of
 from .config import TrainConfig
 
@@ -53,6 +53,7 @@ def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[T
         precision=machine.precision,
         compile="on" if machine.compile else "off",
         channels_last="on" if machine.channels_last else "off",
+        fused=resolve_fused(config, machine.device),
         workers=machine.workers,
     )
     assert resolved.model is not None

@@ -31,7 +31,7 @@ from .figures import draw_calibration, draw_confusion, draw_curves, draw_risk_co
 from .measures import calibration_error_pct, classification_measures
 
 EXAMPLES = 8
-MANY_IMAGES = 1000  # from here on an error is told to two decimals, without its interval
+MANY_IMAGES = 1000  # from here on, errors have two decimals and no interval
 
 
 @dataclass(frozen=True, kw_only=True)

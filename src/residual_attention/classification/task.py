@@ -16,7 +16,7 @@ from ..data.augment import progressive_size
 from ..data.datasets import Dataset
 from ..data.load import load_dataset
 from ..data.loading import TrainBatch, TrainingData, evaluation_batches
-from ..data.order import Replica
+from ..data.order import Replica, steps_per_epoch
 from ..data.request import DataRequest
 from ..data.splits import evenly_spaced
 from ..data.strengths import Augment
@@ -98,10 +98,19 @@ class ClassificationTask:
     def steps_per_epoch(self) -> int:
         return self.data.steps_per_epoch
 
+    @property
+    def evaluated_images(self) -> tuple[int, int]:
+        val, test = (0 if split is None else len(split) for split in (self.dataset.val, self.dataset.test))
+        return val, min(len(self.data.samples), TRAIN_IMAGES_EVALUATED) + val + test
+
+    def steps_for(self, repeats: int) -> int:
+        return steps_per_epoch(repeats * len(self.data.samples), self.config.batch_size)
+
+    def image_side(self, progress: float) -> int:
+        return progressive_size(self.data.preprocess.image_size, self.config.progressive, progress, self.min_size)
+
     def batches(self, epoch: int, first_step: int) -> Iterator[TrainBatch]:
-        full = self.data.preprocess.image_size
-        size = progressive_size(full, self.config.progressive, epoch / self.plan.epochs, self.min_size)
-        return self.data.epoch(epoch, first_step, size)
+        return self.data.epoch(epoch, first_step, self.image_side(epoch / self.plan.epochs))
 
     def forward(self, model: nn.Module, batch: TrainBatch) -> Tensor:
         images = batch.images
@@ -268,9 +277,8 @@ def prepare_on(
         _same_data(config, dataset, card)
     plan = make_plan(config, dataset, machine)
     model, overrides = build_model(plan, len(dataset.classes))
-    if start is not None:
-        dataset.notices.append(copy_weights(model, start))
-    dataset.notices.extend(small_class_notices(dataset))
+    copied = [] if start is None else [copy_weights(model, start)]
+    noted = replace(dataset, notices=[*dataset.notices, *copied, *small_class_notices(dataset)])
     card = Card(
         model=plan.model,
         overrides=overrides,
@@ -280,7 +288,13 @@ def prepare_on(
         train_images=len(dataset.train or ()),
         plugins=plugins_needed(overrides),
     )
-    return Prepared(plan, machine, model, ClassificationTask(plan, machine, processes, dataset, card, model.min_size))
+    return Prepared(
+        plan,
+        machine,
+        model,
+        ClassificationTask(plan, machine, processes, noted, card, model.min_size),
+        again=lambda changed: prepare_on(dataset, changed, machine, processes, None, start),
+    )
 
 
 ENTRY = TaskEntry(

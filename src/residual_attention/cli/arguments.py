@@ -137,6 +137,10 @@ def given_value(argv: list[str], flag: str) -> str | None:
 
 def as_asked(config: ConfigT, argv: list[str]) -> ConfigT:
     """Apply an explicit ``--epochs`` to a recipe that is measured in steps or has a minimum number of them."""
+    if config.time is not None:
+        for flag in ("--epochs", "--steps", "--repeats", "--min-steps"):
+            if given_value(argv, flag) is not None:
+                raise UserError(f"--time sets the length of the run; leave {flag} out")
     if given_value(argv, "--epochs") is None:
         return config
     steps = config.steps if given_value(argv, "--steps") is not None else None

@@ -106,7 +106,7 @@ class DetectExportArguments:
     """Show tracebacks."""
 
 
-COMMON = ("model", "detector", "epochs", "batch_size", "lr", "image_size", "init", "seed", "out", "device")
+COMMON = ("model", "detector", "epochs", "time", "batch_size", "lr", "image_size", "init", "seed", "out", "device")
 SECTIONS = {
     "network": (NetworkOptions,),
     "optimisation": (LoopOptions,),

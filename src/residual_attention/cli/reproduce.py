@@ -116,7 +116,7 @@ def _list(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int)
 def _run(given: ReproduceArguments, chosen: list[Any], places: Any, seeds: int, part: Slice) -> int:
     from ..experiments.pages import write_tables
     from ..experiments.runner import expected_s, is_complete, run_cells, todo
-    from ..training.progress import duration
+    from ..training.duration import duration
 
     say = (lambda _text: None) if given.json else print
     parts = [replace(e, rows=tuple(row for row in e.rows if _selected(given, row.label))) for e in chosen]

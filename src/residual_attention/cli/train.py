@@ -27,7 +27,7 @@ class TrainArguments(TrainConfig):
     """digits | cifar10 | cifar100 | imagenet | a folder of class folders, with or without train/val/test."""
 
 
-COMMON = ("model", "recipe", "epochs", "batch_size", "lr", "image_size", "init", "seed", "out", "device")
+COMMON = ("model", "recipe", "epochs", "time", "batch_size", "lr", "image_size", "init", "seed", "out", "device")
 SECTIONS = {
     "network": (NetworkOptions,),
     "optimisation": (LoopOptions, LossOptions),

@@ -23,7 +23,9 @@ def flip_and_crop(images: Tensor, augment: Augment, rng: np.random.Generator) ->
     pad = augment.crop_padding or 0
     if pad:
         offsets = torch.from_numpy(rng.integers(0, 2 * pad + 1, size=(2, count))).to(images.device)
-        windows = F.pad(images, (pad, pad, pad, pad)).unfold(2, height, 1).unfold(3, width, 1)  # (B, C, y, x, H, W)
+        mode = "reflect" if augment.padding == "reflect" else "constant"
+        padded = F.pad(images, (pad, pad, pad, pad), mode)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, y, x, H, W)
         images = windows[torch.arange(count, device=images.device), :, offsets[0], offsets[1]]
     if augment.flip:
         mirrored = torch.from_numpy(rng.random(count) < 0.5).to(images.device)
@@ -104,6 +106,12 @@ def augment_batch(
         return images, labels
     targets = F.one_hot(labels, num_classes).to(torch.float32)
     return mix(images, targets, augment, rng)
+
+
+def crop_at_random(images: Tensor, side: int, rng: np.random.Generator) -> Tensor:
+    """One window of ``side`` px per batch, at a random place: (B, C, H, W) to (B, C, side, side)."""
+    top, left = (int(rng.integers(0, full - side + 1)) for full in images.shape[-2:])
+    return images[..., top : top + side, left : left + side]
 
 
 def progressive_size(full: int, start: float, progress: float, least: int) -> int:

@@ -9,6 +9,7 @@ import atexit
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -20,11 +21,11 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
 
 from ..errors import UserError
-from .augment import augment_batch, flip_and_crop
+from .augment import augment_batch, crop_at_random, flip_and_crop
 from .images import ImageError
 from .order import Replica, batch_indices, epoch_order, steps_per_epoch
 from .preprocess import Preprocess
-from .randomness import derive_seed, numpy_generator, seeded
+from .randomness import derive_seed, numpy_generator, seeded, torch_generator
 from .samples import Samples, StoredSamples, TensorSamples
 from .strengths import Augment
 from .workers import BatchKeys, Item, file_loader, single_threaded
@@ -155,20 +156,30 @@ class TrainingData:
         steps = range(first_step, self.steps_per_epoch)
         parts = [batch_indices(order, self.batch_size, step, self.replica) for step in steps]
         busy = not isinstance(self.samples, TensorSamples) and self.workers > 0 and self.device.type == "cpu"
-        for step, (images, labels) in zip(steps, self._read(parts), strict=True):
+        for step, (images, labels, indices) in zip(steps, self._read(parts), strict=True):
             rng = numpy_generator(self.seed, "batch", epoch, step, self.replica.rank)
             with single_threaded(busy):
+                if self.augment.flip and self.augment.alternate_flip:
+                    mirrored = (self.mirrored_first[indices] ^ bool(epoch % 2)).to(images.device)
+                    images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
                 batch = self._augmented(images, labels, rng, size)
             yield batch
 
+    @cached_property
+    def mirrored_first(self) -> Tensor:
+        """(N,) bool: the samples that ``alternate_flip`` mirrors in even epochs; the others follow in odd ones."""
+        return torch.rand(len(self.samples), generator=torch_generator(self.seed, "mirrored")) < 0.5
+
     def _augmented(self, images: Tensor, labels: Tensor, rng: np.random.Generator, size: int | None) -> TrainBatch:
         """Normalise and augment uint8 images."""
-        augment = self.augment
+        augment = replace(self.augment, flip=self.augment.flip and not self.augment.alternate_flip)
         if not augment.crop_padding:  # flip before normalising: uint8 is a quarter of the bytes
             images, augment = flip_and_crop(images, augment, rng), replace(augment, flip=False)
         images = self.preprocess.normalize(images)
         images, targets = augment_batch(images, labels, self.num_classes, augment, rng)
-        if size is not None and size != images.shape[-1]:
+        if size is not None and size != images.shape[-1] and augment.progressive_by == "crop":
+            images = crop_at_random(images, size, rng)
+        elif size is not None and size != images.shape[-1]:
             images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
         return TrainBatch(images, targets)
 
@@ -177,25 +188,25 @@ class TrainingData:
         order = epoch_order(self.samples.labels, seed=self.seed, epoch=number, balanced=self.balanced)
         return torch.stack([torch.full_like(order, number), order], dim=1)
 
-    def _read(self, parts: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """uint8 images and labels of each part (n, 2), on the device."""
+    def _read(self, parts: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """uint8 images and labels of each part (n, 2), on the device, and the samples' indices."""
         if isinstance(self.samples, TensorSamples):
             for part in parts:
                 indices = part[:, 1].to(self.device)
-                yield self.images[indices], self.labels[indices]
+                yield self.images[indices], self.labels[indices], part[:, 1]
             return
         self.keys.batches = [[tuple(key) for key in part.tolist()] for part in parts]
         first = self.loader._iterator is None
         batches = iter(self.loader)
         if first and self.workers:
             _stop_workers_at_exit(self.loader)
-        for images, labels, _, bad in batches:
+        for images, labels, indices, bad in batches:
             if bad and not self.skip_bad:
                 raise ImageError(bad[0][1])
             self.skipped.update(index for index, _ in bad)
             if not len(labels):
                 raise UserError(f"none of the {len(bad)} images of a batch could be read; check the data folder")
-            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True), indices
 
 
 def evaluation_batches(

@@ -127,7 +127,7 @@ def read_coco(file: Path, problems: Problems, tree: Tree | None = None) -> list[
 
 
 def _image_of(file: Path, name: str, tree: Tree) -> Path | None:
-    """In a usual folder, else anywhere; the expected path if there is no such file, None if several match."""
+    """The image's path: in a usual folder, else anywhere; the expected path if it is missing, None if ambiguous."""
     candidates = [folder / name for folder in _image_folders(file)]
     for candidate in candidates:
         if candidate.is_file():

@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..family.choices import plugins_needed
 from ..training.distributed import Processes
 from ..training.machine import Machine
-from ..training.optimization import check_optimizer
+from ..training.optimization import check_optimizer, resolve_fused
 from ..training.plan import Plan, absolute, check_validation, evaluation_batch_size, length_of, repeats_of
 from ..training.start import Start
 from ..training.task import Prepared, StepLoss, TaskEntry, Validation
@@ -90,6 +90,17 @@ class DetectionTask:
     @property
     def steps_per_epoch(self) -> int:
         return self.data.steps_per_epoch
+
+    @property
+    def evaluated_images(self) -> tuple[int, int]:
+        val, test = (0 if split is None else len(split) for split in (self.dataset.val, self.dataset.test))
+        return val, val + test
+
+    def steps_for(self, repeats: int) -> int:
+        return steps_per_epoch(repeats * len(self.data.samples), self.config.batch_size)
+
+    def image_side(self, progress: float) -> int:
+        return self.config.image_size
 
     def batches(self, epoch: int, first_step: int) -> Iterator[DetectionBatch]:
         return self.data.epoch(epoch, first_step)
@@ -215,6 +226,7 @@ def _complete(
         precision=machine.precision,
         compile="off",
         channels_last="on" if machine.channels_last else "off",
+        fused=resolve_fused(config, machine.device),
         workers=machine.workers,
     )
     return Plan(resolved, model, epochs, total, per_epoch)
@@ -234,14 +246,26 @@ def prepare_detection(config: DetectConfig, machine: Machine, processes: Process
     if card is not None:
         check_same_data(dataset, config, card)
     start = read_backbone(config, dataset.notices) if card is None else None
+    return _prepare_on(dataset, machine, processes, card, start, config)
+
+
+def _prepare_on(
+    dataset: DetectionDataset,
+    machine: Machine,
+    processes: Processes,
+    card: Card | None,
+    start: Start | None,
+    config: DetectConfig,
+) -> Prepared:
+    """`prepare_detection` on data that are already loaded, and from weights that are already read."""
     plan = _complete(config, dataset, machine, start, resumed=card is not None)
     torch.manual_seed(derive_seed(config.seed, "init"))
     body, overrides = build_body(plan.config, plan.model)
     described = card or (start.card if start else None)
     mean, std = described.constants if described else (IMAGENET_MEAN, IMAGENET_STD)
     detector = build_detector(plan.config, body, dataset.classes, mean, std)
-    if start is not None:
-        dataset.notices.append(copy_weights(detector, start))
+    copied = [] if start is None else [copy_weights(detector, start)]
+    noted = replace(dataset, notices=[*dataset.notices, *copied])
     card = Card(
         task=DETECTION,
         model=plan.model,
@@ -253,7 +277,13 @@ def prepare_detection(config: DetectConfig, machine: Machine, processes: Process
         train_images=len(dataset.train or ()),
         plugins=plugins_needed(overrides),
     )
-    return Prepared(plan, machine, detector, DetectionTask(plan, machine, processes, dataset, card))
+    return Prepared(
+        plan,
+        machine,
+        detector,
+        DetectionTask(plan, machine, processes, noted, card),
+        again=lambda changed: _prepare_on(dataset, machine, processes, None, start, changed),
+    )
 
 
 ENTRY = TaskEntry(

@@ -81,7 +81,7 @@ class Tree:
     def by_split(self, files: Sequence[Path], *, by_name: bool = False) -> dict[str, list[Path]]:
         """The files of each split; ``all`` when nothing is named after a split.
 
-        Files outside the splits are for training if there is no train folder. Raises UserError if there is one.
+        Without a train folder, files outside the splits are training data. With one, they raise UserError.
         """
         found: dict[str | None, list[Path]] = {}
         for path in files:

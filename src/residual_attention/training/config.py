@@ -10,6 +10,7 @@ import yaml
 
 from ..errors import UserError
 from ..hints import did_you_mean
+from .duration import seconds_of
 from .options import CommonOptions, LoopOptions, MachineOptions, NetworkOptions, OutputOptions
 
 T = TypeVar("T")
@@ -43,10 +44,10 @@ class RunConfig(OutputOptions, MachineOptions, NetworkOptions, LoopOptions, Comm
         return kind(**{field.name: getattr(self, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
 
     def lasting(self, *, epochs: int | None = None, steps: int | None = None) -> Self:
-        """A copy with another length. An explicit number of epochs overrides ``min_steps``."""
+        """A copy with another length, which overrides ``time``; ``epochs`` overrides ``min_steps`` too."""
         if epochs is not None:
-            return dataclasses.replace(self, epochs=epochs, steps=None, min_steps=0)
-        return self if steps is None else dataclasses.replace(self, steps=steps)
+            return dataclasses.replace(self, epochs=epochs, steps=None, min_steps=0, time=None)
+        return self if steps is None else dataclasses.replace(self, steps=steps, time=None)
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
@@ -109,6 +110,8 @@ def validate_run(config: RunConfig) -> None:
             "seed": 0,
         },
     )
+    if config.time is not None:
+        seconds_of(config.time)
     if not config.lr > 0:
         raise UserError(f"lr must be above 0, not {config.lr}")
     if config.clip_grad is not None and not config.clip_grad > 0:

@@ -4,9 +4,12 @@ import os
 from dataclasses import dataclass
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ..devices import DTYPES, resolve_device, resolve_precision
 from .config import RunConfig
+from .distributed import Processes
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,11 @@ def resolve_machine(config: RunConfig, local_rank: int = 0) -> Machine:
         compile=compiled,
         workers=config.workers if config.workers is not None else min(cores, 8),
     )
+
+
+def prepared_forward(model: nn.Module, machine: Machine, processes: Processes) -> nn.Module:
+    """The model as the loop calls it: wrapped in DDP, compiled."""
+    if processes.world > 1:
+        ids = [machine.device.index] if machine.device.type == "cuda" else None
+        model = DistributedDataParallel(model, device_ids=ids)
+    return torch.compile(model) if machine.compile else model  # type: ignore[return-value]

@@ -1,11 +1,12 @@
 """Optimizer, learning-rate schedule and averaged weights, from timm and PyTorch."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from timm.optim import create_optimizer_v2, list_optimizers
-from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
+from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
@@ -23,8 +24,20 @@ def check_optimizer(name: str) -> None:
         raise UserError(f"no optimizer named {name!r}{hint}; any timm optimizer works: sgd, adam, adamw, rmsprop, ...")
 
 
+FUSED = ("sgd", "nesterov", "momentum", "adam", "adamw")  # timm's names of PyTorch's own
+
+
+def resolve_fused(config: RunConfig, device: torch.device) -> Literal["on", "off"]:
+    """Whether one kernel updates all parameters. Raises UserError if it is asked for where there is none."""
+    possible = config.optimizer.lower() in FUSED and device.type in ("cpu", "cuda")
+    if config.fused == "on" and not possible:
+        raise UserError(f"fused on is not available for {config.optimizer} on {device.type}; leave it out")
+    return "on" if possible and config.fused != "off" else "off"
+
+
 def build_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
     """The timm optimizer named in the configuration."""
+    options: dict[str, Any] = {"fused": True} if config.fused == "on" else {}
     return create_optimizer_v2(
         model,
         opt=config.optimizer,
@@ -32,13 +45,14 @@ def build_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimize
         weight_decay=config.weight_decay,
         momentum=config.momentum,
         filter_bias_and_bn=not config.decay_norm_and_bias,
+        **options,
     )
 
 
 class Schedule:
     """The learning rate at each step: a function of the step, except ``plateau``, which follows the loss.
 
-    Cosine and multi-step are timm's. Plateau is PyTorch's: timm's does not save the number of bad epochs, which
+    Cosine, linear and multi-step are timm's. Plateau is PyTorch's: timm's does not save the number of bad epochs, which
     resuming needs.
     """
 
@@ -49,10 +63,10 @@ class Schedule:
         common: dict[str, Any] = {"t_in_epochs": False, "warmup_t": warmup, "warmup_lr_init": config.lr / 100}
         self.by_step = None
         self.plateau = None
-        if config.schedule == "cosine":
-            self.by_step = CosineLRScheduler(
-                optimizer, t_initial=max(1, steps - warmup), lr_min=config.min_lr, warmup_prefix=True, **common
-            )
+        if config.schedule in ("cosine", "linear"):
+            common |= {"t_initial": max(1, steps - warmup), "lr_min": config.min_lr, "warmup_prefix": True}
+            kind = CosineLRScheduler if config.schedule == "cosine" else partial(PolyLRScheduler, power=1.0)
+            self.by_step = kind(optimizer, **common)
         elif config.schedule == "multistep":
             milestones = [m + 1 for m in config.milestones]  # timm's milestone m acts at step m - 1
             self.by_step = MultiStepLRScheduler(optimizer, milestones, config.lr_decay, warmup_prefix=False, **common)

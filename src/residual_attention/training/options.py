@@ -8,7 +8,7 @@ from ..family.choices import LEARNINGS, MASK_ACTIVATIONS, MASK_STRUCTURES, STEMS
 from ..plugins import chosen_from
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Schedule = Literal["cosine", "multistep", "plateau", "constant"]
+Schedule = Literal["cosine", "linear", "multistep", "plateau", "constant"]
 Switch = Literal["auto", "on", "off"]
 
 
@@ -35,6 +35,9 @@ class LoopOptions:
     """Passes over the training images."""
     steps: int | None = None
     """Optimizer steps; overrides epochs."""
+    time: str | None = None
+    """Train for about this long (45m, 2h30m), evaluation and report included. The number of epochs follows from the
+    speed measured before the first step; overrides epochs and steps."""
     min_steps: int = 0
     """Repeat a small data set within each epoch until the run has at least this many steps."""
     repeats: int | None = None
@@ -46,11 +49,11 @@ class LoopOptions:
     lr: float = 0.1
     """Peak learning rate for the given batch size."""
     schedule: Schedule = "cosine"
-    """cosine | multistep | plateau | constant."""
+    """cosine | linear | multistep | plateau | constant."""
     warmup_epochs: float = 0.0
     """Linear warm-up from lr/100, in epochs; fractions allowed."""
     min_lr: float = 0.0
-    """Lowest learning rate of cosine and plateau."""
+    """Lowest learning rate of cosine, linear and plateau."""
     milestones: tuple[int, ...] = ()
     """Steps at which multistep multiplies the learning rate by lr_decay."""
     lr_decay: float = 0.1
@@ -119,6 +122,8 @@ class MachineOptions:
     """torch.compile; auto turns it on for CUDA."""
     channels_last: Switch = "auto"
     """NHWC memory layout; auto turns it on."""
+    fused: Switch = "auto"
+    """Update all parameters in one kernel; auto turns it on for PyTorch's own optimizers."""
     workers: int | None = None
     """Processes that decode large images; one per core by default, at most 8."""
     grad_checkpointing: bool = False

@@ -5,17 +5,9 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from .duration import duration
+
 LINE_EVERY_S = 60.0  # without a terminal, at most one line a minute within an epoch
-
-
-def duration(seconds: float) -> str:
-    """``45 s``, ``12 min 05 s``, ``3 h 20 min``."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
 def rate_text(images_per_s: float) -> str:
@@ -26,10 +18,19 @@ def rate_text(images_per_s: float) -> str:
 class ProgressDisplay:
     """Shows loss, error, images/s and the time left during an epoch, and one line at its end."""
 
-    def __init__(self, *, quiet: bool, total_steps: int, first_step: int = 0, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        quiet: bool,
+        total_steps: int,
+        first_step: int = 0,
+        budget: str | None = None,
+        console: Console | None = None,
+    ) -> None:
         self.console = console or Console(stderr=quiet, highlight=False)
         self.quiet = quiet
         self.total_steps = total_steps
+        self.budget = "" if budget is None else f" of {budget}"
         self.started, self.first_step = time.perf_counter(), first_step
         self.last_line = self.started
         self.window: list[tuple[float, int]] = []
@@ -70,8 +71,8 @@ class ProgressDisplay:
         if self.quiet:
             return
         rate = self._rate(images)
-        left = duration(self.time_left_s(step))
-        text = "  ".join(filter(None, (f"loss {loss:.3f}", figures, f"{rate_text(rate)} images/s", f"{left} left")))
+        left = f"{duration(self.time_left_s(step))} left{self.budget}"
+        text = "  ".join(filter(None, (f"loss {loss:.3f}", figures, f"{rate_text(rate)} images/s", left)))
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=step, description=f"epoch {epoch}/{epochs}", text=text)
         elif time.perf_counter() - self.last_line > LINE_EVERY_S:

@@ -10,9 +10,10 @@ from ..checkpoints.card import Card
 from ..checkpoints.format import read_checkpoint
 from ..checkpoints.load import model_weights
 from ..devices import hardware, versions
+from .duration import duration
 from .loop import Job
 from .plan import Plan
-from .progress import duration, rate_text
+from .progress import rate_text
 from .runfolder import RunFolder
 from .state import TrainState
 from .task import Outcome, TaskEntry

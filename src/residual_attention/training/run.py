@@ -7,25 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoints.card import Card, read_card
 from ..checkpoints.format import read_checkpoint
 from ..devices import resolve_device
 from ..errors import UserError
 from ..plugins import require
+from .budget import within_time
 from .config import RunConfig
 from .distributed import Processes, process_group
 from .interrupt import Interrupted, SignalWatch
 from .loop import Job, fit
-from .machine import Machine, resolve_machine
-from .optimization import Schedule, averaged_model, build_optimizer
+from .machine import Machine, prepared_forward, resolve_machine
 from .plan import Plan
 from .progress import ProgressDisplay
 from .results import finish
 from .runfolder import RunFolder, default_run_path, keep_out_of_data, open_run
-from .state import TrainState, pack, unpack
+from .state import TrainState, initial_state, pack, unpack
 from .task import Prepared, TaskEntry
 from .tracking import open_tracker
 from .writer import RunWriter
@@ -68,6 +66,8 @@ def begin(config: RunConfig, entry: TaskEntry) -> Iterator[Started]:
     with process_group(resolve_device(config.device).type) as processes:
         machine = _machine_for(config, processes)
         prepared = entry.prepare(config, machine, processes, None)
+        if config.time is not None:
+            prepared = within_time(prepared, processes)
         path = processes.from_main(str(config.out or default_run_path(config.data, prepared.plan.model)))
         folder = RunFolder(Path(str(path)))
         keep_out_of_data(folder.path, config)
@@ -137,7 +137,10 @@ def _reopened_config(
     given = {name: value for name, value in changes.items() if value is not None}
     if given.get("grad_checkpointing") and card.config.get("compile") == "on":
         given.setdefault("compile", "off")
-    config = entry.config.from_dict({**card.config, **given})
+    if "device" in given and card.config.get("fused") == "on":
+        given["fused"] = "auto"
+    before = {"fused": "off"}  # what a run did whose configuration does not have the option yet
+    config = entry.config.from_dict({**before, **card.config, **given})
     progress = card.training["progress"]
     for name, asked, done in (("epochs", epochs, progress["epoch"]), ("steps", steps, progress["step"])):
         if asked is not None and asked < done:
@@ -153,26 +156,6 @@ def _machine_for(config: RunConfig, processes: Processes) -> Machine:
 
 def _locked(folder: RunFolder, processes: Processes) -> contextlib.AbstractContextManager[None]:
     return folder.locked() if processes.is_main else contextlib.nullcontext()
-
-
-def prepared_forward(model: nn.Module, machine: Machine, processes: Processes) -> nn.Module:
-    """The model as the loop calls it: wrapped in DDP, compiled."""
-    if processes.world > 1:
-        ids = [machine.device.index] if machine.device.type == "cuda" else None
-        model = DistributedDataParallel(model, device_ids=ids)
-    return torch.compile(model) if machine.compile else model  # type: ignore[return-value]
-
-
-def initial_state(model: nn.Module, plan: Plan[Any], machine: Machine) -> TrainState:
-    """The network on its device with a fresh optimizer and schedule."""
-    layout = torch.channels_last if machine.channels_last else torch.contiguous_format
-    model.to(machine.device, memory_format=layout)  # type: ignore[call-overload]
-    optimizer = build_optimizer(model, plan.config)
-    schedule = Schedule(optimizer, plan.config, plan.total_steps, plan.steps_per_epoch)
-    scaler = torch.amp.GradScaler("cuda") if machine.precision == "fp16" else None
-    state = TrainState(model, optimizer, schedule, averaged_model(model, plan.config.ema), scaler)
-    state.progress.planned_steps = plan.total_steps
-    return state
 
 
 @contextlib.contextmanager
@@ -193,14 +176,16 @@ def _started(
         task.skipped.update(state.progress.unreadable)
         _reopen(state, plan)
     quiet = plan.config.json or not processes.is_main
-    display = ProgressDisplay(quiet=quiet, total_steps=plan.total_steps, first_step=state.progress.step)
+    display = ProgressDisplay(
+        quiet=quiet, total_steps=plan.total_steps, first_step=state.progress.step, budget=plan.config.time
+    )
     with SignalWatch() as signals, display, contextlib.ExitStack() as stack:
         writer = RunWriter(folder, plan.config, processes, display, task, plan.epochs, plan.total_steps)
         if processes.is_main:
             folder.write_text(folder.config, plan.config.to_yaml())
             for name, text in task.files().items():
                 folder.write_text(folder.path / name, text)
-            for line in task.introduction(state.model):
+            for line in (*task.introduction(state.model), *prepared.notes):
                 display.say(line)
             writer.board = stack.enter_context(task.open_board(folder.tensorboard, state.progress.step or None))
             writer.watch_gradients(state)

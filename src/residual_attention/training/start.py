@@ -16,7 +16,7 @@ SHIPPED = "attention56_cifar.cifar10"  # what ``--init auto`` means
 
 @dataclass(frozen=True)
 class Start:
-    """Weights (fp32, on the CPU) and card of a checkpoint, with the name that it was asked for by."""
+    """Weights (fp32, on the CPU) and card of a checkpoint; ``name`` is what the user called it."""
 
     name: str
     weights: dict[str, Tensor]

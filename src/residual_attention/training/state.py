@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..checkpoints.load import WEIGHTS_PREFIX
-from .optimization import Schedule
+from .machine import Machine
+from .optimization import Schedule, averaged_model, build_optimizer
+from .plan import Plan
 
 EMA_PREFIX = "ema."
 OPTIMIZER_PREFIX = "optimizer."
@@ -54,6 +56,18 @@ class TrainState:
     def evaluated(self) -> nn.Module:
         """The network that is evaluated and kept as best: the averaged one if there is one."""
         return self.model if self.ema is None else self.ema.module
+
+
+def initial_state(model: nn.Module, plan: Plan[Any], machine: Machine) -> TrainState:
+    """The network on its device with a fresh optimizer and schedule."""
+    layout = torch.channels_last if machine.channels_last else torch.contiguous_format
+    model.to(machine.device, memory_format=layout)  # type: ignore[call-overload]
+    optimizer = build_optimizer(model, plan.config)
+    schedule = Schedule(optimizer, plan.config, plan.total_steps, plan.steps_per_epoch)
+    scaler = torch.amp.GradScaler("cuda") if machine.precision == "fp16" else None
+    state = TrainState(model, optimizer, schedule, averaged_model(model, plan.config.ema), scaler)
+    state.progress.planned_steps = plan.total_steps
+    return state
 
 
 def pack(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Any]]:

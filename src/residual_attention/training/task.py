@@ -87,6 +87,10 @@ class Task(Protocol):
     ``columns`` are its columns of metrics.csv; ``epoch_figures`` and ``Validation.figures`` fill them.
     ``skipped`` are the indices of the unreadable training images found so far. ``files`` (name to text) are written
     into the run folder before the first step.
+
+    A time budget is planned from ``evaluated_images`` (at the end of each epoch, and at the end of the run),
+    ``steps_for`` (steps per epoch of that many passes over the images) and ``image_side`` (side of the training images
+    in px at a progress in [0, 1)).
     """
 
     @property
@@ -97,6 +101,10 @@ class Task(Protocol):
     def skipped(self) -> set[int]: ...
     @property
     def steps_per_epoch(self) -> int: ...
+    @property
+    def evaluated_images(self) -> tuple[int, int]: ...
+    def steps_for(self, repeats: int) -> int: ...
+    def image_side(self, progress: float) -> int: ...
     def batches(self, epoch: int, first_step: int) -> Iterator[Any]: ...
     def forward(self, model: nn.Module, batch: Any) -> Any: ...
     def loss(self, output: Any, batch: Any, model: nn.Module) -> StepLoss: ...
@@ -114,13 +122,16 @@ class Task(Protocol):
 class Prepared:
     """A run before its first step: the complete configuration, the network with its initial weights, the task.
 
-    ``machine`` is the given one, possibly adjusted by the task.
+    ``machine`` is the given one, possibly adjusted by the task. ``again`` prepares the run anew with another
+    configuration, on the data and the initial weights already read. ``notes`` are printed before training.
     """
 
     plan: Plan[Any]
     machine: Machine
     model: nn.Module
     task: Task
+    again: Callable[[Any], "Prepared"]
+    notes: tuple[str, ...] = ()
 
 
 Prepare = Callable[[Any, Machine, Processes, Card | None], Prepared]

@@ -1,0 +1,205 @@
+"""What masks do for the answer: replace them during the forward pass, and see what the network still knows.
+
+Only a mask that is part of the network can be asked this. A saliency map that is estimated afterwards cannot.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints import Classifier
+from ..devices import DTYPES, device_of, hardware, resolve_precision, versions
+from ..errors import UserError
+from .batches import Say, silent, split_batches
+from .bootstrap import Interval, bootstrap
+from .masks import attention_modules
+
+Intervention = Callable[[Tensor, torch.Generator], Tensor]
+"""(mask M (B, C, h, w), generator) to what takes its place, of the same shape."""
+
+
+def mean_over_positions(mask: Tensor, _generator: torch.Generator) -> Tensor:
+    """Each channel's mean: how strongly it passes is kept, where is lost."""
+    return mask.mean(dim=(2, 3), keepdim=True).expand_as(mask)
+
+
+def zero(mask: Tensor, _generator: torch.Generator) -> Tensor:
+    """M = 0. With attention residual learning, H = T: the trunk alone."""
+    return torch.zeros_like(mask)
+
+
+def one(mask: Tensor, _generator: torch.Generator) -> Tensor:
+    """M = 1. With attention residual learning, H = 2 T."""
+    return torch.ones_like(mask)
+
+
+def shuffled_positions(mask: Tensor, generator: torch.Generator) -> Tensor:
+    """One permutation of the positions of each image, the same for all its channels."""
+    flat = mask.flatten(2)
+    order = torch.rand(len(mask), flat.shape[2], generator=generator).argsort(dim=1).to(mask.device)
+    return flat.gather(2, order[:, None].expand_as(flat)).view_as(mask)
+
+
+def shuffled_channels(mask: Tensor, generator: torch.Generator) -> Tensor:
+    """One permutation of the channels of each image: the maps are kept, their assignment is lost."""
+    order = torch.rand(mask.shape[:2], generator=generator).argsort(dim=1).to(mask.device)
+    return mask.gather(1, order[:, :, None, None].expand_as(mask))
+
+
+def another_image(mask: Tensor, _generator: torch.Generator) -> Tensor:
+    """The mask of the next image of the batch."""
+    return mask.roll(1, dims=0)
+
+
+INTERVENTIONS: dict[str, Intervention] = {
+    "mean over positions": mean_over_positions,
+    "0": zero,
+    "1": one,
+    "positions shuffled": shuffled_positions,
+    "channels shuffled": shuffled_channels,
+    "another image's": another_image,
+}
+UNCHANGED, ALL = "unchanged", "all modules"
+
+
+@contextmanager
+def masks_replaced(
+    model: nn.Module, intervention: Intervention, modules: list[str], generator: torch.Generator
+) -> Iterator[None]:
+    """Within the context, ``model`` uses the result of ``intervention`` instead of the masks of ``modules``.
+
+    Raises UserError for a module without a mask.
+    """
+    known = attention_modules(model)
+    handles = []
+    try:
+        for name in modules:
+            if name not in known:
+                raise UserError(f"no attention module {name!r}; this network has {', '.join(known) or 'none'}")
+            mask = known[name].mask
+            assert mask is not None
+            handles.append(mask.register_forward_hook(lambda _module, _inputs, output: intervention(output, generator)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Accuracy, confidence in the class predicted with the true masks, and answers that changed, in percent."""
+
+    accuracy_pct: Interval
+    confidence_pct: Interval
+    changed_pct: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskEffects:
+    """``effects``: module name (or *all modules*) -> intervention -> `Effect`; ``unchanged``: the network as it is."""
+
+    data: str
+    split: str
+    images: int
+    seed: int
+    network: str | None
+    precision: str
+    unchanged: Effect
+    effects: dict[str, dict[str, Effect]]
+    hardware: dict[str, Any]
+    versions: dict[str, str]
+    date: str
+    time_s: float
+
+    def rows(self) -> Iterator[tuple[str, str, Effect]]:
+        """(module, what replaces its masks, effect), the unchanged network first."""
+        yield ALL, UNCHANGED, self.unchanged
+        for module, found in self.effects.items():
+            for name, effect in found.items():
+                yield module, name, effect
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+class _Tally:
+    """Per image: whether the answer is right, the confidence in the first answer, whether the answer changed."""
+
+    def __init__(self) -> None:
+        self.parts: list[Tensor] = []
+
+    def add(self, probabilities: Tensor, labels: Tensor, first: Tensor) -> None:
+        answer = probabilities.argmax(dim=1)
+        confidence = probabilities.gather(1, first[:, None])[:, 0]
+        self.parts.append(torch.stack([(answer == labels).double(), confidence.double(), (answer != first).double()]))
+
+    def effect(self, seed: int) -> Effect:
+        values = 100 * torch.cat(self.parts, dim=1).cpu()
+        return Effect(*(bootstrap(each, seed) for each in values))
+
+
+def measure_interventions(
+    model: Classifier,
+    data: str,
+    *,
+    data_dir: Path | None = None,
+    split: str = "test",
+    limit: int | None = None,
+    seed: int = 0,
+    say: Say = silent,
+) -> MaskEffects:
+    """Apply every intervention to each module and to all of them, on a split of a data set (all images by default).
+
+    Raises UserError: unknown data, a network without masks, or fewer than two images.
+    """
+    started = time.perf_counter()
+    modules = list(attention_modules(model))
+    if not modules:
+        raise UserError("this network has no masks to intervene on")
+    targets = {**({name: [name] for name in modules} if len(modules) > 1 else {}), ALL: modules}
+    device = device_of(model)
+    precision = resolve_precision("auto", device)
+    generator = torch.Generator().manual_seed(seed)
+
+    @torch.no_grad()
+    def probabilities(images: Tensor) -> Tensor:
+        with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
+            return model(images).float().softmax(dim=1)
+
+    unchanged = _Tally()
+    tallies: Mapping[str, dict[str, _Tally]] = {name: {key: _Tally() for key in INTERVENTIONS} for name in targets}
+    count = 0
+    for batch in split_batches(model, data, data_dir=data_dir, split=split, limit=limit, say=say):
+        images = batch.images.contiguous(memory_format=torch.channels_last)
+        plain = probabilities(images)
+        first = plain.argmax(dim=1)
+        unchanged.add(plain, batch.labels, first)
+        for target, names in targets.items():
+            for key, intervention in INTERVENTIONS.items():
+                with masks_replaced(model, intervention, names, generator):
+                    tallies[target][key].add(probabilities(images), batch.labels, first)
+        count += len(batch)
+        say(f"  {count} images, {time.perf_counter() - started:.0f} s")
+    if count < 2:
+        raise UserError(f"{data}: interventions need at least two images, for the masks of another one")
+    return MaskEffects(
+        data=data,
+        split=split,
+        images=count,
+        seed=seed,
+        network=model.card.model,
+        precision=precision,
+        unchanged=unchanged.effect(seed),
+        effects={name: {key: tally.effect(seed) for key, tally in each.items()} for name, each in tallies.items()},
+        hardware=hardware(device),
+        versions=versions(),
+        date=time.strftime("%Y-%m-%d"),
+        time_s=round(time.perf_counter() - started, 1),
+    )

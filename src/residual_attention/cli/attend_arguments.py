@@ -1,0 +1,87 @@
+"""The arguments of ``ran attend``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from ..attention.choices import READINGS
+from ..errors import UserError
+from ..plugins import chosen_from
+
+
+@dataclass(frozen=True)
+class AttendArguments:
+    model: tyro.conf.Positional[str]
+    """MODEL: a run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
+    local-dir:FOLDER."""
+    images: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Image files, folders or globs, or the name of a data set; with --measure, --intervene or --response
+    one data set or folder of class folders."""
+    out: Path = Path("attention")
+    """Folder for figures and measurements."""
+    reading: str = chosen_from(READINGS, "mean")
+    channel: int | None = None
+    """Draw this channel of each mask instead of a reading."""
+    before_after: bool = False
+    """Also draw feature map, mask and masked feature map (the paper's figure 1)."""
+    channels: tuple[int, ...] = ()
+    """Channels for --before-after; by default the most active one of each module."""
+    save_arrays: bool = False
+    """Also write each image's masks as a NumPy .npz, module name to (C, h, w)."""
+    format: Literal["png", "jpg", "webp"] = "png"
+    """Picture format."""
+    top_k: int = 5
+    """Classes listed for each image."""
+    measure: bool = False
+    """Measure deletion, insertion and mask statistics on DATA; with --boxes, localisation too."""
+    intervene: bool = False
+    """Replace masks by constants, shuffled ones and those of other images, and measure the effect on DATA."""
+    boxes: Path | None = None
+    """JSON file: image path below DATA to [x0, y0, x1, y1] in pixels of the image, or to a list of such boxes."""
+    limit: int | None = None
+    """Number of images from a data set, evenly spaced over the split; by default 500 measured, 20 drawn, all
+    for --intervene."""
+    split: Literal["test", "val", "train"] = "test"
+    """Split of DATA to measure on."""
+    data_dir: Path | None = None
+    """Folder of a named data set."""
+    response: bool = False
+    """Draw the mean absolute response of each stage's output on DATA."""
+    beside: str | None = None
+    """A second MODEL for --response, such as one with naive learning."""
+    device: str = "auto"
+    """auto | cpu | cuda | cuda:N | mps."""
+    engine: str = "auto"
+    """Engine for .onnx files: auto | openvino | onnxruntime; auto takes the fastest one installed."""
+    seed: int = 0
+    """Seed of the random baseline and of the bootstrap."""
+    json: bool = False
+    """Print JSON."""
+    debug: bool = False
+    """Show tracebacks."""
+
+    @property
+    def figures(self) -> list[str]:
+        """The flags that ask for figures instead of pictures."""
+        return [f"--{name}" for name in ("measure", "intervene", "response") if getattr(self, name)]
+
+
+def check_arguments(given: AttendArguments) -> None:
+    if not given.images:
+        raise UserError("no image or data set given; see `ran attend --help`")
+    if len(given.figures) > 1:
+        raise UserError(f"{' and '.join(given.figures)} cannot be combined; give one")
+    if given.figures and len(given.images) != 1:
+        raise UserError(f"{given.figures[0]} takes one data set or folder")
+    if given.boxes and not given.measure:
+        raise UserError("--boxes needs --measure")
+    if given.beside and not given.response:
+        raise UserError("--beside needs --response")
+    if given.channels and not given.before_after:
+        raise UserError("--channels needs --before-after; --channel draws one channel of each mask")
+    if given.top_k < 1 or (given.limit is not None and given.limit < 2):
+        raise UserError("top-k must be at least 1 and limit at least 2")
+    if given.out.exists() and not given.out.is_dir():
+        raise UserError(f"{given.out} is a file; --out must be a folder")
