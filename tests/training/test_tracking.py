@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from residual_attention import create_model
 from residual_attention.errors import UserError
 from residual_attention.tasks import resume, train
+from residual_attention.training import tracking
 from residual_attention.training.board import TensorBoard, _part
 
 
@@ -109,8 +110,6 @@ def test_a_library_that_does_not_start_is_a_users_error(tiny_config, monkeypatch
         def __init__(self, *_arguments) -> None:
             raise ConnectionError("no\nserver")
 
-    monkeypatch.setitem(
-        __import__("residual_attention.training.tracking", fromlist=["x"])._TRACKERS, "mlflow", Unreachable
-    )
+    monkeypatch.setitem(tracking._TRACKERS, "mlflow", Unreachable)
     with pytest.raises(UserError, match="--track mlflow cannot start: no server"):
         train(tiny_config(track="mlflow"))

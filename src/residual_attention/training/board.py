@@ -14,10 +14,10 @@ MOST_VALUES = 50_000  # in a histogram; evenly spaced ones of a larger part
 
 
 def _part(name: str) -> str:
-    """``stages.0.1`` of ``stages.0.1.trunk.0.conv.weight``; ``stem`` of ``stem.0.weight``."""
+    """``stages.0.1`` of ``stages.0.1.trunk.0.conv.weight``; ``head`` of ``head.fc.weight``."""
     words = name.split(".")
     numbers = next((i for i, word in enumerate(words[1:], 1) if not word.isdigit()), len(words) - 1)
-    return ".".join(words[: min(numbers, 3)])
+    return ".".join(words[: max(1, min(numbers, 3))])
 
 
 class TensorBoard:
