@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training",),  # the core, which knows no task
     ("classification", "detection"),
     ("tasks",),
-    ("experiments", "export", "demo"),
+    ("experiments", "export", "demo", "serve"),
     ("bench",),
     ("cli",),
     ("__init__", "__main__"),  # the names that users import, and ``python -m residual_attention``

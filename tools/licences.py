@@ -11,6 +11,7 @@ import sys
 import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -44,7 +45,7 @@ KNOWN = (  # words in a licence's text, and its SPDX name
 
 def licence_of(found: Distribution) -> str:
     """The SPDX expression, or else the short licence field, or else the classifiers."""
-    metadata = found.metadata
+    metadata: Any = found.metadata
     if expression := metadata.get("License-Expression"):
         return expression
     classified = [line.split("::")[-1].strip() for line in metadata.get_all("Classifier", []) if "License ::" in line]

@@ -141,7 +141,7 @@ def test_the_file_tells_a_stranger_how_to_run_it_and_nothing_of_this_machine(fil
     assert json.loads(told["classes"]) == list(model.classes)
     assert float(told["temperature"]) == model.card.confidence.temperature
     assert json.loads(told["mean"]) == list(model.preprocess.mean)
-    assert (told["layout"], told["channel_order"], told["image_size"]) == ("NCHW", "L (gray, ITU-R 601)", "32")
+    assert (told["layout"], told["channel_order"], told["image_size"]) == ("NCHW", "L (gray, ITU-R 601)", "16")
     assert "BILINEAR" in told["resize_filter"]
 
 

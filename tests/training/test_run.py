@@ -38,6 +38,7 @@ def test_the_folder_holds_what_the_contract_names(finished):
         "report.html",
         "curves.png",
         "confusion.png",
+        "coverage.png",
         "calibration.png",
         "attention.png",
         "mistakes.png",

@@ -48,13 +48,13 @@ def _inside_saves(call: int, before: bool) -> Callable[[], None]:
 
 def _while_drawing(seconds: float) -> Callable[[], None]:
     def prepare() -> None:
-        draw = results._draw
+        draw = results.draw
 
         def drawing(*arguments: object) -> None:
             threading.Timer(seconds, _kill_me).start()
             draw(*arguments)  # type: ignore[arg-type]
 
-        results._draw = drawing  # type: ignore[assignment]
+        results.draw = drawing  # type: ignore[assignment]
 
     return prepare
 

@@ -33,6 +33,8 @@ def present_engines() -> list[str]:
 
 def check_engine(name: str) -> None:
     """Raise UserError for an engine that does not exist."""
+    if name == "torch":
+        raise UserError("an .onnx file is not run by torch; choose openvino or onnxruntime")
     if name != "auto" and name not in ENGINES:
         raise UserError(f"engine must be auto, {' or '.join(ENGINES)}, not {name!r}")
 
@@ -157,6 +159,10 @@ class ExportedClassifier(Classifier):
 
     def forward(self, images: Tensor) -> Tensor:
         return self._outputs(images)["logits"]
+
+    @property
+    def has_masks(self) -> bool:
+        return any(name.startswith(MASK_PREFIX) for name in self._names)
 
     def with_likeness(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         found = self._outputs(images)

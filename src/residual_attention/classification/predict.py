@@ -1,6 +1,10 @@
 """Predictions for image files, with the preprocessing used in training."""
 
-from collections.abc import Sequence
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +19,8 @@ from ..errors import UserError
 from .views import Views, class_probabilities
 
 UNSURE = "unsure"
+DECODERS = min(4, os.cpu_count() or 1)
+BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -53,17 +59,30 @@ class Unread(NamedTuple):
     reason: str
 
 
-def _read_images(
-    paths: Sequence[Path], preprocess: Preprocess, unread: list[Unread]
-) -> tuple[list[Path], list[torch.Tensor]]:
-    good, images = [], []
-    for path in paths:
-        try:
-            images.append(preprocess(read_image(path, preprocess.in_chans)))
-            good.append(path)
-        except ImageError as error:
-            unread.append(Unread(path, str(error)))
-    return good, images
+def _read(path: Path, preprocess: Preprocess) -> torch.Tensor | Unread:
+    try:
+        return preprocess(read_image(path, preprocess.in_chans))
+    except ImageError as error:
+        return Unread(path, str(error))
+
+
+def _batches(
+    paths: Sequence[Path], preprocess: Preprocess, batch_size: int, unread: list[Unread]
+) -> Iterator[tuple[list[Path], torch.Tensor]]:
+    """The readable files and their images, in order. Threads decode the next batches meanwhile; Pillow's C code runs
+    beside the network's."""
+    with warnings.catch_warnings(), ThreadPoolExecutor(DECODERS) as pool:
+        warnings.simplefilter("ignore")  # as `read_image` does; threads would restore each other's filters
+        parts = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
+        waiting: deque[list[Future[torch.Tensor | Unread]]] = deque()
+        for i, part in enumerate(parts):
+            for ahead in parts[i + len(waiting) : i + 1 + BATCHES_AHEAD]:
+                waiting.append([pool.submit(_read, path, preprocess) for path in ahead])
+            found = list(zip(part, (future.result() for future in waiting.popleft()), strict=True))
+            unread += [image for _, image in found if isinstance(image, Unread)]
+            good = [(path, image) for path, image in found if isinstance(image, torch.Tensor)]
+            if good:
+                yield [path for path, _ in good], torch.stack([image for _, image in good])
 
 
 def unlike_training(model: Classifier, alike: torch.Tensor | None, count: int) -> list[bool] | list[None]:
@@ -95,11 +114,9 @@ def predict(
     place = device_of(model)
     predictions: list[Prediction] = []
     unread: list[Unread] = []
-    for start in range(0, len(paths), batch_size):
-        good, images = _read_images(paths[start : start + batch_size], model.preprocess, unread)
-        if not good:
-            continue
-        probabilities, alike = class_probabilities(model, torch.stack(images).to(place), views)
+    for good, images in _batches(paths, model.preprocess, batch_size, unread):
+        images = images.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        probabilities, alike = class_probabilities(model, images, views)
         if not probabilities.isfinite().all():
             raise UserError(f"{good[0]}: the model's answer is not finite; its weights or this image are at fault")
         best = probabilities.cpu().topk(min(top_k, len(model.classes)), dim=1)

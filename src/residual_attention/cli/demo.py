@@ -36,7 +36,7 @@ class DemoArguments:
     """Show tracebacks."""
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
 
     if threshold is not None:
         print(threshold.note)
-    if not _is_loopback(given.host):
+    if not is_loopback(given.host):
         print(f"note: anyone who reaches {given.host} can use this page; there is no password")
     run = Path(given.model)
     of_run = [] if is_hub(given.model) else [resolve_model(given.model).parent.parent / "examples"]

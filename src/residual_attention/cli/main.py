@@ -23,6 +23,7 @@ COMMANDS = {
     "reproduce": "the paper's tables, one command each, our figures beside the paper's",
     "detect": "object detection on this backbone, from VOC or COCO data: train, eval, predict",
     "export": "one checked ONNX file, fp32 or int8, with masks on request",
+    "serve": "an HTTP endpoint on this machine that classifies uploaded images in batches",
     "demo": "a web page on this machine: drop an image, see its classes and masks",
     "bench": "speed and memory on this machine, compared with the alternatives",
     "models": "the network family: parameters, MACs, depth",

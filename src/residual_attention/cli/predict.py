@@ -44,7 +44,8 @@ class PredictArguments:
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     engine: str = "auto"
-    """Engine for .onnx files: auto | openvino | onnxruntime; auto takes the fastest one installed."""
+    """auto | torch | openvino | onnxruntime. auto takes the fastest one installed for an .onnx file; any other model is
+    compiled for it if the number of images pays for that."""
     json: bool = False
     """Print one JSON array."""
     debug: bool = False
@@ -63,6 +64,7 @@ def main(argv: list[str]) -> int:
     from ..classification.threshold import choose_threshold
     from ..data.find import find_images
     from ..devices import resolve_device
+    from ..export.engine import fastest
 
     if given.csv:
         check_csv(given.csv)
@@ -72,6 +74,10 @@ def main(argv: list[str]) -> int:
     model = load(given.model, resolve_device(given.device), engine=given.engine)
     if engine := getattr(model, "engine", None):
         _note(f"engine: {engine}")
+    chosen = fastest(model, len(paths), given.engine)
+    if chosen.note:
+        _note(chosen.note)
+    model = chosen.model
     if given.tta == "mirror" and model.card.config.get("flip") is False:
         _note("note: this model was trained without mirrored images; --tta mirror may harm")
     threshold = choose_threshold(model.card.confidence, given.min_confidence, given.max_error)

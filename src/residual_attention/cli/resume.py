@@ -39,6 +39,8 @@ class ResumeArguments:
     """Split each batch into this many parts to save memory."""
     grad_checkpointing: bool | None = None
     """Recompute activations in the backward pass to save memory."""
+    track: Literal["wandb", "mlflow", "trackio"] | None = None
+    """Also log to this tracker; a record that the run began there goes on."""
     json: bool = False
     """Print one JSON object at the end and nothing else to standard output."""
     debug: bool = False
@@ -65,6 +67,7 @@ def main(argv: list[str]) -> int:
         compile=given.compile,
         accumulate=given.accumulate,
         grad_checkpointing=given.grad_checkpointing,
+        track=given.track,
         json=given.json,
         debug=given.debug,
     )

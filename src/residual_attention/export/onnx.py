@@ -36,7 +36,7 @@ class Parity:
         return self.difference <= self.allowed
 
 
-class _Outputs(nn.Module):
+class Outputs(nn.Module):
     """The network with the likeness to the training images, if there is a ``centre``, and masks as further outputs."""
 
     def __init__(self, network: nn.Module, centre: tuple[float, ...], masks: bool) -> None:
@@ -92,7 +92,7 @@ def onnx_bytes(model: nn.Module, card: Card, *, image_size: int, in_chans: int, 
     training = model.training
     example = torch.randn(2, in_chans, image_size, image_size + 8)  # not square, so height and width are not confused
     dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
-    traced = _Outputs(model.eval(), card.confidence.centre, masks)
+    traced = Outputs(model.eval(), card.confidence.centre, masks)
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(

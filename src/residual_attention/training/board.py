@@ -2,9 +2,12 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -34,6 +37,16 @@ class _Expendable:
         return call
 
 
+MOST_VALUES = 50_000  # in a histogram; evenly spaced ones of a larger part
+
+
+def _part(name: str) -> str:
+    """``stages.0.1`` of ``stages.0.1.trunk.0.conv.weight``; ``head`` of ``head.fc.weight``."""
+    words = name.split(".")
+    numbers = next((i for i, word in enumerate(words[1:], 1) if not word.isdigit()), len(words) - 1)
+    return ".".join(words[: max(1, min(numbers, 3))])
+
+
 class TensorBoard:
     """A writer for one run's folder. On resume, ``purge_step`` hides events after that step.
 
@@ -61,6 +74,28 @@ class TensorBoard:
     def pictures(self, model: nn.Module, step: int) -> None:
         """Called after each epoch."""
 
+    def weights(self, model: nn.Module, step: int) -> None:
+        """Log a histogram of each part's weights; called after each epoch."""
+        self._histograms("weights", model, lambda parameter: parameter.detach(), step)
+
+    def gradients(self, model: nn.Module, step: int) -> None:
+        """Log a histogram of each part's gradients; called in the last step of each epoch."""
+        self._histograms("gradients", model, lambda parameter: parameter.grad, step)
+
+    def _histograms(
+        self, tag: str, model: nn.Module, values_of: Callable[[nn.Parameter], Tensor | None], step: int
+    ) -> None:
+        """One histogram a part, such as ``stages.0.1``, of the matrices and kernels in it: BN has its own scale."""
+        parts: dict[str, list[Tensor]] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and (values := values_of(parameter)) is not None:
+                parts.setdefault(_part(name), []).append(values.detach().flatten())
+        for name, found in parts.items():
+            values = torch.cat(found)
+            few = values[:: max(1, len(values) // MOST_VALUES)].float().cpu().numpy()
+            if np.isfinite(few).all():
+                self.writer.add_histogram(f"{tag}/{name}", few, step)
+
     def grid(self, tag: str, pictures: Tensor, step: int, columns: int = 8) -> None:
         """Log uint8 pictures (B, 3, H, W) as one grid; small ones are enlarged."""
         from torchvision.utils import make_grid
@@ -71,8 +106,6 @@ class TensorBoard:
 
     def picture(self, tag: str, png: Path, step: int) -> None:
         """Log a picture drawn for the report."""
-        import numpy as np
-
         with Image.open(png) as image:
             self.writer.add_image(tag, np.asarray(image.convert("RGB")), step, dataformats="HWC")
 

@@ -140,6 +140,8 @@ class OutputOptions:
     """Run folder; runs/<date-time>_<data>_<model> by default."""
     resume: Literal["no", "auto"] = "no"
     """auto: continue the run in --out if there is one, as a cluster's restart needs it; no: refuse the folder."""
+    track: Literal["wandb", "mlflow", "trackio"] | None = None
+    """Also log to wandb, mlflow or trackio, each an extra of its name; TensorBoard is always written."""
     json: bool = False
     """Print one JSON object to standard output at the end, and nothing else."""
     debug: bool = False

@@ -85,11 +85,14 @@ def draw(writer: RunWriter, outcome: Outcome, step: int, entry: TaskEntry) -> di
     """Draw the pictures and write the report. Returns what failed, name -> why; a drawing never ends a run."""
     attempts = Attempts()
     pictures = outcome.draw(writer.folder, attempts)
+    metrics = {f"final/{name}": value for name, value in outcome.final_metrics().items()}
+    with attempts.attempt("the tracker's last figures"):
+        if writer.tracker is not None:
+            writer.tracker.finish(metrics, step)
     with attempts.attempt("TensorBoard"):
         if writer.board is not None:
             for tag, path in pictures.items():
                 writer.board.picture(tag, path, step)
-            metrics = {f"final/{name}": value for name, value in outcome.final_metrics().items()}
             writer.board.hyperparameters(writer.config.to_dict(), metrics, step)
     with attempts.attempt(writer.folder.report.name):
         entry.report(writer.folder.path)

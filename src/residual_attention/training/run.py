@@ -25,8 +25,10 @@ from .plan import Plan
 from .progress import ProgressDisplay
 from .results import finish
 from .runfolder import RunFolder, default_run_path, keep_out_of_data, open_run
+from .same_run import check_same_run
 from .state import TrainState, initial_state, pack, unpack
 from .task import Prepared, TaskEntry
+from .tracking import open_tracker
 from .writer import RunWriter
 
 
@@ -56,25 +58,6 @@ def train(config: RunConfig, entry: TaskEntry) -> dict[str, Any]:
             return resume(config.out, entry, json=config.json, debug=config.debug)
     with begin(config, entry) as run:
         return complete(run)
-
-
-IDENTITY = ("data", "model", "seed", "batch_size", "lr", "optimizer", "image_size")
-
-
-def check_same_run(config: RunConfig, run: Path) -> None:
-    """Raise UserError if the folder's run was started with other settings than ``config``, by the main ones.
-
-    A setting that is left open in ``config`` was resolved from the data when the run began.
-    """
-    path = RunFolder(run).last
-    begun = read_card(path).config
-    for name in IDENTITY:
-        asked = getattr(config, name, None)
-        if asked is not None and name in begun and begun[name] not in (None, asked):
-            raise UserError(
-                f"{run} holds a run with {name} {begun[name]}, not {asked}; choose another --out, or leave out "
-                "`--resume auto`"
-            )
 
 
 def resume(run: Path, entry: TaskEntry, **changes: Any) -> dict[str, Any]:
@@ -114,6 +97,7 @@ def reopen(
     *,
     epochs: int | None = None,
     steps: int | None = None,
+    track: str | None = None,
     json: bool = False,
     debug: bool = False,
     **changes: Any,
@@ -132,7 +116,7 @@ def reopen(
         require(card.plugins, str(run))
         with blaming(f"{folder.last} is damaged, its training state cannot be used"):
             config = _reopened_config(card, entry, epochs, steps, changes)
-        config = replace(config, out=run, json=json, debug=debug)
+        config = replace(config, out=run, track=track, json=json, debug=debug)
         machine = _machine_for(config, processes)
         prepared = entry.prepare(config, machine, processes, card)
         with _started(folder, prepared, processes, entry, (tensors, card)) as started:
@@ -214,7 +198,7 @@ def _started(
         quiet=quiet, total_steps=plan.total_steps, first_step=state.progress.step, budget=plan.config.time
     )
     with SignalWatch() as signals, display, contextlib.ExitStack() as stack:
-        writer = RunWriter(folder, plan.config, processes, display, task, plan.epochs)
+        writer = RunWriter(folder, plan.config, processes, display, task, plan.epochs, plan.total_steps)
         if processes.is_main:
             folder.write_text(folder.config, plan.config.to_yaml())
             for name, text in task.files().items():
@@ -222,6 +206,10 @@ def _started(
             for line in (*task.introduction(state.model), *prepared.notes):
                 display.say(line)
             writer.board = stack.enter_context(task.open_board(folder.tensorboard, state.progress.step or None))
+            writer.watch_gradients(state)
+            if plan.config.track is not None:
+                shared = task.card.for_sharing().config
+                writer.tracker = stack.enter_context(open_tracker(plan.config.track, folder.path, shared))
         if saved is None:
             _first_save(folder, state, writer)
         else:

@@ -12,6 +12,7 @@ from .progress import ProgressDisplay, rate_text
 from .runfolder import RunFolder
 from .state import TrainState, pack
 from .task import Task
+from .tracking import Tracker
 
 LOG_EVERY_STEPS = 20
 WATCHED_STEPS = 10  # whose mean loss is compared with that of the first as many
@@ -28,7 +29,9 @@ class RunWriter:
     display: ProgressDisplay
     task: Task
     epochs: int
+    total_steps: int
     board: TensorBoard | None = None
+    tracker: Tracker | None = None
     _reported: int = 0
     _losses: list[float] = field(default_factory=list)
     _exploded: bool = False
@@ -46,19 +49,33 @@ class RunWriter:
             images=result.seen * self.processes.world,
         )
         self._watch_loss(result.loss_sum / result.seen)
-        if self.board is None:
-            return
-        if progress.step_in_epoch == 1 and progress.epoch == 0:
+        if self.board is not None and progress.step_in_epoch == 1 and progress.epoch == 0:
             self.board.batch(batch, progress.step)
         if progress.step % LOG_EVERY_STEPS == 0:
-            rate = progress.seen * self.processes.world / max(progress.epoch_time_s, 1e-9)
-            self.board.step(
-                progress.step,
-                loss=result.loss_sum / result.seen,
-                lr=state.schedule.lr,
-                images_per_s=rate,
-                grad_norm=result.grad_norm,
-            )
+            self._log_step(state, result)
+
+    def _log_step(self, state: TrainState, result: StepResult) -> None:
+        progress = state.progress
+        scalars = {
+            "loss": result.loss_sum / result.seen,
+            "lr": state.schedule.lr,
+            "images_per_s": progress.seen * self.processes.world / max(progress.epoch_time_s, 1e-9),
+            "grad_norm": result.grad_norm,
+        }
+        if self.board is not None:
+            self.board.step(progress.step, **scalars)
+        if self.tracker is not None:
+            self.tracker.log({f"step/{name}": value for name, value in scalars.items()}, progress.step)
+
+    def watch_gradients(self, state: TrainState) -> None:
+        """Log them in the last step of each epoch, between the update and the moment that they are dropped."""
+
+        def updated(*_: Any) -> None:
+            step, in_epoch = state.progress.step + 1, state.progress.step_in_epoch + 1
+            if self.board is not None and (in_epoch == self.task.steps_per_epoch or step == self.total_steps):
+                self.board.gradients(state.model, step)
+
+        state.optimizer.register_step_post_hook(updated)
 
     def _watch_loss(self, loss: float) -> None:
         """Say once, as soon as it shows, that the loss explodes, and what to do."""
@@ -85,7 +102,11 @@ class RunWriter:
             self.display.say(f"  {self._reported} unreadable training images skipped so far")
         if self.board is not None:
             self.board.epoch(row)
+            self.board.weights(state.evaluated, row["step"])
             self.board.pictures(state.evaluated, row["step"])
+        if self.tracker is not None:
+            scalars = {f"epoch/{k}": float(v) for k, v in row.items() if v is not None and k not in ("epoch", "step")}
+            self.tracker.log(scalars, row["step"])
         if is_best:
             tensors = {WEIGHTS_PREFIX + k: v for k, v in state.evaluated.state_dict().items()}
             self.folder.save(self.folder.best, tensors, replace(self.task.card, metrics=row))
