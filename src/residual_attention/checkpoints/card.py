@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..data.placement import Placed
 from ..data.preprocess import Preprocess
 from ..errors import UserError
 from .format import CheckpointError, read_header
@@ -27,6 +28,7 @@ class Card:
         metrics: the metrics.csv row of the epoch that the weights come from.
         training: optimizer, schedule and progress; only in a checkpoint that can be resumed.
         plugins: the plugins whose choices the network uses, for `plugins.require`.
+        placed: the split of each image of the run, by its content; None if it was not recorded.
     """
 
     task: str = CLASSIFICATION
@@ -41,6 +43,7 @@ class Card:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] | None = None
     plugins: tuple[str, ...] = ()
+    placed: Placed | None = None
 
     @property
     def constants(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -68,6 +71,7 @@ class Card:
             "metrics": dict(self.metrics) or None,
             "training": None if self.training is None else dict(self.training),
             "plugins": list(self.plugins) or None,
+            "placed": None if self.placed is None else self.placed.to_dict(),
         }
         return header | {key: value for key, value in optional.items() if value is not None}
 
@@ -92,6 +96,7 @@ class Card:
                 metrics=dict(header.get("metrics") or {}),
                 training=header.get("training"),
                 plugins=tuple(map(str, header.get("plugins", ()))),
+                placed=Placed.from_dict(header["placed"]) if "placed" in header else None,
             )
         except UserError as error:
             raise CheckpointError(f"{source} is damaged: {error}") from error
@@ -104,8 +109,8 @@ class Card:
         return card
 
     def for_inference(self) -> "Card":
-        """A copy without training state and metrics."""
-        return replace(self, training=None, metrics={})
+        """A copy without training state, metrics and the record of training images."""
+        return replace(self, training=None, metrics={}, placed=None if self.placed is None else self.placed.held_out())
 
 
 def read_card(path: Path) -> Card:

@@ -47,5 +47,7 @@ def split_for(
         limit_train=trained.get("limit_train") if own else None,
         whole=not own,
         train_images=model.card.train_images if own else None,
+        split_rule=trained.get("split_rule", "shuffle"),
+        placed=model.card.placed if own else None,
     )
     return data, samples, notices

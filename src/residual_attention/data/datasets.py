@@ -4,26 +4,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from .folders import FolderListing, scan_folder
-from .images import is_grayscale
+from .folders import FolderListing
+from .placement import Placed
 from .preprocess import Preprocess
 from .request import DataRequest
-from .samples import IN_MEMORY_PX, FileSamples, Samples, TensorSamples, decode, decoded, fits_in_memory
+from .samples import FileSamples, Samples, TensorSamples, decode, decoded, fits_in_memory
+from .sampling import count_channels, suggested_image_size
 from .shards import read_shards
 from .splits import add_label_noise, class_balanced_subset, stratified_split
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-MAX_SAMPLED = 200  # image headers read to find a folder's image size and channels
 MAX_MEASURED = 5_000  # training images used to measure mean and standard deviation
 MAX_CHECKED = 20_000  # held-out files decoded before training to find bad ones; larger sets are not checked
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """``flip``: whether mirrored images keep their class; ``skipped``: number of unreadable images left out."""
+    """``flip``: whether mirrored images keep their class; ``skipped``: number of unreadable images left out;
+    ``placed``: the split of each image by its content, None if it is not known.
+    """
 
     name: str
     classes: list[str]
@@ -34,6 +35,7 @@ class Dataset:
     flip: bool = True
     notices: list[str] = field(default_factory=list)
     skipped: int = 0
+    placed: Placed | None = None
 
 
 def check_files(samples: Samples | None, preprocess: Preprocess, *, skip_bad: bool) -> tuple[Samples | None, list[str]]:
@@ -67,39 +69,6 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     mean = tuple(round(v, 4) for v in values.mean(1).tolist())
     std = tuple(max(round(v, 4), 1e-3) for v in values.std(1, correction=0).tolist())
     return mean, std
-
-
-def _sampled(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    return paths[:: max(1, len(paths) // MAX_SAMPLED)][:MAX_SAMPLED]
-
-
-def _longest_side(path: Path) -> int:
-    try:
-        with Image.open(path) as image:
-            return max(image.size)
-    except Exception:
-        return 0
-
-
-def _folder_image_size(paths: tuple[Path, ...], notices: list[str]) -> int:
-    """224 px; 32 or 64 px if every sampled image is small."""
-    longest = max((_longest_side(path) for path in _sampled(paths)), default=0)
-    if not 0 < longest <= IN_MEMORY_PX:
-        return 224
-    size = 32 if longest <= 40 else 64
-    notices.append(f"images are at most {longest} px, so the input size is {size} px (--image-size overrides it)")
-    return size
-
-
-def suggested_image_size(folder: Path) -> int:
-    """The side in pixels that `from_listing` would choose for a folder of class folders. Raises as `scan_folder`."""
-    listing = scan_folder(folder)
-    return _folder_image_size(tuple(path for pairs in listing.splits.values() for path, _ in pairs), [])
-
-
-def _count_channels(paths: tuple[Path, ...]) -> int:
-    found = {is_grayscale(path) for path in _sampled(paths)}
-    return 1 if found - {None} == {True} else 3
 
 
 def _file_samples(pairs: list[tuple[Path, int]]) -> FileSamples:
@@ -139,13 +108,19 @@ def split_as_configured(
 
 
 def _decode_splits(
-    splits: dict[str, FileSamples], preprocess: Preprocess, request: DataRequest, notices: list[str]
+    splits: dict[str, FileSamples],
+    preprocess: Preprocess,
+    request: DataRequest,
+    ours: frozenset[str],
+    notices: list[str],
 ) -> tuple[dict[str, Samples], int]:
     """Decode the splits into memory; unreadable training images are left out and reported."""
     found: dict[str, Samples] = {}
     skipped = 0
     for name, samples in splits.items():
-        decoded, errors = decode(samples, preprocess, skip_bad=request.skip_bad_images and name in ("train", "all"))
+        decoded, errors = decode(
+            samples, preprocess, skip_bad=request.skip_bad_images and name in {"train", "all"} | ours
+        )
         skipped += len(errors)
         if errors:
             notices.append(_unreadable_notice(errors))
@@ -154,16 +129,25 @@ def _decode_splits(
 
 
 def _complete_splits(
-    splits: dict[str, Samples], preprocess: Preprocess, request: DataRequest, num_classes: int, notices: list[str]
+    splits: dict[str, Samples],
+    preprocess: Preprocess,
+    request: DataRequest,
+    num_classes: int,
+    notices: list[str],
+    ours: frozenset[str] = frozenset(),
 ) -> tuple[tuple[Samples, Samples | None, Samples | None], int]:
     """Train, val and test, and the number of unreadable images left out.
 
-    Missing validation images are held out of training, and so are test images if the data have no splits at all."""
+    Missing validation images are held out of training, and so are test images if the data have no splits at all.
+    ``ours``: splits that are already held out by content; they may lose unreadable images, as training may.
+    """
+    if ours:
+        request = replace(request, val_fraction=0.0, test_fraction=0.0)
     train, val, test = splits.get("train"), splits.get("val"), splits.get("test")
-    given = {"val": val is not None, "test": test is not None}
+    given = {name: name in splits and name not in ours for name in ("val", "test")}
     if train is None:
         train, test = hold_out(splits["all"], request.test_fraction, request.seed, "test", notices)
-    elif test is None:
+    elif test is None and not ours & {"test"}:
         notices.append("no test split, so no test results are reported")
     train, val, test = split_as_configured(train, val, test, request, num_classes, notices)
     val, bad_val = check_files(val, preprocess, skip_bad=request.skip_bad_images and not given["val"])
@@ -193,8 +177,8 @@ def from_listing(
     main = files["train"] if "train" in files else files["all"]
     measured = constants is None and preprocess is None
     if preprocess is None:
-        size = request.image_size or image_size or _folder_image_size(main.paths, notices)
-        chans = request.in_chans or (3 if constants else _count_channels(main.paths))
+        size = request.image_size or image_size or suggested_image_size(main.paths, notices)
+        chans = request.in_chans or (3 if constants else count_channels(main.paths))
         mean, std = constants or (IMAGENET_MEAN, IMAGENET_STD)
         preprocess = Preprocess(
             size, request.resize, mean=in_channels(mean, chans), std=in_channels(std, chans), crop_pct=crop_pct
@@ -202,13 +186,14 @@ def from_listing(
     splits: dict[str, Samples] = dict(files)
     skipped = 0
     if fits_in_memory(sum(map(len, files.values())), preprocess.image_size, preprocess.in_chans):
-        splits, skipped = _decode_splits(files, preprocess, request, notices)
+        splits, skipped = _decode_splits(files, preprocess, request, listing.ours, notices)
         if measured:
             training = splits.get("train", splits.get("all"))
             assert isinstance(training, TensorSamples)
             mean, std = channel_statistics(training.images)
             preprocess = replace(preprocess, mean=mean, std=std)
-    (train, val, test), bad = _complete_splits(splits, preprocess, request, len(listing.classes), notices)
+    num_classes = len(listing.classes)
+    (train, val, test), bad = _complete_splits(splits, preprocess, request, num_classes, notices, listing.ours)
     return Dataset(
         name=name,
         classes=listing.classes,
@@ -218,6 +203,7 @@ def from_listing(
         preprocess=preprocess,
         notices=notices,
         skipped=skipped + bad,
+        placed=listing.placed,
     )
 
 

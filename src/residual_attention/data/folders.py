@@ -1,10 +1,11 @@
 """Scans a folder of class folders: its splits, its classes by name, and what was ignored."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
+from .placement import Placed
 
 EXTENSIONS = frozenset(
     [
@@ -35,11 +36,18 @@ LAYOUT = "expected FOLDER/<class>/<image>, or FOLDER/{train,val,test}/<class>/<i
 
 @dataclass(frozen=True)
 class FolderListing:
-    """``splits`` maps train, val, test (``all`` if the folder has none) to (path, class index) pairs."""
+    """``splits`` maps train, val, test (``all`` if the folder has none) to (path, class index) pairs.
+
+    ``groups``: images that must stay on one side, by path. ``ours``: splits that were held out here by content, and
+    ``placed``: the split of each image, then.
+    """
 
     classes: list[str]
     splits: dict[str, list[tuple[Path, int]]]
     notices: list[str] = field(default_factory=list)
+    groups: Mapping[Path, str] = field(default_factory=dict)
+    ours: frozenset[str] = frozenset()
+    placed: Placed | None = None
 
 
 def _is_junk(path: Path) -> bool:

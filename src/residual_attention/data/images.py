@@ -69,8 +69,13 @@ def as_eight_bits(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def read_image(source: Source, in_chans: int = 3, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_image(
+    source: Source, in_chans: int = 3, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None
+) -> Image.Image:
     """Read an image as RGB (``in_chans`` 3) or L (1), by the rules above.
+
+    ``least_side`` (px) allows a smaller image of at least that size, which is several times faster for large JPEGs.
+    ``info["original"]`` of the result holds the file's own (width, height) and mode.
 
     Raises:
         ImageError: the file is missing, unreadable, truncated, not an image, or too large.
@@ -84,9 +89,14 @@ def read_image(source: Source, in_chans: int = 3, *, max_pixels: int = MAX_PIXEL
                     raise ImageError(
                         f"{_name(source)}: {image.width}x{image.height} px is above the limit of {max_pixels:,} pixels"
                     )
+                original = (image.size, image.mode)
                 image.seek(0)
+                if least_side is not None:
+                    image.draft(mode, (least_side, least_side))
                 image.load()
-                return as_eight_bits(image, mode)
+                found = as_eight_bits(image, mode)
+                found.info["original"] = original
+                return found
     except ImageError:
         raise
     except FileNotFoundError:

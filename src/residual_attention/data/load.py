@@ -7,8 +7,10 @@ import torch
 from ..errors import DataNotFoundError, UserError
 from ..hints import did_you_mean
 from ..plugins import FLAG
+from .arrange import arranged
 from .datasets import Dataset, from_listing, from_shards
 from .folders import scan_folder, split_folders
+from .placement import Placed, SplitRule
 from .preprocess import Preprocess
 from .request import DataRequest
 from .samples import FileSamples, Samples, decode, fits_in_memory
@@ -16,8 +18,10 @@ from .shards import find_shards
 from .sources import SOURCES
 
 
-def load_dataset(request: DataRequest, preprocess: Preprocess | None = None) -> Dataset:
+def load_dataset(request: DataRequest, preprocess: Preprocess | None = None, placed: Placed | None = None) -> Dataset:
     """Load a named data set or a folder: its splits and its preprocessing (``preprocess`` if given).
+
+    ``placed``: images of an earlier run, which keep their splits where the splits are made here.
 
     Raises:
         UserError: the name is unknown, or the folder is missing or unusable.
@@ -33,7 +37,9 @@ def load_dataset(request: DataRequest, preprocess: Preprocess | None = None) -> 
         )
     if find_shards(path):
         return from_shards(path, request, preprocess)
-    return from_listing(path.resolve().name, scan_folder(path), request, preprocess=preprocess)
+    return from_listing(
+        path.resolve().name, arranged(scan_folder(path), request, placed), request, preprocess=preprocess
+    )
 
 
 def _in_model_order(samples: Samples, theirs: list[str], classes: list[str], data: str) -> Samples:
@@ -90,12 +96,14 @@ def load_split(
     limit_train: int | None = None,
     whole: bool = True,
     train_images: int | None = None,
+    split_rule: SplitRule = "shuffle",
+    placed: Placed | None = None,
 ) -> tuple[Samples, list[str]]:
     """Load one split: its samples, with labels in the order of ``classes``, and notices.
 
-    ``seed``, the fractions and ``limit_train`` reproduce the splits of the training run. All images of a folder
-    without splits are used, unless ``whole=False`` (the model was trained on it); ``train_images`` is then the number
-    of images it was trained on.
+    ``seed``, the fractions, ``limit_train``, ``split_rule`` and ``placed`` reproduce the splits of the training run.
+    All images of a folder without splits are used, unless ``whole=False`` (the model was trained on it);
+    ``train_images`` is then the number of images it was trained on, which need not hold if ``placed`` is known.
 
     Raises:
         UserError: unknown data or split, classes that the model does not have, or a folder that has changed since
@@ -118,9 +126,10 @@ def load_split(
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         limit_train=limit_train,
+        split_rule=split_rule,
     )
-    dataset = load_dataset(request, preprocess=preprocess)
-    if train_images is not None and not whole and len(dataset.train or ()) != train_images:
+    dataset = load_dataset(request, preprocess, placed)
+    if train_images is not None and not whole and placed is None and len(dataset.train or ()) != train_images:
         raise UserError(
             f"{data} has changed since training: {train_images} training images then, {len(dataset.train or ())} now, "
             "so the held-out images are unknown; give a folder of other images"
