@@ -206,13 +206,37 @@ def test_predict_takes_files_folders_and_globs(finished, pictures, capsys):
     best = str(finished / "checkpoints" / "best.safetensors")
     assert main(["predict", best, str(pictures / "digit3.png"), "--top-k", "3"]) == 0
     (line,) = capsys.readouterr().out.strip().splitlines()
-    assert line.startswith(f"{pictures}/digit3.png\t")
+    assert line.startswith(f"{pictures}/digit3.png   3 ")
     assert line.count("%") == 3
     assert main(["predict", str(finished), str(pictures / "digit?.*"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [Path(row["path"]).name for row in found] == ["digit3.png", "digit4.jpg"]
     assert sum(top["probability"] for top in found[0]["top"]) <= 1 + 1e-6
     assert found[0]["class"] == found[0]["top"][0]["class"]
+
+
+def test_predict_writes_a_table_and_sorts_copies(finished, pictures, tmp_path, capsys):
+    table, folder = tmp_path / "out.csv", tmp_path / "sorted"
+    arguments = [str(pictures), "--csv", str(table), "--sort-into", str(folder), "--tta", "mirror"]
+    assert main(["predict", str(finished), *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "without mirrored images" in err
+    assert "copied 2 images" in err
+    assert len(table.read_text().splitlines()) == 4
+    assert len(list(folder.rglob("digit*"))) == 2
+    assert len(list(pictures.iterdir())) == 4
+
+
+def test_eval_reports_mirror_images_apart(finished, capsys):
+    assert main(["eval", str(finished), "--json"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert main(["eval", str(finished), "--tta", "mirror", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["top1_error_pct"] == plain["top1_error_pct"]
+    assert plain["tta"] is None
+    assert found["tta"]["top1_error_pct"] > found["top1_error_pct"]  # mirrored digits are no digits
+    assert "drop --tta" in fails(capsys, "eval", str(finished), "--ten-crop", "--tta", "mirror")
 
 
 def test_predict_reports_unreadable_files_and_continues(finished, pictures, capsys):

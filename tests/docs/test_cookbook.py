@@ -1,5 +1,6 @@
 """The cookbook's recipes run, in order and in one folder, on a few small images."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -52,8 +53,8 @@ def kitchen(tmp_path: Path, write_image_folder: Callable[..., Path], monkeypatch
     return tmp_path
 
 
-def test_there_are_ten_recipes():
-    assert len(re.findall(r"^## ", COOKBOOK, flags=re.M)) == 10
+def test_there_are_eleven_recipes():
+    assert len(re.findall(r"^## ", COOKBOOK, flags=re.M)) == 11
     assert len(commands()) >= 20
 
 
@@ -65,4 +66,9 @@ def test_the_recipes_run(kitchen, capsys):
     for left in ("runs/photos/report.html", "comparison.html", "look/photo.png", "model.onnx", "folder/config.json"):
         assert (kitchen / left).is_file(), left
     assert "class0" in python("cookbook.md", kitchen)
-    assert python("deploy.md", kitchen).strip() in ("class00", "class01")
+    told, probability = python("deploy.md", kitchen).split()
+    capsys.readouterr()
+    assert main(["predict", "model.onnx", "photo.jpg", "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert told == answer["class"]
+    assert float(probability) == pytest.approx(answer["probability"], abs=1e-3)

@@ -12,6 +12,7 @@ from residual_attention import attention_masks, create_model, list_models, load
 from residual_attention.attention.readings import look, read
 from residual_attention.checkpoints.card import Card
 from residual_attention.checkpoints.exported import choose_engine
+from residual_attention.checkpoints.onnx_metadata import plain_metadata
 from residual_attention.cli.main import main
 from residual_attention.data.preprocess import Preprocess
 from residual_attention.export.onnx import ExportError, calibrate_batch_norm, check_parity, export_onnx
@@ -123,6 +124,33 @@ def test_export_checks_real_images_and_reports_it(finished, tmp_path, capsys):
     assert result["fp32_on_images"]["images"] > 150
     assert result["int8_on_images"]["same_top1_pct"] > 90
     assert result["bytes"] == (tmp_path / "a.onnx").stat().st_size
+
+
+@pytest.mark.parametrize("kind", ["fp32", "int8"])
+def test_the_file_tells_a_stranger_how_to_run_it_and_nothing_of_this_machine(files, finished, kind):
+    import onnx
+    import torch as package
+
+    content = (files / f"{kind}.onnx").read_bytes()
+    for path in (Path.cwd(), finished, Path(package.__file__).parent, Path(__file__)):
+        assert str(path).encode() not in content
+    assert b"site-packages" not in content
+    assert b"stack_trace" not in content
+    model = load(finished)
+    told = {entry.key: entry.value for entry in onnx.load(files / f"{kind}.onnx").metadata_props}
+    assert json.loads(told["classes"]) == list(model.classes)
+    assert float(told["temperature"]) == model.card.confidence.temperature
+    assert json.loads(told["mean"]) == list(model.preprocess.mean)
+    assert (told["layout"], told["channel_order"], told["image_size"]) == ("NCHW", "L (gray, ITU-R 601)", "32")
+    assert "BILINEAR" in told["resize_filter"]
+
+
+@pytest.mark.parametrize("resize, words", [("squash", "aspect"), ("letterbox", "colour (128)"), ("crop", "to 36 px")])
+def test_every_way_of_resizing_is_described(resize, words):
+    how = Preprocess(32, resize, mean=(0.5,), std=(0.5,), crop_pct=32 / 36)
+    told = plain_metadata(replace(CARD, preprocess=how))
+    assert words in told["resize"]
+    assert ("resize_short_side" in told) == (resize == "crop")
 
 
 @pytest.mark.parametrize("kind", ["fp32", "int8"])

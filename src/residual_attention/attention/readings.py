@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.confidence import confidence_of
 from ..checkpoints.exported import ExportedClassifier
 from ..errors import UserError
 from ..family.modes import evaluating
@@ -33,6 +34,7 @@ class Look:
 
     Attributes:
         logits: (B, K) float32.
+        temperature: of a calibrated classifier; divides the logits in `probabilities`.
         targets: (B,) the class whose logit is explained.
         masks: module name -> M (B, C, h, w), low to high level.
         contributions: module name -> R = M * dy/dM (B, C, h, w); empty without gradients.
@@ -45,6 +47,7 @@ class Look:
     contributions: OrderedDict[str, Tensor]
     before: OrderedDict[str, Tensor]
     after: OrderedDict[str, Tensor]
+    temperature: float = 1.0
 
     def on_cpu(self) -> "Look":
         """A copy with every tensor on the CPU."""
@@ -53,11 +56,11 @@ class Look:
             return OrderedDict((name, tensor.cpu()) for name, tensor in maps.items())
 
         maps = (moved(part) for part in (self.masks, self.contributions, self.before, self.after))
-        return Look(self.logits.cpu(), self.targets.cpu(), *maps)
+        return Look(self.logits.cpu(), self.targets.cpu(), *maps, self.temperature)
 
     @property
     def probabilities(self) -> Tensor:
-        return self.logits.softmax(dim=1)
+        return (self.logits / self.temperature).softmax(dim=1)
 
 
 def look(
@@ -95,7 +98,13 @@ def look(
         return OrderedDict((name, tensor.detach().float()) for name, tensor in maps.items())
 
     return Look(
-        logits.detach().float(), chosen, plain(found.masks), contributions, plain(found.before), plain(found.after)
+        logits.detach().float(),
+        chosen,
+        plain(found.masks),
+        contributions,
+        plain(found.before),
+        plain(found.after),
+        confidence_of(network).temperature,
     )
 
 
@@ -116,7 +125,15 @@ def look_in_parts(model: nn.Module, images: Tensor, *, gradients: bool = True) -
         return OrderedDict((module, torch.cat([each[module].cpu() for each in maps])) for module in maps[0])
 
     logits, targets = (torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("logits", "targets"))
-    return Look(logits, targets, joined("masks"), joined("contributions"), OrderedDict(), OrderedDict())
+    return Look(
+        logits,
+        targets,
+        joined("masks"),
+        joined("contributions"),
+        OrderedDict(),
+        OrderedDict(),
+        confidence_of(plain_network(model)).temperature,
+    )
 
 
 def _look_exported(network: ExportedClassifier, images: Tensor, more: bool) -> Look:
@@ -126,7 +143,15 @@ def _look_exported(network: ExportedClassifier, images: Tensor, more: bool) -> L
             "an .onnx file gives only the mean and channels of its masks; other readings need the PyTorch model"
         )
     logits, masks = network.with_masks(images)
-    return Look(logits, logits.argmax(dim=1), masks, OrderedDict(), OrderedDict(), OrderedDict())
+    return Look(
+        logits,
+        logits.argmax(dim=1),
+        masks,
+        OrderedDict(),
+        OrderedDict(),
+        OrderedDict(),
+        confidence_of(network).temperature,
+    )
 
 
 def last_of_each_stage(names: list[str]) -> list[str]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..data.placement import Placed
 from ..data.preprocess import Preprocess
 from ..errors import UserError
+from .confidence import Confidence
 from .format import CheckpointError, read_header
 
 CLASSIFICATION, DETECTION = "classification", "detection"
@@ -29,6 +30,7 @@ class Card:
         training: optimizer, schedule and progress; only in a checkpoint that can be resumed.
         plugins: the plugins whose choices the network uses, for `plugins.require`.
         placed: the split of each image of the run, by its content; None if it was not recorded.
+        confidence: how far to trust a classifier's answers; a card without it has temperature 1.
     """
 
     task: str = CLASSIFICATION
@@ -44,6 +46,7 @@ class Card:
     training: Mapping[str, Any] | None = None
     plugins: tuple[str, ...] = ()
     placed: Placed | None = None
+    confidence: Confidence = field(default_factory=Confidence)
 
     @property
     def constants(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -72,6 +75,7 @@ class Card:
             "training": None if self.training is None else dict(self.training),
             "plugins": list(self.plugins) or None,
             "placed": None if self.placed is None else self.placed.to_dict(),
+            "confidence": None if self.confidence == Confidence() else self.confidence.to_dict(),
         }
         return header | {key: value for key, value in optional.items() if value is not None}
 
@@ -97,6 +101,7 @@ class Card:
                 training=header.get("training"),
                 plugins=tuple(map(str, header.get("plugins", ()))),
                 placed=Placed.from_dict(header["placed"]) if "placed" in header else None,
+                confidence=Confidence.from_dict(header.get("confidence") or {}),
             )
         except UserError as error:
             raise CheckpointError(f"{source} is damaged: {error}") from error
@@ -109,8 +114,20 @@ class Card:
         return card
 
     def for_inference(self) -> "Card":
-        """A copy without training state, metrics and the record of training images."""
-        return replace(self, training=None, metrics={}, placed=None if self.placed is None else self.placed.held_out())
+        """A copy without training state and metrics."""
+        return replace(self, training=None, metrics={})
+
+    def for_sharing(self) -> "Card":
+        """A copy without training state and without this machine's paths and the record of training images.
+
+        Of a data folder, its name is left.
+        """
+        config = {key: value for key, value in self.config.items() if key not in ("data_dir", "out", "init")}
+        if isinstance(data := config.get("data"), str):
+            config["data"] = PurePath(data).name
+        plugins = tuple(PurePath(plugin).name for plugin in self.plugins)
+        placed = None if self.placed is None else self.placed.held_out()
+        return replace(self, config=config, training=None, plugins=plugins, placed=placed)
 
 
 def read_card(path: Path) -> Card:

@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from ..data.preprocess import Preprocess
 from ..family import ResidualAttentionNetwork
 from .card import Card
+from .confidence import likeness
 
 
 class Classifier(nn.Module):
@@ -26,6 +28,14 @@ class Classifier(nn.Module):
 
         def __call__(self, images: Tensor) -> Tensor: ...
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Calibrated class probabilities (B, K) float32 of logits (B, K)."""
+        return self.card.confidence.probabilities(logits)
+
+    def with_likeness(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits (B, K), and the images' `likeness` (B,) to the training images; None if the card has no centre."""
+        return self(images), None
+
     def describe(self, card: Card) -> None:
         """Take classes and preprocessing from ``card``."""
         assert card.preprocess is not None
@@ -34,3 +44,19 @@ class Classifier(nn.Module):
 
 class TrainedNetwork(ResidualAttentionNetwork, Classifier):
     """A network of the family with the weights, classes and preprocessing of a checkpoint."""
+
+    def with_likeness(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        return logits_and_likeness(self, images, self.card.confidence.centre)
+
+
+def logits_and_likeness(
+    network: ResidualAttentionNetwork, images: Tensor, centre: tuple[float, ...]
+) -> tuple[Tensor, Tensor | None]:
+    """Logits (B, K) and `likeness` (B,) in one pass; None without a ``centre`` or a linear classifier."""
+    features = network.forward_head(network.forward_features(images), pre_logits=True)
+    classifier = network.get_classifier()
+    logits = classifier(features)
+    if not centre or not isinstance(classifier, nn.Linear):
+        return logits, None
+    mean = torch.tensor(centre, dtype=torch.float32, device=features.device)
+    return logits, likeness(features.float(), classifier.weight.float(), mean)

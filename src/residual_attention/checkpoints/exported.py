@@ -20,6 +20,7 @@ ENGINES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}  # the faster o
 PRECISIONS = ("auto", "fp32", "bf16")
 METADATA_KEY = "residual_attention"
 MASK_PREFIX = "mask:"
+LIKENESS = "likeness"
 NEEDED = "pip install 'residual-attention[export]'"
 
 Run = Callable[[np.ndarray], list[np.ndarray]]
@@ -97,7 +98,7 @@ def read_onnx_card(path: Path) -> Card:
 
 def onnx_header(card: Card) -> str:
     """The JSON text that `read_onnx_card` reads."""
-    return json.dumps({"format": FORMAT, **card.for_inference().to_header()}, allow_nan=False)
+    return json.dumps({"format": FORMAT, **card.for_inference().for_sharing().to_header()}, allow_nan=False)
 
 
 class ExportedClassifier(Classifier):
@@ -130,6 +131,10 @@ class ExportedClassifier(Classifier):
 
     def forward(self, images: Tensor) -> Tensor:
         return self._outputs(images)["logits"]
+
+    def with_likeness(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        found = self._outputs(images)
+        return found["logits"], found.get(LIKENESS)
 
     def with_masks(self, images: Tensor) -> tuple[Tensor, OrderedDict[str, Tensor]]:
         """Logits, and masks by module name.

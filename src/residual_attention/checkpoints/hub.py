@@ -7,7 +7,6 @@ slightly.
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -144,10 +143,7 @@ def _network(weights: dict[str, Tensor], card: Card) -> nn.Module:
 
 def _layout(card: Card) -> dict[str, Any]:
     """The arguments of timm's ``save_for_hf``."""
-    config = {k: v for k, v in card.config.items() if k not in ("data_dir", "out", "init")}
-    if "data" in config:
-        config["data"] = Path(config["data"]).name  # the full path is specific to this machine
-    kept = replace(card, config=config, training=None).to_header()
+    kept = card.for_sharing().to_header()
     arguments = {k: v for k, v in card.overrides.items() if k not in ("num_classes", "in_chans")}
     return {
         "model_config": {

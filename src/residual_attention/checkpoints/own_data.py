@@ -9,9 +9,14 @@ from .classifier import Classifier
 
 
 def _same(data: str, trained: str | None) -> bool:
-    """Whether DATA is the data that the model was trained on; then only its held-out images may be evaluated."""
+    """Whether DATA is the data that the model was trained on; then only its held-out images may be evaluated.
+
+    A file that was made for sharing knows the folder by its name alone.
+    """
     if trained is None or data == trained:
         return data == trained
+    if trained == Path(trained).name and not Path(trained).exists():
+        return Path(data).resolve().name == trained
     return Path(data).exists() and Path(trained).exists() and Path(data).samefile(trained)
 
 
@@ -35,6 +40,7 @@ def split_for(
             raise DataNotFoundError("the model does not record its training data; give DATA")
     if own and data_dir is None and trained.get("data_dir"):
         data_dir = Path(trained["data_dir"])
+    by_name = own and data != trained.get("data") and not Path(trained.get("data") or "").exists()
     samples, notices = load_split(
         data,
         model.preprocess,
@@ -50,4 +56,6 @@ def split_for(
         split_rule=trained.get("split_rule", "shuffle"),
         placed=model.card.placed if own else None,
     )
+    if by_name:
+        notices.append(f"{data} is taken for the training data, by its name: only its held-out images are used")
     return data, samples, notices

@@ -11,14 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints import load
+from ..checkpoints.confidence import Confidence
 from ..checkpoints.own_data import split_for
 from ..data.loading import EvalBatch, evaluation_batches
 from ..data.preprocess import Preprocess
 from ..devices import DTYPES, resolve_device, resolve_precision
 from ..errors import UserError
 from ..family.modes import evaluating
-from .measures import classification_measures
+from .measures import calibration_error_pct, classification_measures
 from .ten_crop import TenCrop
+from .views import Mirrored, Views
 
 DEFAULT_CROP_PCT = 224 / 256  # for models trained without one
 
@@ -27,13 +29,15 @@ DEFAULT_CROP_PCT = 224 / 256  # for models trained without one
 class Evaluation:
     """Metrics over N samples of K classes, and the predictions they were computed from, in the split's order.
 
-    ``loss`` is the mean cross-entropy in nats; errors are in percent; ``probabilities`` (N, K) float32,
-    ``labels`` and ``indices`` (N,) int64, on the CPU. ``top5_error_pct`` is None for five classes or fewer.
+    ``loss`` is the mean cross-entropy in nats; errors are in percent; ``logits`` and ``probabilities`` (their softmax,
+    not calibrated) (N, K) float32, ``labels`` and ``indices`` (N,) int64, on the CPU. ``top5_error_pct`` is None for
+    five classes or fewer.
     """
 
     loss: float
     top1_error_pct: float
     top5_error_pct: float | None
+    logits: Tensor
     probabilities: Tensor
     labels: Tensor
     indices: Tensor
@@ -77,6 +81,7 @@ def evaluate(model: nn.Module, batches: Iterable[EvalBatch], *, precision: torch
         loss=F.cross_entropy(all_logits.double(), all_labels).item(),
         top1_error_pct=error_pct(all_logits, all_labels),
         top5_error_pct=error_pct(all_logits, all_labels, 5) if all_logits.shape[1] > 5 else None,
+        logits=all_logits,
         probabilities=all_logits.softmax(dim=1),
         labels=all_labels,
         indices=all_indices[order],
@@ -89,6 +94,23 @@ def _uncropped(preprocess: Preprocess) -> Preprocess:
         raise UserError(f"--ten-crop is for models trained with --resize crop, not {preprocess.resize}")
     share = preprocess.crop_pct if preprocess.crop_pct < 1 else DEFAULT_CROP_PCT
     return replace(preprocess, image_size=round(preprocess.image_size / share), crop_pct=1.0)
+
+
+def calibrated_measures(result: Evaluation, confidence: Confidence) -> dict[str, float]:
+    """Temperature, and the loss and calibration error that dividing the logits by it gives."""
+    logits, labels = result.logits.double() / confidence.temperature, result.labels
+    return {
+        "temperature": confidence.temperature,
+        "loss": F.cross_entropy(logits, labels).item(),
+        "ece_pct": calibration_error_pct(logits.softmax(dim=1).float(), labels),
+    }
+
+
+def _apart(views: Views, result: Evaluation, classes: list[str]) -> dict[str, Any]:
+    """The few figures of test-time augmentation."""
+    measures = classification_measures(result.probabilities, result.labels, classes)
+    kept = ("top1_error_pct", "error_interval_pct", "top5_error_pct", "ece_pct")
+    return {"views": views, "loss": result.loss, **{name: measures[name] for name in kept}}
 
 
 def evaluate_model(
@@ -104,11 +126,13 @@ def evaluate_model(
     engine: str = "auto",
     image_size: int | None = None,
     ten_crop: bool = False,
+    views: Views = "none",
 ) -> dict[str, Any]:
     """Evaluate MODEL on a split of DATA with the preprocessing of its training; returns JSON values.
 
     ``image_size`` overrides the side of the square input (the paper tests at 224 and 320 px). ``ten_crop`` averages
-    over ten crops of that size from the scaled image's central square, instead of using the central crop.
+    over ten crops of that size from the scaled image's central square, instead of using the central crop. ``views``
+    adds the figures of averaging over several views of each image, apart from the others.
 
     Raises UserError (ImageError included): a class unknown to the model, a missing split, an unreadable image.
     """
@@ -122,18 +146,26 @@ def evaluate_model(
         (TenCrop(network, size), _uncropped(network.preprocess)) if ten_crop else (network, network.preprocess)
     )
     network.preprocess = preprocess
+    if ten_crop and views != "none":
+        raise UserError("--ten-crop mirrors its crops already; drop --tta")
     data, samples, notices = split_for(network, data, split=split, data_dir=data_dir)
-    batches = evaluation_batches(samples, preprocess, batch_size=batch_size, device=place, workers=workers)
-    result = evaluate(classifier, batches, precision=dtype)
+
+    def evaluated(model: nn.Module) -> Evaluation:
+        batches = evaluation_batches(samples, preprocess, batch_size=batch_size, device=place, workers=workers)
+        return evaluate(model, batches, precision=dtype)
+
+    result = evaluated(classifier)
     return {
         "model": model,
         "data": data,
         "split": split,
         "loss": result.loss,
         **classification_measures(result.probabilities, result.labels, network.classes),
+        "tta": None if views == "none" else _apart(views, evaluated(Mirrored(network)), network.classes),
         "classes": network.classes,
         "image_size_px": size,
         "crops": 10 if ten_crop else 1,
+        "calibrated": calibrated_measures(result, network.card.confidence),
         "precision": precision,
         "engine": getattr(network, "engine", "pytorch"),
         "notices": notices,

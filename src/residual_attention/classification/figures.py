@@ -4,6 +4,7 @@ import csv
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -85,28 +86,69 @@ def draw_confusion(confusion: Sequence[Sequence[int]] | np.ndarray, classes: Seq
     figure.savefig(out)
 
 
-def draw_calibration(probabilities: Tensor, labels: Tensor, out: Path, bins: int = 15) -> None:
-    """Accuracy against confidence in equal-width bins, and the number of images in each bin.
+class _Bins(NamedTuple):
+    """Of each bin of confidence that has images: their number, mean confidence and accuracy."""
 
-    Args:
-        probabilities: (N, K); labels: (N,).
-    """
+    count: Tensor
+    confidence: Tensor
+    accuracy: Tensor
+
+
+def _binned(probabilities: Tensor, labels: Tensor, bins: int) -> _Bins:
+    """Equal-width bins of confidence; ``count`` (bins,) includes the empty ones."""
     confidence, predicted = probabilities.max(dim=1)
     right = (predicted == labels).double()
     place = (confidence * bins).long().clamp(max=bins - 1)
     count = torch.bincount(place, minlength=bins).double()
     filled = count > 0
-    shares = torch.bincount(place, weights=right, minlength=bins)[filled] / count[filled]
+    accuracy = torch.bincount(place, weights=right, minlength=bins)[filled] / count[filled]
     stated = torch.bincount(place, weights=confidence.double(), minlength=bins)[filled] / count[filled]
+    return _Bins(count, stated, accuracy)
+
+
+def draw_calibration(
+    probabilities: Tensor, labels: Tensor, out: Path, bins: int = 15, *, calibrated: Tensor | None = None
+) -> None:
+    """Accuracy against confidence in equal-width bins, and the number of images in each bin.
+
+    Args:
+        probabilities, calibrated: (N, K), before and after temperature scaling; labels: (N,).
+    """
+    found = _binned(probabilities, labels, bins)
     figure = new_figure(5.6, 5)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 100], [0, 100], color=GRAY, linestyle="--", linewidth=1, label="perfectly calibrated")
-    axes.plot(100 * stated, 100 * shares, color=BLUE, marker="o", label="this network")
+    axes.plot(100 * found.confidence, 100 * found.accuracy, color=BLUE, marker="o", label="this network")
+    count = found.count
+    if calibrated is not None:
+        after = _binned(calibrated, labels, bins)
+        axes.plot(100 * after.confidence, 100 * after.accuracy, color=ORANGE, marker="o", label="with its temperature")
+        count = after.count
     axes.set(ylabel="accuracy (%)", xlim=(0, 100), ylim=(0, 102))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     below.bar((np.arange(bins) + 0.5) * 100 / bins, count.numpy(), width=90 / bins, color=GRAY)
     below.set(xlabel="confidence of the predicted class (%)", ylabel="images", yscale="log")
+    figure.savefig(out)
+
+
+def draw_risk_coverage(points: Sequence[Sequence[float]], out: Path) -> None:
+    """The error among the images answered, and the threshold that gives it, against the share answered.
+
+    Args:
+        points: (threshold, answered, wrong), as `calibration.risk_coverage` returns them.
+    """
+    threshold, answered, wrong = np.array(points, dtype=float).T
+    coverage = 100 * answered / answered[-1]
+    figure = new_figure(5.6, 4.2)
+    axes = figure.subplots()
+    axes.plot(coverage, 100 * wrong / answered, color=BLUE, label="error among those answered")
+    axes.set(xlabel="images answered, most confident first (%)", ylabel="error (%)", xlim=(0, 100), ylim=(0, None))
+    axes.grid(alpha=0.25)
+    right = axes.twinx()
+    right.plot(coverage, threshold, color=GRAY, linestyle="--", label="least probability answered")
+    right.set(ylabel="probability", ylim=(0, 1.02))
+    figure.legend(loc="outside lower center", frameon=False, ncols=2)
     figure.savefig(out)
 
 

@@ -1,12 +1,12 @@
 """Metrics of a classifier from its probabilities and the true labels, by torchmetrics."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
+from .interval import wilson_interval_pct
 from .metrics import METRICS, measured
 
 ECE_BINS = 15
@@ -17,12 +17,11 @@ def _percentage(part: int, whole: int) -> float | None:
     return 100.0 * part / whole if whole else None
 
 
-def wilson_interval_pct(wrong: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of an error in percent, of ``wrong`` among ``total`` images (Wilson, 1927)."""
-    share, z = wrong / total, 1.959964
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+def calibration_error_pct(probabilities: Tensor, labels: Tensor) -> float:
+    """Expected calibration error in percent, over 15 bins (Guo et al., 2017)."""
+    count = probabilities.shape[1]
+    error = multiclass_calibration_error(probabilities, labels, num_classes=count, n_bins=ECE_BINS, norm="l1")
+    return 100.0 * error.item()
 
 
 def classification_measures(probabilities: Tensor, labels: Tensor, classes: list[str]) -> dict[str, Any]:
@@ -56,14 +55,13 @@ def classification_measures(probabilities: Tensor, labels: Tensor, classes: list
         )
     errors = [row["error_pct"] for row in per_class if row["error_pct"] is not None]
     top5 = (probabilities.topk(min(5, count), dim=1).indices == labels[:, None]).any(dim=1)
-    ece = multiclass_calibration_error(probabilities, labels, num_classes=count, n_bins=ECE_BINS, norm="l1")
     return {
         "images": len(labels),
         "top1_error_pct": 100.0 * (1.0 - right.sum().item() / len(labels)),
         "error_interval_pct": list(wilson_interval_pct(len(labels) - int(right.sum()), len(labels))),
         "balanced_error_pct": sum(errors) / len(errors),
         "top5_error_pct": 100.0 * (1.0 - top5.double().mean().item()) if count > 5 else None,
-        "ece_pct": 100.0 * ece.item(),
+        "ece_pct": calibration_error_pct(probabilities, labels),
         "per_class": per_class,
         "confusion": confusion.to(torch.int64).tolist(),
         **({"metrics": measured(probabilities, labels)} if len(METRICS) else {}),

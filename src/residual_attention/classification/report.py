@@ -8,11 +8,20 @@ from typing import Any
 import yaml
 
 from ..atomic import write_atomically
-from ..training.page import data_url, environment, made_rows, number, read_summary, short_duration
+from ..training.page import (
+    data_url,
+    environment,
+    made_rows,
+    number,
+    read_config,
+    read_summary,
+    shareable,
+    short_duration,
+)
 from ..training.sections import render_sections
-from .figures import draw_compared_curves, draw_confusion, draw_curves
+from .figures import draw_compared_curves, draw_confusion, draw_curves, draw_risk_coverage
 
-PICTURES = ("attention", "mistakes", "successes", "curves", "confusion", "calibration")
+PICTURES = ("attention", "mistakes", "successes", "curves", "confusion", "calibration", "coverage")
 
 
 def _headline(summary: dict[str, Any]) -> list[dict[str, str]]:
@@ -41,6 +50,7 @@ def _splits(summary: dict[str, Any]) -> list[dict[str, str]]:
             "top5": number(part.get("top5_error_pct")),
             "loss": number(part["loss"], 4),
             "ece": number(part.get("ece_pct")),
+            "calibrated_ece": number(part.get("calibrated_ece_pct")),
             "metrics": part.get("metrics", {}),
         }
         for name, label in names
@@ -79,7 +89,7 @@ def write_report(run: Path) -> Path:
         run=str(run),
     )
     out = run / "report.html"
-    write_atomically(out, page.encode())
+    write_atomically(out, shareable(page, run, read_config(run)).encode())
     return out
 
 
@@ -91,6 +101,8 @@ def rebuild_report(run: Path) -> Path:
     part = summary.get("test") or summary.get("val")
     if part and "confusion" in part:
         draw_confusion(part["confusion"], summary["classes"], run / "confusion.png")
+    if part and "risk_coverage" in part:
+        draw_risk_coverage(part["risk_coverage"], run / "coverage.png")
     return write_report(run)
 
 
@@ -135,5 +147,7 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
         .render(rows=rows, curves=curves, differing=differing_settings(runs))
     )
     out.parent.mkdir(parents=True, exist_ok=True)
+    for run in runs:
+        page = shareable(page, run, read_config(run))
     write_atomically(out, page.encode())
     return out

@@ -1,7 +1,8 @@
 """The results of a finished classification run: figures for the summary, pictures for the folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ..attention.figures import draw_attention
 from ..attention.masks import attention_modules, masks_are_signed
 from ..attention.overlay import as_picture
 from ..attention.readings import look_in_parts, read
+from ..checkpoints.card import Card
+from ..checkpoints.confidence import Confidence
 from ..data.datasets import Dataset
 from ..data.loading import evaluation_batches
 from ..data.samples import Samples
@@ -20,11 +23,12 @@ from ..data.splits import evenly_spaced
 from ..devices import device_of
 from ..training.runfolder import RunFolder
 from ..training.task import Outcome
+from .calibration import measure_confidence, risk_coverage
 from .config import TrainConfig
 from .evaluate import Evaluation
 from .examples import clear_successes, worst_mistakes
-from .figures import draw_calibration, draw_confusion, draw_curves
-from .measures import classification_measures
+from .figures import draw_calibration, draw_confusion, draw_curves, draw_risk_coverage
+from .measures import calibration_error_pct, classification_measures
 
 EXAMPLES = 8
 MANY_IMAGES = 1000  # from here on, errors have two decimals and no interval
@@ -34,7 +38,8 @@ MANY_IMAGES = 1000  # from here on, errors have two decimals and no interval
 class ClassificationOutcome(Outcome):
     """An `Outcome`: the best weights on the training images (without augmentation) and on the held-out splits.
 
-    ``held_out`` maps *val* and *test* to their evaluation, if the data have them.
+    ``held_out`` maps *val* and *test* to their evaluation, if the data have them; ``alike``
+    is what `calibration.measure_likeness` finds on validation images.
     """
 
     model: nn.Module
@@ -42,7 +47,15 @@ class ClassificationOutcome(Outcome):
     dataset: Dataset
     train: Evaluation
     held_out: dict[str, Evaluation]
+    alike: Confidence = field(default_factory=Confidence)
     skipped_images: int
+
+    @cached_property
+    def confidence(self) -> Confidence:
+        return measure_confidence(self.held_out.get("val"), self.alike)
+
+    def completed(self, card: Card) -> Card:
+        return replace(card, confidence=self.confidence)
 
     def compute_figures(self) -> dict[str, Any]:
         dataset, train = self.dataset, self.train
@@ -53,6 +66,7 @@ class ClassificationOutcome(Outcome):
             "classes": dataset.classes,
             "skipped_images": self.skipped_images,
             "notices": list(dataset.notices),
+            "temperature": self.confidence.temperature,
             "train": {"loss": train.loss, "error_pct": train.top1_error_pct, "images": len(train)},
             "val": self._split_figures("val"),
             "test": self._split_figures("test"),
@@ -62,18 +76,32 @@ class ClassificationOutcome(Outcome):
         if (found := self.held_out.get(name)) is None:
             return None
         measures = classification_measures(found.probabilities, found.labels, self.dataset.classes)
-        return {"loss": found.loss, "error_pct": found.top1_error_pct, **measures}
+        calibrated = self.confidence.probabilities(found.logits)
+        return {
+            "loss": found.loss,
+            "error_pct": found.top1_error_pct,
+            **measures,
+            "calibrated_ece_pct": calibration_error_pct(calibrated, found.labels),
+            "risk_coverage": [list(point) for point in risk_coverage(calibrated, found.labels)],
+        }
 
     def final_metrics(self) -> dict[str, float]:
         splits = ("train", "val", "test")
         return {f"{name}_error_pct": float(part["error_pct"]) for name in splits if (part := self.figures[name])}
 
     def lines(self) -> list[str]:
-        return [
+        lines = [
             f"{name:>5}  error {error_text(part)}   loss {part['loss']:.4f}   {part['images']} images"
             for name in ("train", "val", "test")
             if (part := self.figures[name])
         ]
+        if self.shown and self.confidence.images:
+            part, temperature = self.figures[self.shown], self.confidence.temperature
+            lines.append(
+                f"calibration error on {self.shown} {part['ece_pct']:.1f} %; with the temperature {temperature:.2f}, "
+                f"fitted on validation, {part['calibrated_ece_pct']:.1f} %"
+            )
+        return lines
 
     def draw(self, folder: RunFolder) -> dict[str, Path]:
         """Draw curves, and confusion, calibration and examples of the test split (of validation if there is none)."""
@@ -82,7 +110,9 @@ class ClassificationOutcome(Outcome):
             return {}
         found, split = self.held_out[name], getattr(self.dataset, name)
         draw_confusion(self.figures[name]["confusion"], self.dataset.classes, folder.confusion)
-        draw_calibration(found.probabilities, found.labels, folder.path / "calibration.png")
+        calibrated = self.confidence.probabilities(found.logits)
+        draw_calibration(found.probabilities, found.labels, folder.path / "calibration.png", calibrated=calibrated)
+        draw_risk_coverage(self.figures[name]["risk_coverage"], folder.path / "coverage.png")
         self._draw_examples(folder, split, found)
         return {"confusion matrix": folder.confusion}
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints.card import Card
+from ..checkpoints.confidence import Confidence
 from ..data.augment import progressive_size
 from ..data.datasets import Dataset
 from ..data.load import load_dataset
@@ -21,6 +22,7 @@ from ..data.request import DataRequest
 from ..data.splits import evenly_spaced
 from ..data.strengths import Augment
 from ..errors import UserError
+from ..family import ResidualAttentionNetwork
 from ..family.choices import plugins_needed
 from ..training.distributed import Processes
 from ..training.machine import Machine
@@ -28,6 +30,7 @@ from ..training.plan import Plan, evaluation_batch_size
 from ..training.start import Start
 from ..training.task import Prepared, StepLoss, TaskEntry, Validation
 from .board import ClassifierBoard
+from .calibration import MOST_IMAGES, measure_likeness
 from .config import TrainConfig
 from .evaluate import evaluate
 from .initial import copy_weights, read_classifier, started_from
@@ -199,7 +202,20 @@ class ClassificationTask:
                 for name, split in (("val", self.dataset.val), ("test", self.dataset.test))
                 if split is not None and len(split)
             },
+            alike=self._likeness(model),
             skipped_images=len(self.processes.union(self.skipped)) + self.dataset.skipped,
+        )
+
+    def _likeness(self, model: nn.Module) -> Confidence:
+        """Every process measures the same images by itself."""
+        val = self.dataset.val
+        if val is None or not isinstance(model, ResidualAttentionNetwork):
+            return Confidence()
+        few = val.subset(evenly_spaced(len(val), MOST_IMAGES))
+        batch_size = evaluation_batch_size(self.config, 1)
+        return measure_likeness(
+            model,
+            evaluation_batches(few, self.dataset.preprocess, batch_size=batch_size, device=self.machine.device),
         )
 
 

@@ -26,6 +26,10 @@ class DemoArguments:
     """Address to serve on; 0.0.0.0 opens the page to the network."""
     port: int | None = None
     """Port; the first free one from 7860 by default."""
+    min_confidence: str | None = None
+    """Answer "unsure" below this probability, such as 0.8."""
+    max_error: str | None = None
+    """Answer "unsure" where needed to keep the error at most this, such as 2%; chosen on validation images."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     debug: bool = False
@@ -47,9 +51,11 @@ def main(argv: list[str]) -> int:
         raise UserError(f"no folder of examples at {given.examples}")
     from ..checkpoints import load, resolve_model
     from ..checkpoints.hub import is_hub
+    from ..classification.threshold import choose_threshold
     from ..devices import resolve_device
 
     model = load(given.model, resolve_device(given.device))
+    threshold = choose_threshold(model.card.confidence, given.min_confidence, given.max_error)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         from ..demo.page import launch
@@ -59,6 +65,8 @@ def main(argv: list[str]) -> int:
         raise UserError("ran demo needs Gradio: pip install 'residual-attention[demo]'") from None
     from ..demo.session import example_images
 
+    if threshold is not None:
+        print(threshold.note)
     if not _is_loopback(given.host):
         print(f"note: anyone who reaches {given.host} can use this page; there is no password")
     run = Path(given.model)
@@ -68,6 +76,7 @@ def main(argv: list[str]) -> int:
         model,
         run.resolve().name if run.exists() else given.model,
         examples=example_images(folders),
+        least=None if threshold is None else threshold.least,
         host=given.host,
         port=given.port,
     )

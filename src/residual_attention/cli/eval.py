@@ -31,6 +31,8 @@ class EvalArguments:
     """Side of the square input in pixels; the model's own by default."""
     ten_crop: bool = False
     """Average over ten crops (corners, centre, mirrored) instead of the central one."""
+    tta: Literal["none", "mirror"] = "none"
+    """mirror: also average over each image and its mirror image; reported apart."""
     batch_size: int = 256
     """Images at a time."""
     device: str = "auto"
@@ -67,6 +69,7 @@ def main(argv: list[str]) -> int:
         engine=given.engine,
         image_size=given.image_size,
         ten_crop=given.ten_crop,
+        views=given.tta,
     )
     if given.json:
         print(json.dumps(result))
@@ -81,6 +84,16 @@ def main(argv: list[str]) -> int:
         f"error {result['top1_error_pct']:.2f} %{top5}   loss {result['loss']:.4f}   "
         f"calibration error {result['ece_pct']:.2f} %"
     )
+    if (calibrated := result["calibrated"])["temperature"] != 1:
+        print(
+            f"with the temperature {calibrated['temperature']:.3f}: loss {calibrated['loss']:.4f}   "
+            f"calibration error {calibrated['ece_pct']:.2f} %"
+        )
+    if tta := result["tta"]:
+        print(
+            f"mirror images averaged: error {tta['top1_error_pct']:.2f} %   loss {tta['loss']:.4f}   "
+            f"calibration error {tta['ece_pct']:.2f} %"
+        )
     for name, value in result.get("metrics", {}).items():
         print(f"{name} {value:.4f}")
     return 0

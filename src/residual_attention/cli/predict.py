@@ -1,12 +1,17 @@
 """``ran predict MODEL IMAGE...``."""
 
 import json
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import tyro
 
 from ..errors import UserError
 from .arguments import parse, print_error
+
+Views = Literal["none", "mirror"]  # classification.views, which imports torch
 
 DESCRIPTION = """Classify images; the most probable classes come first.
 
@@ -25,6 +30,17 @@ class PredictArguments:
     """Classes shown for each image."""
     batch_size: int = 32
     """Images at a time."""
+    csv: Path | None = None
+    """Write a table to this file: path, class, probability, then the next classes."""
+    sort_into: Path | None = None
+    """Copy each image to DIR/<class>/. Originals stay where they are; no file is overwritten."""
+    tta: Views = "none"
+    """mirror: average over each image and its mirror image, in twice the time."""
+    min_confidence: str | None = None
+    """Answer "unsure" below this probability, such as 0.8."""
+    max_error: str | None = None
+    """Answer "unsure" where needed to keep the error at most this, such as 2%; the threshold is chosen on the model's
+    validation images."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     engine: str = "auto"
@@ -35,49 +51,54 @@ class PredictArguments:
     """Show tracebacks."""
 
 
-def _print_table(predictions: list) -> None:
-    """Print path, then class and probability, best first, in plain columns that other programs can read."""
-    for prediction in predictions:
-        top = "  ".join(f"{name} {100 * probability:.1f} %" for name, probability in prediction.top)
-        print(f"{prediction.path}\t{top}")
-
-
-def _print_rich(predictions: list) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("image", "class", "probability", "then", header_style="bold")
-    for prediction in predictions:
-        (name, probability), *others = prediction.top
-        then = ", ".join(f"{other} {100 * share:.1f} %" for other, share in others)
-        table.add_row(prediction.path, name, f"{100 * probability:.1f} %", then)
-    Console().print(table, markup=False)
-
-
 def main(argv: list[str]) -> int:
     given = parse(PredictArguments, argv, prog="ran predict", description=DESCRIPTION)
     if not given.images:
         raise UserError("no image given; see `ran predict --help`")
     if given.top_k < 1 or given.batch_size < 1:
         raise UserError("top-k and batch-size must be at least 1")
-    import sys
-
     from ..checkpoints import load
+    from ..classification.answers import check_csv, check_sorting, sort_into, text_lines, write_csv
     from ..classification.predict import predict
+    from ..classification.threshold import choose_threshold
     from ..data.find import find_images
     from ..devices import resolve_device
 
+    if given.csv:
+        check_csv(given.csv)
+    if given.sort_into:
+        check_sorting(given.sort_into, given.images)
     paths = find_images(given.images)
     model = load(given.model, resolve_device(given.device), engine=given.engine)
     if engine := getattr(model, "engine", None):
-        print(f"engine: {engine}", file=sys.stderr)
-    predictions, errors = predict(model, paths, top_k=given.top_k, batch_size=given.batch_size)
-    for error in errors:
-        print_error(error)
+        _note(f"engine: {engine}")
+    if given.tta == "mirror" and model.card.config.get("flip") is False:
+        _note("note: this model was trained without mirrored images; --tta mirror may harm")
+    threshold = choose_threshold(model.card.confidence, given.min_confidence, given.max_error)
+    if threshold is not None:
+        _note(threshold.note)
+    predictions, unread = predict(
+        model,
+        paths,
+        top_k=given.top_k,
+        batch_size=given.batch_size,
+        views=given.tta,
+        least=None if threshold is None else threshold.least,
+    )
+    for failure in unread:
+        print_error(failure.reason)
     if given.json:
         print(json.dumps([prediction.to_dict() for prediction in predictions]))
-    elif sys.stdout.isatty():
-        _print_rich(predictions)
-    else:
-        _print_table(predictions)
-    return 2 if errors else 0
+    elif not (given.csv or given.sort_into):
+        print("\n".join(text_lines(predictions)))
+    if given.csv:
+        write_csv(predictions, unread, given.csv)
+        _note(f"table: {given.csv}, {len(predictions) + len(unread)} rows")
+    if given.sort_into:
+        copied, there = sort_into(predictions, given.sort_into)
+        _note(f"copied {copied} images into {given.sort_into}" + (f", {there} were already there" if there else ""))
+    return 2 if unread else 0
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr)

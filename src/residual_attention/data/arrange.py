@@ -1,6 +1,6 @@
 """Before a run: copies among a listing's images are found, and missing splits are made by content."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,14 +71,10 @@ def named(names: Sequence[str]) -> str:
 
 
 def _held_out_notices(
-    listing: FolderListing,
-    lenders: dict[str, list[int]],
-    sides: list[str],
-    mine: list[int],
-    fractions: dict[str, float],
+    listing: FolderListing, lenders: Mapping[str, list[int]], sides: list[str], mine: list[int], splits: Iterable[str]
 ) -> list[str]:
     notices, whole = [], len(mine)
-    for split in fractions:
+    for split in splits:
         count = sum(sides[i] == split for i in mine)
         if count:
             notices.append(f"no {NAMES[split]} split: {count} of {whole} images are held out for it, by their content")

@@ -37,13 +37,14 @@ class Answers:
 
     model: Classifier
     examples: Sequence[Path]
+    least: float | None = None
 
     @property
     def last_module(self) -> int:
         return len(module_names(self.model)) - 1
 
     def uploaded(self, path: str | None) -> Answer:
-        """Session, prediction, pictures (`redrawn`), then module, reading and opacity at their initial values."""
+        """Session, prediction, verdict, pictures (`redrawn`), then the initial module, reading and opacity."""
         return *self._classified(path), self.last_module, FIRST_READING, OPACITY
 
     def example(self, event: gr.SelectData) -> Answer:
@@ -61,13 +62,14 @@ class Answers:
 
     def _classified(self, path: str | None) -> Answer:
         if path is None:
-            return None, None, *NOTHING
+            return None, None, "", *NOTHING
         try:
-            session = open_session(self.model, Path(path))
+            session = open_session(self.model, Path(path), least=self.least)
         except ImageError as error:
             _warn_refused(error)
-            return None, None, *NOTHING
-        return session, session.top, *self.redrawn(session, self.last_module, FIRST_READING, 0, OPACITY)
+            return None, None, "", *NOTHING
+        pictures = self.redrawn(session, self.last_module, FIRST_READING, 0, OPACITY)
+        return session, session.top, session.verdict, *pictures
 
 
 def _introduction(model: Classifier, name: str) -> str:
@@ -133,9 +135,9 @@ def _before_and_after() -> tuple[gr.Gallery, gr.Markdown]:
     return triple, gr.Markdown(elem_id="about")
 
 
-def build_page(model: Classifier, name: str, examples: Sequence[Path] = ()) -> gr.Blocks:
+def build_page(model: Classifier, name: str, examples: Sequence[Path] = (), *, least: float | None = None) -> gr.Blocks:
     """The page for one model; see `launch`."""
-    answers = Answers(model, examples)
+    answers = Answers(model, examples, least)
     with gr.Blocks(
         title=f"Where {name} looks", analytics_enabled=False, delete_cache=(FORGET_AFTER_S, FORGET_AFTER_S)
     ) as page:
@@ -145,13 +147,14 @@ def build_page(model: Classifier, name: str, examples: Sequence[Path] = ()) -> g
             with gr.Column(scale=1):
                 upload, gallery = _inputs(examples)
                 classes = gr.Label(label="Prediction", num_top_classes=5, elem_id="classes")
+                verdict = gr.Markdown(elem_id="verdict")
             with gr.Column(scale=2):
                 picture, line = _overlay()
                 module, reading, channel, opacity = controls = _controls(answers.last_module)
         triple, about = _before_and_after()
 
         shown = [picture, line, triple, about]
-        anew = [session, classes, *shown, module, reading, opacity]
+        anew = [session, classes, verdict, *shown, module, reading, opacity]
         upload.change(answers.uploaded, upload, anew, api_name="classify")
         gallery.select(answers.example, None, anew, api_visibility="private")
         for control in controls:
@@ -170,16 +173,18 @@ def launch(
     name: str,
     *,
     examples: Sequence[Path] = (),
+    least: float | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
     block: bool = True,
 ) -> str:
     """Serve the page and return its address. With ``block``, serve until Ctrl-C.
 
-    Uploads are limited to `MAX_FILE_MB`, images to what `read_image` allows. Raises OSError when the port is in use.
+    A prediction below the probability ``least`` is called unsure. Uploads are limited to `MAX_FILE_MB`, images to what
+    `read_image` allows. Raises OSError when the port is in use.
     """
     theme = gr.themes.Soft(primary_hue="blue", font=SYSTEM_FONTS, font_mono=("ui-monospace", "monospace"))
-    page = build_page(model, name, examples)
+    page = build_page(model, name, examples, least=least)
     _, local, _ = page.queue(max_size=32).launch(
         server_name=host,
         server_port=port,

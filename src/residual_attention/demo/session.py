@@ -18,6 +18,7 @@ from ..attention.overlay import OPACITY, display_range, enlarged, heat
 from ..attention.readings import Look, read
 from ..attention.reductions import excited_channels
 from ..checkpoints import Classifier
+from ..classification.predict import unlike_training
 from ..data.folders import EXTENSIONS
 from ..data.images import read_image
 from ..palette import SIGNED, UNSIGNED
@@ -33,12 +34,13 @@ _ONE_AT_A_TIME = threading.Lock()  # masks are recorded by hooks on a shared mod
 
 @dataclass(frozen=True)
 class Session:
-    """One image and its forward pass, with masks and features on the CPU."""
+    """One image and its forward pass, with masks and features on the CPU; ``verdict`` says what to be careful about."""
 
     picture: Image.Image
     found: Look
     top: dict[str, float]
     model: Classifier
+    verdict: str = ""
 
     @property
     def modules(self) -> list[str]:
@@ -55,15 +57,31 @@ def module_names(model: Classifier) -> list[str]:
     return list(attention_modules(model))
 
 
-def open_session(model: Classifier, path: Path, top_k: int = 5) -> Session:
-    """Classify one file. Raises ImageError, in one line, if it is not an image or too large."""
+def open_session(model: Classifier, path: Path, top_k: int = 5, *, least: float | None = None) -> Session:
+    """Classify one file; a probability below ``least`` is unsure.
+
+    Raises ImageError, in one line, if the file is not an image or too large.
+    """
     image = read_image(path, model.preprocess.in_chans)
     with _ONE_AT_A_TIME:
-        found, _ = look_at(model, image, AttendOptions(reading="class", before_after=True))
+        found, square = look_at(model, image, AttendOptions(reading="class", before_after=True))
+        with torch.inference_mode():
+            _, alike = model.with_likeness(square) if model.card.confidence.centre else (None, None)
+    (unlike,) = unlike_training(model, alike, 1)
     found = found.on_cpu()
     best = found.probabilities[0].cpu().topk(min(top_k, len(model.classes)))
     top = {model.classes[i]: share for share, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)}
-    return Session(displayed(image, SHOWN).convert("RGB"), found, top, model)
+    verdict = _verdict(max(top.values()), least, unlike)
+    return Session(displayed(image, SHOWN).convert("RGB"), found, top, model, verdict)
+
+
+def _verdict(probability: float, least: float | None, unlike: bool | None) -> str:
+    lines = []
+    if least is not None and probability < least:
+        lines.append(f"**Unsure**: the highest probability is below {100 * least:.0f} %.")
+    if unlike:
+        lines.append("**Unlike the training images**: none of the classes may be right.")
+    return "\n\n".join(lines)
 
 
 def _map_values(session: Session, module: str, reading: str, channel: int) -> torch.Tensor:

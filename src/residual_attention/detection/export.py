@@ -17,6 +17,7 @@ from ..atomic import write_atomically
 from ..checkpoints.card import DETECTION, Card
 from ..checkpoints.exported import METADATA_KEY, NEEDED, onnx_header, read_onnx_card
 from ..checkpoints.format import CheckpointError
+from ..checkpoints.onnx_metadata import strip_traces
 from ..data.find import find_images
 from ..data.images import read_image
 from ..errors import ExportError, UserError
@@ -69,6 +70,7 @@ def _with_card(path: Path, card: Card) -> bytes:
     import onnx
 
     proto = onnx.load(path)
+    strip_traces(proto)
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, onnx_header(card)
     return proto.SerializeToString()

@@ -4,7 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import write_atomically
-from ..training.page import data_url, environment, made_rows, number, read_summary, short_duration
+from ..training.page import (
+    data_url,
+    environment,
+    made_rows,
+    number,
+    read_config,
+    read_summary,
+    shareable,
+    short_duration,
+)
 from ..training.progress import rate_text
 
 PICTURES = ("boxes", "attention", "precision_recall", "curves")
@@ -73,5 +82,5 @@ def write_detection_report(run: Path) -> Path:
         )
     )
     out = run / "report.html"
-    write_atomically(out, page.encode())
+    write_atomically(out, shareable(page, run, read_config(run)).encode())
     return out

@@ -92,7 +92,7 @@ def deploy(
     calibration = real_images(network, data, data_dir, "train", CALIBRATION_IMAGES) if int8 else None
     if int8 and calibration is None:
         raise UserError("--int8 needs calibration images: give --data or --data-dir")
-    card = replace(network.card, config={**network.card.config, "data_dir": None}, train_images=None)
+    card = replace(network.card, train_images=None)
     result: dict[str, Any] = {"model": model, "file": str(out), "masks": masks, "precision": "int8" if int8 else "fp32"}
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "fp32.onnx"

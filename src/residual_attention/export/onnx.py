@@ -5,7 +5,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from ..atomic import write_atomically
 from ..attention.masks import attention_modules, record_masks
 from ..checkpoints.card import Card
-from ..checkpoints.exported import MASK_PREFIX, METADATA_KEY, NEEDED, ExportedClassifier, onnx_header
+from ..checkpoints.classifier import logits_and_likeness
+from ..checkpoints.exported import LIKENESS, MASK_PREFIX, METADATA_KEY, NEEDED, ExportedClassifier, onnx_header
+from ..checkpoints.onnx_metadata import plain_metadata, strip_traces
 from ..errors import ExportError, UserError
 
 OPSET = 20
@@ -34,17 +36,28 @@ class Parity:
         return self.difference <= self.allowed
 
 
-class _WithMasks(nn.Module):
-    """The network with its masks as additional outputs."""
+class _Outputs(nn.Module):
+    """The network with the likeness to the training images, if there is a ``centre``, and masks as further outputs."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, centre: tuple[float, ...], masks: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.centre, self.masks = network, centre, masks
+
+    @property
+    def names(self) -> list[str]:
+        masks = [MASK_PREFIX + name for name in attention_modules(self.network)] if self.masks else []
+        return ["logits", *([LIKENESS] if self.centre else []), *masks]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        with record_masks(self.network) as recording:
-            logits = self.network(images)
-        return logits, *recording.masks.values()
+        with record_masks(self.network) if self.masks else nullcontext() as recording:
+            logits, alike = self._answers(images)
+        masks = recording.masks.values() if recording is not None else ()
+        return logits, *([] if alike is None else [alike]), *masks
+
+    def _answers(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        if not self.centre:
+            return self.network(images), None
+        return logits_and_likeness(self.network, images, self.centre)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -64,7 +77,7 @@ def onnx_bytes(model: nn.Module, card: Card, *, image_size: int, in_chans: int, 
     """Serialise the network in eval mode as an ONNX model with input ``images`` and output ``logits``.
 
     Args:
-        card: stored in the file.
+        card: stored in the file. If its confidence has a centre, ``likeness`` is a further output.
         masks: also output each module's mask, as ``mask:<module name>``.
 
     Raises UserError if the packages of the extra ``export`` are missing.
@@ -79,14 +92,14 @@ def onnx_bytes(model: nn.Module, card: Card, *, image_size: int, in_chans: int, 
     training = model.training
     example = torch.randn(2, in_chans, image_size, image_size + 8)  # not square, so height and width are not confused
     dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
-    outputs = ["logits", *(MASK_PREFIX + name for name in attention_modules(model))] if masks else ["logits"]
+    traced = _Outputs(model.eval(), card.confidence.centre, masks)
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                _WithMasks(model.eval()) if masks else model.eval(),
+                traced,
                 (example,),
                 input_names=["images"],
-                output_names=outputs,
+                output_names=traced.names,
                 dynamic_shapes=(dynamic,),
                 dynamo=True,
                 opset_version=OPSET,
@@ -98,8 +111,10 @@ def onnx_bytes(model: nn.Module, card: Card, *, image_size: int, in_chans: int, 
     proto = program.model_proto
     for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
         proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, onnx_header(card)
+    strip_traces(proto)
+    for key, value in {METADATA_KEY: onnx_header(card), **plain_metadata(card)}.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, value
     return proto.SerializeToString()
 
 

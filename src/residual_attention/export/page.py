@@ -62,6 +62,8 @@ def page_html(network: Classifier, onnx: bytes, runtime: Runtime) -> str:
         "preprocess": network.preprocess.to_dict(),
         "masks": _masks(list(attention_modules(network))),
         "signed": signed,
+        "temperature": network.card.confidence.temperature,
+        "least_likeness": network.card.confidence.least_likeness,
         "colours": _colours(signed),
     }
     environment = Environment(loader=PackageLoader(__package__, "templates"), autoescape=select_autoescape(["html.j2"]))
@@ -94,7 +96,7 @@ def export_page(model: str, out: Path, *, runtime: Path | None = None) -> Page:
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "network.onnx"
         masks = bool(attention_modules(network))
-        parity = export_onnx(network, network.card, plain, image_size=size, in_chans=chans, masks=masks)
+        parity = export_onnx(network, network.card.for_sharing(), plain, image_size=size, in_chans=chans, masks=masks)
         html = page_html(network, plain.read_bytes(), found).encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, html)

@@ -1,13 +1,18 @@
 """Shared by the report pages of all tasks: number formats, embedded pictures, a finished run's summary."""
 
 import base64
+import html
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import ChoiceLoader, Environment, PackageLoader, select_autoescape
 
 from ..errors import UserError
+
+PATHS = ("data", "data_dir", "init", "out")  # fields of a configuration
 
 
 def data_url(path: Path) -> str | None:
@@ -48,6 +53,23 @@ def made_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if summary.get("skipped_images"):
         rows.append(("unreadable training images skipped", str(summary["skipped_images"])))
     return rows
+
+
+def shareable(page: str, run: Path, config: Mapping[str, Any]) -> str:
+    """The page without this machine's paths: of each that the run knows, and of the home folder, the name is left."""
+    known = [str(run.resolve()), *(value for key in PATHS if isinstance(value := config.get(key), str))]
+    known = [path for path in known if Path(path).is_absolute() and Path(path).name]
+    for path in sorted(known, key=len, reverse=True):
+        for written in {path, html.escape(path)}:
+            page = page.replace(written, html.escape(Path(path).name))
+    home = str(Path.home())
+    return page.replace(home + "/", "~/") if len(home) > 1 else page
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """A run's ``config.yaml``; empty without one."""
+    path = run / "config.yaml"
+    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
 
 
 def environment(package: str) -> Environment:

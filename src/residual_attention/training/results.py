@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from ..checkpoints.card import Card
 from ..checkpoints.format import read_checkpoint
 from ..checkpoints.load import model_weights
 from ..devices import hardware, versions
@@ -13,6 +14,7 @@ from .duration import duration
 from .loop import Job
 from .plan import Plan
 from .progress import rate_text
+from .runfolder import RunFolder
 from .state import TrainState
 from .task import Outcome, TaskEntry
 from .writer import RunWriter
@@ -50,6 +52,14 @@ def load_best(state: TrainState, best: Path) -> nn.Module:
     return state.model.eval()
 
 
+def _complete_card(folder: RunFolder, outcome: Outcome) -> None:
+    """Write the best checkpoint again with its card completed, unless it is complete."""
+    tensors, header = read_checkpoint(folder.best)
+    card = Card.from_header(header, folder.best)
+    if (completed := outcome.completed(card)) != card:
+        folder.save(folder.best, tensors, completed)
+
+
 def finish(job: Job, state: TrainState, writer: RunWriter, plan: Plan[Any], entry: TaskEntry) -> dict[str, Any]:
     """Evaluate the best weights, then write everything. Returns the summary on every process.
 
@@ -59,6 +69,7 @@ def finish(job: Job, state: TrainState, writer: RunWriter, plan: Plan[Any], entr
     outcome = job.task.evaluate(load_best(state, folder.best))
     summary = run_facts(job, state, plan, folder.path) | dict(outcome.figures)
     if writer.processes.is_main:
+        _complete_card(folder, outcome)
         folder.write_summary(summary)
         _draw(writer, outcome, summary["steps"])
         entry.report(folder.path)

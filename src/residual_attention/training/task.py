@@ -67,6 +67,10 @@ class Outcome(ABC):
         """The split that the pictures are of: test, validation if there is no test, None without either."""
         return next((name for name in ("test", "val") if name in self.held_out), None)
 
+    def completed(self, card: Card) -> Card:
+        """The card of the best weights, with what only the finished network tells."""
+        return card
+
     @abstractmethod
     def compute_figures(self) -> dict[str, Any]: ...
     @abstractmethod

@@ -152,7 +152,7 @@ async function decoded(blob) {
 
 // ---- the network ----
 
-// Returns {probabilities, masks: {output: {values (C * h * w), shape}}, image}.
+// Returns {probabilities, unlike the training images, masks: {output: {values (C * h * w), shape}}, image}.
 async function classify(blob) {
   const { ort, session } = await ready;
   const image = await decoded(blob);
@@ -164,10 +164,11 @@ async function classify(blob) {
   const out = await session.run({ images: new ort.Tensor("float32", input, [1, CHANNELS, SIZE, SIZE]) });
   const logits = Array.from(out.logits.data);
   const top = Math.max(...logits);
-  const powers = logits.map((value) => Math.exp(value - top));
+  const powers = logits.map((value) => Math.exp((value - top) / card.temperature));
   const total = powers.reduce((a, b) => a + b);
   const masks = Object.fromEntries(card.masks.map(({ output }) => [output, { values: out[output].data, shape: out[output].dims }]));
-  return { probabilities: powers.map((value) => value / total), masks, image };
+  const unlike = card.least_likeness !== null && out.likeness !== undefined && out.likeness.data[0] < card.least_likeness;
+  return { probabilities: powers.map((value) => value / total), unlike, masks, image };
 }
 
 // ---- what is drawn ----
@@ -257,6 +258,7 @@ async function show(blob) {
     shown = await classify(blob);
     byId("result").hidden = false;
     drawClasses(shown.probabilities);
+    byId("unlike").hidden = !shown.unlike;
     choose(card.masks.length ? card.masks[card.masks.length - 1].output : null);
   } catch (error) {
     byId("problem").textContent = `This file cannot be read as an image (${error.message}).`;

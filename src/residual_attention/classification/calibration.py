@@ -1,0 +1,86 @@
+"""Temperature and the risk-coverage curve of a classifier, from its validation images."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..checkpoints.confidence import Answering, Confidence, likeness
+from ..data.loading import EvalBatch
+from ..family import ResidualAttentionNetwork
+from ..family.modes import evaluating
+from .evaluate import Evaluation
+
+LARGEST = 20.0  # temperature tried, and its inverse the smallest
+PRIOR_SD = 0.5  # of log temperature: decides where few images, or none wrong, say little
+MAX_POINTS = 100
+KEPT = 0.95  # share of the validation images that count as like the training images
+LEAST_IMAGES, MOST_IMAGES = 20, 2000  # of the validation split, to measure the likeness on
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature that minimises the negative log-likelihood of ``labels`` (N,) given ``logits`` (N, K).
+
+    A weak prior, log T ~ N(0, 0.5), keeps T finite: where every image is classified rightly, the likelihood alone would
+    drive it to 0. With thousands of images it changes nothing.
+    """
+    from scipy.optimize import minimize_scalar
+
+    plain = logits.double()
+
+    def loss(log_temperature: float) -> float:
+        likelihood = F.cross_entropy(plain / math.exp(log_temperature), labels, reduction="sum").item()
+        return likelihood + 0.5 * (log_temperature / PRIOR_SD) ** 2
+
+    bound = math.log(LARGEST)
+    return math.exp(minimize_scalar(loss, bounds=(-bound, bound), method="bounded").x)
+
+
+def risk_coverage(probabilities: Tensor, labels: Tensor, most: int = MAX_POINTS) -> tuple[Answering, ...]:
+    """The risk-coverage curve of (N, K) probabilities and (N,) labels, in up to ``most`` points.
+
+    Each point answers the images whose largest probability reaches its threshold (El-Yaniv and Wiener, 2010).
+    """
+    confidence, predicted = probabilities.max(dim=1)
+    order = confidence.argsort(descending=True, stable=True)
+    confidence, wrong = confidence[order], (predicted != labels)[order].cumsum(0)
+    last = torch.ones_like(confidence, dtype=torch.bool)
+    last[:-1] = confidence[1:] < confidence[:-1]  # equal probabilities are answered together
+    ends = last.nonzero()[:, 0]
+    if len(ends) > most:
+        ends = ends[torch.linspace(0, len(ends) - 1, most).round().long()]
+    return tuple(Answering(float(confidence[i]), int(i) + 1, int(wrong[i])) for i in ends)
+
+
+@torch.inference_mode()
+def measure_likeness(network: ResidualAttentionNetwork, batches: Iterable[EvalBatch]) -> Confidence:
+    """Centre and least likeness, of validation images alone; the default for fewer than `LEAST_IMAGES`.
+
+    An image is part of the mean that it is compared with. Without it, f - m would only be longer by N / (N - 1), and
+    the likeness is a matter of direction.
+    """
+    classifier = network.get_classifier()
+    with evaluating(network):
+        parts = [network.forward_head(network.forward_features(batch.images), pre_logits=True) for batch in batches]
+    features = torch.cat(parts).float().cpu() if parts else torch.empty(0, 1)
+    if len(features) < LEAST_IMAGES or not isinstance(classifier, nn.Linear) or not features.isfinite().all():
+        return Confidence()
+    centre = torch.tensor([float(f"{value:.6g}") for value in features.mean(dim=0).tolist()])
+    alike = likeness(features, classifier.weight.float().cpu(), centre)
+    return Confidence(centre=tuple(centre.tolist()), least_likeness=alike.quantile(1 - KEPT).item())
+
+
+def measure_confidence(validation: Evaluation | None, alike: Confidence) -> Confidence:
+    """What the card of a finished run records; the default without validation images or with infinite logits.
+
+    ``alike`` holds what `measure_likeness` found.
+    """
+    if validation is None or not validation.logits.isfinite().all():
+        return Confidence()
+    temperature = fit_temperature(validation.logits, validation.labels)
+    calibrated = Confidence(temperature=temperature)
+    curve = risk_coverage(calibrated.probabilities(validation.logits), validation.labels)
+    return replace(alike, temperature=temperature, images=len(validation), curve=curve)
