@@ -5,11 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import UserError
-from .folders import images_below
+from .folders import ignored_notice, images_below
 
 
-def find_images(sources: Iterable[str]) -> list[Path]:
+def find_images(sources: Iterable[str], notices: list[str] | None = None) -> list[Path]:
     """Expand files, folders (recursively) and globs to image files. Keeps the order and lists each file once.
+
+    What is not an image in a folder is counted and named in ``notices``.
 
     Raises UserError for a source that matches nothing.
     """
@@ -17,7 +19,10 @@ def find_images(sources: Iterable[str]) -> list[Path]:
     for source in sources:
         path = Path(source)
         if path.is_dir():
-            matched = list(images_below(path))
+            ignored: list[Path] = []
+            matched = list(images_below(path, ignored))
+            if notices is not None:
+                notices += [f"{source}: {notice}" for notice in ignored_notice(path, ignored)]
             if not matched:
                 raise UserError(f"no images in the folder {source}")
         elif path.exists():

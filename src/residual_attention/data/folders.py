@@ -23,6 +23,9 @@ EXTENSIONS = frozenset(
         ".pnm",
         ".jp2",
         ".avif",
+        ".heic",
+        ".heif",
+        ".hif",
         ".ico",
         ".tga",
     ]
@@ -109,7 +112,8 @@ def split_folders(root: Path, notices: list[str] | None = None) -> dict[str, Pat
     return found
 
 
-def _ignored_notice(root: Path, ignored: list[Path]) -> list[str]:
+def ignored_notice(root: Path, ignored: list[Path]) -> list[str]:
+    """Counts and names what is not an image, in one line; nothing if all is."""
     if not ignored:
         return []
     names = [str(path.relative_to(root)) for path in ignored[:MAX_NAMED]]
@@ -163,5 +167,5 @@ def scan_folder(root: Path, *, single_class_allowed: bool = False, classes_of: s
     if len(classes) == 1 and not single_class_allowed:
         raise UserError(f"{root} has only one class ({classes[0]}); a classifier needs at least two; {LAYOUT}")
     splits = {split: _labelled(split, of_class, classes, notices) for split, of_class in found.items()}
-    notices += _ignored_notice(root, ignored)
+    notices += ignored_notice(root, ignored)
     return FolderListing(classes, splits, notices)

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from .images import is_grayscale
+from .images import is_grayscale, longest_side
 from .samples import IN_MEMORY_PX
 
 MAX_SAMPLED = 200  # image headers that are read
@@ -15,17 +13,9 @@ def _sampled(paths: Sequence[Path]) -> Sequence[Path]:
     return paths[:: max(1, len(paths) // MAX_SAMPLED)][:MAX_SAMPLED]
 
 
-def _longest_side(path: Path) -> int:
-    try:
-        with Image.open(path) as image:
-            return max(image.size)
-    except Exception:
-        return 0
-
-
 def suggested_image_size(paths: Sequence[Path], notices: list[str]) -> int:
     """The side of the input in pixels: 224; 32 or 64, with a notice, if every sampled image is small."""
-    longest = max((_longest_side(path) for path in _sampled(paths)), default=0)
+    longest = max((longest_side(path) for path in _sampled(paths)), default=0)
     if not 0 < longest <= IN_MEMORY_PX:
         return 224
     size = 32 if longest <= 40 else 64
