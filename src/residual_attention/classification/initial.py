@@ -7,7 +7,7 @@ from torch import nn
 
 from ..checkpoints.card import CLASSIFICATION
 from ..checkpoints.format import CheckpointError
-from ..data.folders import scan_folder
+from ..data.listing import is_on_disk, list_images
 from ..data.sampling import suggested_image_size
 from ..data.sources import SOURCES
 from ..errors import UserError
@@ -33,8 +33,8 @@ def started_from(config: TrainConfig, start: Start) -> TrainConfig:
     size = config.image_size
     if size is None:
         size = own.image_size
-        if config.data not in SOURCES and Path(config.data).is_dir():
-            pairs = scan_folder(Path(config.data)).splits.values()
+        if config.data not in SOURCES and is_on_disk(Path(config.data)):
+            pairs = list_images(Path(config.data)).splits.values()
             size = min(suggested_image_size([path for of in pairs for path, _ in of], []), FINER * size)
     options = {key: value for key, value in start.network_options.items() if getattr(config, key) is None}
     return replace(

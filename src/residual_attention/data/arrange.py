@@ -5,13 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from .fingerprints import Families, Fingerprint, Pair, exact_copies, fingerprints, near_copies
-from .folders import MAX_NAMED, FolderListing
+from .folders import MAX_NAMED, FolderListing, Label
 from .placement import SPLITS, Item, Placed, place
 from .request import DataRequest
 
 MAX_LOOKED = 20_000  # images that are decoded to find near copies; of more, only exact copies are found,
 MAX_READ = 200_000  # and of more than this, with splits of their own, none
 NAMES = {"val": "validation", "test": "test", "train": "training"}
+
+
+def _classes(label: Label) -> frozenset[int]:
+    return frozenset([label] if isinstance(label, int) else label)
 
 
 def missing_splits(listing: FolderListing, request: DataRequest) -> dict[str, float]:
@@ -39,7 +43,7 @@ def arranged(listing: FolderListing, request: DataRequest, placed: Placed | None
     mine = [i for i, (split, _, _) in enumerate(rows) if split in ("all", "train")]
     sides = [split for split, _, _ in rows]
     if any(fractions.values()):
-        items = [Item(prints[i].digest, frozenset([rows[i][2]]), listing.groups.get(rows[i][1])) for i in mine]
+        items = [Item(prints[i].digest, _classes(rows[i][2]), listing.groups.get(rows[i][1])) for i in mine]
         where = {i: position for position, i in enumerate(mine)}
         pairs = [Pair(where[p.first], where[p.second], p.exact) for p in near if p.first in where and p.second in where]
         found = place(items, pairs, fractions=fractions, seed=request.seed, placed=placed)
@@ -113,13 +117,13 @@ def copy_notices(
     return notices
 
 
-def _conflict_notice(rows: Sequence[tuple[str, Path, int]], prints: Sequence[Fingerprint]) -> list[str]:
+def _conflict_notice(rows: Sequence[tuple[str, Path, Label]], prints: Sequence[Fingerprint]) -> list[str]:
     pairs = [
         f"{_of(rows[p.first][1])} = {_of(rows[p.second][1])}"
         for p in exact_copies(prints)
         if rows[p.first][2] != rows[p.second][2]
     ]
-    return [f"{len(pairs)} images are in two classes: {named(pairs)}"] if pairs else []
+    return [f"{len(pairs)} images have a copy of another class: {named(pairs)}"] if pairs else []
 
 
 def _inherited_notice(placed: Placed | None, prints: Sequence[Fingerprint], sides: Sequence[str]) -> list[str]:

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .folders import FolderListing
+from ..errors import UserError
+from .folders import FolderListing, Label
 from .placement import Placed
 from .preprocess import Preprocess
 from .request import DataRequest
@@ -36,6 +37,11 @@ class Dataset:
     notices: list[str] = field(default_factory=list)
     skipped: int = 0
     placed: Placed | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several labels, so that those of N images are an (N, K) matrix."""
+        return self.train is not None and self.train.labels.ndim == 2
 
 
 def check_files(samples: Samples | None, preprocess: Preprocess, *, skip_bad: bool) -> tuple[Samples | None, list[str]]:
@@ -71,8 +77,15 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     return mean, std
 
 
-def _file_samples(pairs: list[tuple[Path, int]]) -> FileSamples:
-    return FileSamples(tuple(path for path, _ in pairs), torch.tensor([label for _, label in pairs], dtype=torch.int64))
+def file_samples(pairs: list[tuple[Path, Label]], num_classes: int, *, several: bool = False) -> FileSamples:
+    """Files with their labels: (N,) int64, or (N, K) float32 of 0 and 1 with ``several`` labels an image."""
+    paths = tuple(path for path, _ in pairs)
+    if not several:
+        return FileSamples(paths, torch.tensor([label for _, label in pairs], dtype=torch.int64))
+    labels = torch.zeros(len(pairs), num_classes)
+    for row, (_, of_image) in zip(labels, pairs, strict=True):
+        row[list(of_image) if isinstance(of_image, tuple) else of_image] = 1.0
+    return FileSamples(paths, labels)
 
 
 def hold_out(
@@ -97,8 +110,11 @@ def split_as_configured(
     """Hold out validation images if there are none, then apply ``limit_train`` and label noise to training images."""
     if val is None:
         train, val = hold_out(train, request.val_fraction, request.seed, "validation", notices)
+    if train.labels.ndim == 2 and request.label_noise:
+        raise UserError("label_noise needs data with one class an image")
     if request.limit_train is not None and request.limit_train < len(train):
-        notices.append(f"training on {request.limit_train} of {len(train)} images, balanced across classes")
+        balanced = ", balanced across classes" if train.labels.ndim == 1 else ""
+        notices.append(f"training on {request.limit_train} of {len(train)} images{balanced}")
         train = train.subset(class_balanced_subset(train.labels, request.limit_train, request.seed))
     if request.label_noise:
         count = round(request.label_noise * len(train))
@@ -173,7 +189,11 @@ def from_listing(
     ``constants``: its mean and standard deviation, if known. ``preprocess``: that of a trained model.
     """
     notices = list(listing.notices)
-    files = {split: _file_samples(pairs) for split, pairs in listing.splits.items() if pairs}
+    files = {
+        split: file_samples(pairs, len(listing.classes), several=listing.several)
+        for split, pairs in listing.splits.items()
+        if pairs
+    }
     main = files["train"] if "train" in files else files["all"]
     measured = constants is None and preprocess is None
     if preprocess is None:
