@@ -46,7 +46,7 @@ def test_changed_data_of_equal_counts_are_refused(data, tiny_config, change):
     train(config)
     resume(config.out, epochs=2)
     change(data)
-    with pytest.raises(UserError, match=r"has changed since the run started: .* differ; restore"):
+    with pytest.raises(UserError, match="has changed since the run started"):
         resume(config.out, epochs=3)
 
 

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from residual_attention.data.images import ImageError, read_image
+from residual_attention.data import images
+from residual_attention.data.find import find_images
+from residual_attention.data.folders import images_below
+from residual_attention.data.images import ImageError, read_image, readable_formats
 
 
 def pixel(image: Image.Image, x: int = 0, y: int = 0):
@@ -125,3 +128,39 @@ def test_what_cannot_be_read_is_one_line_with_path_and_reason(tmp_path, name, re
         read_image(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_avif_is_read_by_pillow_itself(tmp_path):
+    Image.new("RGB", (32, 32), (200, 30, 30)).save(tmp_path / "red.avif", quality=90)
+    red, green, _ = pixel(read_image(tmp_path / "red.avif"))
+    assert red > 180
+    assert green < 60
+
+
+def test_heic_is_read_with_its_extra_and_without_it_the_error_names_it(tmp_path, monkeypatch):
+    heif = pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
+    heif.register_heif_opener()
+    path = tmp_path / "IMG_0001.HEIC"
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(path, format="HEIF")
+    assert read_image(path).size == (64, 48)
+    assert list(images_below(tmp_path)) == [path]
+    without = tuple(name for name in readable_formats() if name != "HEIF")
+    monkeypatch.setattr(images, "readable_formats", lambda: without)
+    with pytest.raises(ImageError, match=r"IMG_0001.HEIC: HEIC needs the extra heif: pip install"):
+        read_image(path)
+
+
+def test_a_smaller_decoding_has_the_same_content_and_remembers_the_size(tmp_path):
+    Image.new("RGB", (640, 480), (200, 30, 30)).save(tmp_path / "a.jpg")
+    small = read_image(tmp_path / "a.jpg", 1, least_side=64)
+    assert 64 <= min(small.size) < 480
+    assert small.info["original"] == ((640, 480), "RGB")
+
+
+def test_what_is_not_an_image_in_a_folder_is_counted_and_named(tmp_path):
+    Image.new("L", (2, 2)).save(tmp_path / "a.png")
+    (tmp_path / "movie.mp4").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("")
+    notices: list[str] = []
+    assert find_images([str(tmp_path)], notices) == [tmp_path / "a.png"]
+    assert notices == [f"{tmp_path}: ignored 2 entries that are not images: movie.mp4, notes.txt"]

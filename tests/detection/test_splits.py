@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from residual_attention.detection.annotations import Box, Picture, Pictures
-from residual_attention.detection.splits import hold_out
+from residual_attention.detection.splits import hold_out, place_pictures
 
 
 @pytest.fixture
@@ -86,3 +86,24 @@ def test_copies_of_an_image_stay_together(pictures, tmp_path):
     kept, held = hold_out(Pictures(tuple(doubled), pictures.classes), 0.2, 0, "test")
     assert {name.removeprefix("copy-") for name in names_of(held)} == names_of(hold_out(pictures, 0.2, 0, "test")[1])
     assert not {p.path.read_bytes() for p in held.pictures} & {p.path.read_bytes() for p in kept.pictures}
+
+
+def divided(pictures: Pictures, **options) -> dict[str, set[str]]:
+    found = place_pictures(pictures, {"test": 0.2, "val": 0.1}, 0, **options)
+    return {split: names_of(part) for split, part in found.splits.items()}
+
+
+def test_by_content_images_that_are_added_move_no_others(pictures):
+    fewer = pictures.subset(i for i in range(110) if i % 3)
+    before, after = divided(fewer), divided(pictures)
+    lent = {"003.png", "060.png", "007.png"}  # of the classes that have but one or two images
+    assert all(before[split] - lent <= after[split] for split in before)
+    assert set(images_of(pictures)) == set(images_of(place_pictures(pictures, {"test": 0.5}, 0).splits["train"]))
+
+
+def test_by_content_a_later_run_keeps_the_images_of_the_first(pictures):
+    first = place_pictures(pictures.subset(range(60)), {"test": 0.2}, 0)
+    second = place_pictures(pictures, {"test": 0.2}, 9, first.placed)
+    assert names_of(first.splits["train"]) <= names_of(second.splits["train"])
+    assert names_of(first.splits["test"]) <= names_of(second.splits["test"])
+    assert second.placed.sides.items() >= first.placed.sides.items()

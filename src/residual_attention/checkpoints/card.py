@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from ..data.placement import Placed
 from ..data.preprocess import Preprocess, check_constants
 from ..errors import UserError
 from .confidence import Confidence
@@ -29,6 +30,7 @@ class Card:
         training: optimizer, schedule and progress; only in a checkpoint that can be resumed.
         plugins: the plugins whose choices the network uses, for `plugins.require`.
         data_digest: digests of the data set by what they cover (`data.digest`); only in a run's checkpoints.
+        placed: the split of each image of the run, by its content; None if it was not recorded.
         confidence: how far to trust a classifier's answers; a card without it has temperature 1.
     """
 
@@ -45,6 +47,7 @@ class Card:
     training: Mapping[str, Any] | None = None
     plugins: tuple[str, ...] = ()
     data_digest: Mapping[str, str] = field(default_factory=dict)
+    placed: Placed | None = None
     confidence: Confidence = field(default_factory=Confidence)
 
     @property
@@ -74,6 +77,7 @@ class Card:
             "training": None if self.training is None else dict(self.training),
             "plugins": list(self.plugins) or None,
             "data_digest": dict(self.data_digest) or None,
+            "placed": None if self.placed is None else self.placed.to_dict(),
             "confidence": None if self.confidence == Confidence() else self.confidence.to_dict(),
         }
         return header | {key: value for key, value in optional.items() if value is not None}
@@ -100,6 +104,7 @@ class Card:
                 training=header.get("training"),
                 plugins=tuple(map(str, header.get("plugins", ()))),
                 data_digest={str(key): str(value) for key, value in (header.get("data_digest") or {}).items()},
+                placed=Placed.from_dict(header["placed"]) if "placed" in header else None,
                 confidence=Confidence.from_dict(header.get("confidence") or {}),
             )
             if card.mean is not None and card.std is not None:
@@ -119,12 +124,16 @@ class Card:
         return replace(self, training=None, metrics={}, data_digest={})
 
     def for_sharing(self) -> "Card":
-        """A copy without training state and without this machine's paths; of a data folder, its name is left."""
+        """A copy without training state and without this machine's paths and the record of training images.
+
+        Of a data folder, its name is left.
+        """
         config = {key: value for key, value in self.config.items() if key not in ("data_dir", "out", "init")}
         if isinstance(data := config.get("data"), str):
             config["data"] = PurePath(data).name
         plugins = tuple(PurePath(plugin).name for plugin in self.plugins)
-        return replace(self, config=config, training=None, plugins=plugins, data_digest={})
+        placed = None if self.placed is None else self.placed.held_out()
+        return replace(self, config=config, training=None, plugins=plugins, data_digest={}, placed=placed)
 
 
 def read_card(path: Path) -> Card:

@@ -27,6 +27,8 @@ class Confidence:
     images: number of validation images that the others were measured on; 0 for a network without any.
     curve: the risk-coverage curve, from the highest threshold to the lowest.
     centre: mean of the pooled features over the validation images, for `likeness`; empty if unknown.
+    thresholds: of a multi-label classifier, one for each label: the least probability at which it is given. Empty for
+        a classifier of one class an image.
     least_likeness: the likeness that 95 % of the validation images reach; images below are unlike them.
     """
 
@@ -35,13 +37,22 @@ class Confidence:
     curve: tuple[Answering, ...] = ()
     centre: tuple[float, ...] = ()
     least_likeness: float | None = None
+    thresholds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
             raise UserError(f"temperature must be above 0, not {self.temperature}")
 
+    @property
+    def several(self) -> bool:
+        """Whether the classifier gives each image any number of labels rather than one class."""
+        return len(self.thresholds) > 0
+
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Calibrated class probabilities (..., K) float32 of logits (..., K)."""
+        """Calibrated class probabilities (..., K) float32 of logits (..., K): a softmax, or with ``several`` labels a
+        sigmoid of each."""
+        if self.several:
+            return (logits.float() / self.temperature).sigmoid()
         return (logits.float() / self.temperature).softmax(dim=-1)
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,6 +62,7 @@ class Confidence:
             "curve": [list(point) for point in self.curve],
             "centre": list(self.centre),
             "least_likeness": self.least_likeness,
+            **({"thresholds": list(self.thresholds)} if self.several else {}),
         }
 
     @classmethod
@@ -62,6 +74,7 @@ class Confidence:
             curve=tuple(Answering(float(t), int(n), int(w)) for t, n, w in values.get("curve", ())),
             centre=tuple(map(float, values.get("centre", ()))),
             least_likeness=None if (least := values.get("least_likeness")) is None else float(least),
+            thresholds=tuple(map(float, values.get("thresholds", ()))),
         )
 
 

@@ -53,6 +53,9 @@ def split_for(
         limit_train=trained.get("limit_train") if own else None,
         whole=not own,
         train_images=model.card.train_images if own else None,
+        split_rule=trained.get("split_rule", "shuffle"),
+        placed=model.card.placed if own else None,
+        several=model.card.confidence.several,
     )
     if by_name:
         notices.append(f"{data} is taken for the training data, by its name: only its held-out images are used")

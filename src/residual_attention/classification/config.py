@@ -1,9 +1,11 @@
 """The complete configuration of a classification run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
+from ..data.placement import SplitRule
 from ..data.request import MAX_IMAGE_SIZE, Resize
 from ..data.strengths import Augment
 from ..errors import UserError
@@ -51,6 +53,9 @@ class TrainConfig(RunConfig, Augment, LossOptions):
     """Share of the training images held out for validation when the data has no validation split."""
     test_fraction: float = 0.1
     """Share held out for testing when a folder has no splits at all."""
+    split_rule: SplitRule = "content"
+    """How missing splits of files are made: content (an image's side depends on its content and the seed, so that added
+    images move no others) or shuffle (as before version 0.2, and always for named data sets)."""
     label_noise: float = 0.0
     """Share of training labels replaced by another class, drawn uniformly (symmetric noise)."""
     limit_train: int | None = None
@@ -64,6 +69,11 @@ class TrainConfig(RunConfig, Augment, LossOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         _validate_classification(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """As for any run; a configuration without ``split_rule`` is older than it."""
+        return super().from_dict({"split_rule": "shuffle", **values})
 
 
 def _validate_classification(config: TrainConfig) -> None:

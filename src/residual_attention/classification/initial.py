@@ -7,7 +7,8 @@ from torch import nn
 
 from ..checkpoints.card import CLASSIFICATION
 from ..checkpoints.format import CheckpointError
-from ..data.datasets import suggested_image_size
+from ..data.listing import is_on_disk, list_images
+from ..data.sampling import suggested_image_size
 from ..data.sources import SOURCES
 from ..errors import UserError
 from ..training.start import Start, read_start
@@ -31,8 +32,10 @@ def started_from(config: TrainConfig, start: Start) -> TrainConfig:
     own = start.card.preprocess
     size = config.image_size
     if size is None:
-        is_folder = config.data not in SOURCES and Path(config.data).is_dir()
-        size = min(suggested_image_size(Path(config.data)), FINER * own.image_size) if is_folder else own.image_size
+        size = own.image_size
+        if config.data not in SOURCES and is_on_disk(Path(config.data)):
+            pairs = list_images(Path(config.data)).splits.values()
+            size = min(suggested_image_size([path for of in pairs for path, _ in of], []), FINER * size)
     options = {key: value for key, value in start.network_options.items() if getattr(config, key) is None}
     return replace(
         config,

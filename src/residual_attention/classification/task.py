@@ -18,6 +18,7 @@ from ..data.digest import difference
 from ..data.load import load_dataset
 from ..data.loading import TrainBatch, TrainingData, evaluation_batches
 from ..data.order import Replica, steps_per_epoch
+from ..data.placement import Placed
 from ..data.request import DataRequest
 from ..data.splits import evenly_spaced
 from ..data.strengths import Augment
@@ -236,12 +237,12 @@ def small_class_notices(dataset: Dataset) -> list[str]:
     return [f"fewer than {FEW_IMAGES} training images: {shown}; expect little of these classes, and add images"]
 
 
-def _load_dataset(config: TrainConfig, processes: Processes) -> Dataset:
+def _load_dataset(config: TrainConfig, processes: Processes, placed: Placed | None) -> Dataset:
     """Let rank 0 go first if something may be downloaded, so that it is downloaded once."""
     downloads = config.data_dir is None and config.data in ("cifar10", "cifar100")
     if downloads and not processes.is_main:
         processes.barrier()
-    dataset = load_dataset(config.section(DataRequest))
+    dataset = load_dataset(config.section(DataRequest), placed=placed)
     if downloads and processes.is_main:
         processes.barrier()
     return dataset
@@ -265,7 +266,9 @@ def prepare_classification(config: TrainConfig, machine: Machine, processes: Pro
     start = read_classifier(config) if card is None else None  # on a resume the weights come from the checkpoint
     if start is not None:
         config = started_from(config, start)
-    return prepare_on(_load_dataset(config, processes), config, machine, processes, card, start)
+    known = card or (start and start.card)
+    dataset = _load_dataset(config, processes, known.placed if known else None)
+    return prepare_on(dataset, config, machine, processes, card, start)
 
 
 def prepare_on(
@@ -294,6 +297,7 @@ def prepare_on(
         train_images=len(dataset.train or ()),
         plugins=plugins_needed(overrides),
         data_digest=dataset.digest,
+        placed=dataset.placed,
     )
     return Prepared(
         plan,

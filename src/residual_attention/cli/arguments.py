@@ -8,7 +8,9 @@ import re
 import sys
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
@@ -173,6 +175,17 @@ def as_asked(config: ConfigT, argv: list[str]) -> ConfigT:
     steps = config.steps if given_value(argv, "--steps") is not None else None
     min_steps = config.min_steps if given_value(argv, "--min-steps") is not None else 0
     return dataclasses.replace(config.lasting(epochs=config.epochs), steps=steps, min_steps=min_steps)
+
+
+def images_among(sources: Sequence[str]) -> list[Path]:
+    """`data.find.find_images`; what is not an image is counted and named on stderr."""
+    from ..data.find import find_images
+
+    notices: list[str] = []
+    paths = find_images(sources, notices)
+    for notice in notices:
+        print(f"note: {notice}", file=sys.stderr)
+    return paths
 
 
 def print_error(message: str) -> None:

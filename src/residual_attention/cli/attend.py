@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..names import printable
-from .arguments import parse, print_error
+from .arguments import images_among, parse, print_error
 from .attend_arguments import AttendArguments, check_arguments
 
 if TYPE_CHECKING:
@@ -62,13 +62,12 @@ def _draw_data_set(given: AttendArguments, model: "Classifier") -> int:
 
 def _draw(given: AttendArguments, model: "Classifier") -> int:
     from ..attention.attend import Attended, attend, draw_sheets
-    from ..data.find import find_images
 
     found: list[dict[str, Any]] = []
     good: list[Path] = []
     failed = False
     for path, result in zip(
-        paths := find_images(given.images), attend(model, paths, given.out, _options(given)), strict=True
+        paths := images_among(given.images), attend(model, paths, given.out, _options(given)), strict=True
     ):
         if not isinstance(result, Attended):
             print_error(str(result))

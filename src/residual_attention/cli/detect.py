@@ -12,7 +12,7 @@ from ..detection.config import DetectConfig, detect_defaults
 from ..errors import UserError
 from ..names import printable
 from ..training.options import LoopOptions, MachineOptions, NetworkOptions, OutputOptions
-from .arguments import as_asked, parse, print_error
+from .arguments import as_asked, images_among, parse, print_error
 from .grouping import groups_of
 
 USAGE = """usage: ran detect train DATA | eval MODEL [DATA] | predict MODEL IMAGE... | export MODEL OUT.onnx [--help]
@@ -173,12 +173,11 @@ def _predict(argv: list[str]) -> int:
         raise UserError(f"threshold must be between 0 and 1, not {given.threshold}")
     if given.masks and given.out is None:
         raise UserError("--masks draws pictures; give a folder with --out")
-    from ..data.find import find_images
     from ..detection.load import any_detector
     from ..detection.predict import detect_files
     from ..devices import resolve_device
 
-    paths = find_images(given.images)
+    paths = images_among(given.images)
     model = any_detector(given.model, resolve_device(given.device))
     if given.masks and given.model.endswith(".onnx"):
         raise UserError("an exported detector has no masks; use its run folder")

@@ -9,7 +9,7 @@ from typing import Literal
 import tyro
 
 from ..errors import UserError
-from .arguments import parse, print_error
+from .arguments import images_among, parse, print_error
 
 Views = Literal["none", "mirror"]  # classification.views, which imports torch
 
@@ -62,7 +62,6 @@ def main(argv: list[str]) -> int:
     from ..classification.answers import check_csv, check_sorting, sort_into, text_lines, write_csv
     from ..classification.predict import predict
     from ..classification.threshold import choose_threshold
-    from ..data.find import find_images
     from ..devices import resolve_device
     from ..export.engine import fastest
 
@@ -70,7 +69,7 @@ def main(argv: list[str]) -> int:
         check_csv(given.csv)
     if given.sort_into:
         check_sorting(given.sort_into, given.images)
-    paths = find_images(given.images)
+    paths = images_among(given.images)
     model = load(given.model, resolve_device(given.device), engine=given.engine)
     if engine := getattr(model, "engine", None):
         _note(f"engine: {engine}")

@@ -63,7 +63,7 @@ def _default_recipe(asked: TrainArguments) -> str:
     """*finetune* if weights are to start from: ``--init`` names some, or DATA is a folder and no network is chosen."""
     if asked.init is not None:
         return "quick" if asked.init == "none" else "finetune"
-    if asked.model is not None or asked.network_overrides() or not Path(asked.data).is_dir():
+    if asked.model is not None or asked.network_overrides() or not Path(asked.data).exists():
         return "quick"
     from ..data.sources import SOURCES
 

@@ -104,7 +104,7 @@ def augment_batch(
     images = cutout(images, augment.cutout, rng)
     if not augment.mixes:
         return images, labels
-    targets = F.one_hot(labels, num_classes).to(torch.float32)
+    targets = labels if labels.ndim == 2 else F.one_hot(labels, num_classes).to(torch.float32)
     return mix(images, targets, augment, rng)
 
 

@@ -4,29 +4,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..errors import UserError
-from .digest import digest_of
-from .folders import FolderListing, scan_folder
-from .images import is_grayscale
+from .digest import listing_digest
+from .folders import FolderListing, Label
+from .placement import Placed
 from .preprocess import Preprocess
+from .readable import check_classes, check_files, unreadable_notice
 from .request import DataRequest
-from .samples import IN_MEMORY_PX, FileSamples, Samples, TensorSamples, decode, decoded, fits_in_memory
+from .samples import FileSamples, Samples, TensorSamples, decode, fits_in_memory
+from .sampling import count_channels, suggested_image_size
 from .shards import read_shards
 from .splits import add_label_noise, class_balanced_subset, stratified_split
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-MAX_SAMPLED = 200  # image headers read to find a folder's image size and channels
 MAX_MEASURED = 5_000  # training images used to measure mean and standard deviation
-MAX_CHECKED = 20_000  # held-out files decoded before training to find bad ones; larger sets are not checked
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """``flip``: whether mirrored images keep their class; ``skipped``: number of unreadable images left out;
     ``digest``: of the files, by `digest_of`.
+    ``placed``: the split of each image by its content, None if it is not known.
     """
 
     name: str
@@ -39,30 +39,12 @@ class Dataset:
     notices: list[str] = field(default_factory=list)
     skipped: int = 0
     digest: dict[str, str] = field(default_factory=dict)
+    placed: Placed | None = None
 
-
-def check_files(samples: Samples | None, preprocess: Preprocess, *, skip_bad: bool) -> tuple[Samples | None, list[str]]:
-    """Decode held-out files once before training, so a bad file does not stop the run hours later.
-
-    Returns the readable samples and the error messages of the others. Raises ImageError unless ``skip_bad``.
-    """
-    if samples is None or isinstance(samples, TensorSamples) or len(samples) > MAX_CHECKED:
-        return samples, []
-    good: list[int] = []
-    errors: list[str] = []
-    for i, result in enumerate(decoded(samples, preprocess)):
-        if isinstance(result, Tensor):
-            good.append(i)
-        elif skip_bad:
-            errors.append(str(result))
-        else:
-            raise result
-    return (samples.subset(torch.tensor(good, dtype=torch.int64)) if errors else samples), errors
-
-
-def _unreadable_notice(errors: list[str]) -> str:
-    more = f" and {len(errors) - 3} more" if len(errors) > 3 else ""
-    return f"left out {len(errors)} unreadable training images: {'; '.join(errors[:3])}{more}"
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several labels, so that those of N images are an (N, K) matrix."""
+        return self.train is not None and self.train.labels.ndim == 2
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -74,41 +56,15 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     return mean, std
 
 
-def _sampled(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    return paths[:: max(1, len(paths) // MAX_SAMPLED)][:MAX_SAMPLED]
-
-
-def _longest_side(path: Path) -> int:
-    try:
-        with Image.open(path) as image:
-            return max(image.size)
-    except Exception:
-        return 0
-
-
-def _folder_image_size(paths: tuple[Path, ...], notices: list[str]) -> int:
-    """224 px; 32 or 64 px if every sampled image is small."""
-    longest = max((_longest_side(path) for path in _sampled(paths)), default=0)
-    if not 0 < longest <= IN_MEMORY_PX:
-        return 224
-    size = 32 if longest <= 40 else 64
-    notices.append(f"images are at most {longest} px, so the input size is {size} px (--image-size overrides it)")
-    return size
-
-
-def suggested_image_size(folder: Path) -> int:
-    """The side in pixels that `from_listing` would choose for a folder of class folders. Raises as `scan_folder`."""
-    listing = scan_folder(folder)
-    return _folder_image_size(tuple(path for pairs in listing.splits.values() for path, _ in pairs), [])
-
-
-def _count_channels(paths: tuple[Path, ...]) -> int:
-    found = {is_grayscale(path) for path in _sampled(paths)}
-    return 1 if found - {None} == {True} else 3
-
-
-def _file_samples(pairs: list[tuple[Path, int]]) -> FileSamples:
-    return FileSamples(tuple(path for path, _ in pairs), torch.tensor([label for _, label in pairs], dtype=torch.int64))
+def file_samples(pairs: list[tuple[Path, Label]], num_classes: int, *, several: bool = False) -> FileSamples:
+    """Files with their labels: (N,) int64, or (N, K) float32 of 0 and 1 with ``several`` labels an image."""
+    paths = tuple(path for path, _ in pairs)
+    if not several:
+        return FileSamples(paths, torch.tensor([label for _, label in pairs], dtype=torch.int64))
+    labels = torch.zeros(len(pairs), num_classes)
+    for row, (_, of_image) in zip(labels, pairs, strict=True):
+        row[list(of_image) if isinstance(of_image, tuple) else of_image] = 1.0
+    return FileSamples(paths, labels)
 
 
 def hold_out(
@@ -133,8 +89,11 @@ def split_as_configured(
     """Hold out validation images if there are none, then apply ``limit_train`` and label noise to training images."""
     if val is None:
         train, val = hold_out(train, request.val_fraction, request.seed, "validation", notices)
+    if train.labels.ndim == 2 and request.label_noise:
+        raise UserError("label_noise needs data with one class an image")
     if request.limit_train is not None and request.limit_train < len(train):
-        notices.append(f"training on {request.limit_train} of {len(train)} images, balanced across classes")
+        balanced = ", balanced across classes" if train.labels.ndim == 1 else ""
+        notices.append(f"training on {request.limit_train} of {len(train)} images{balanced}")
         train = train.subset(class_balanced_subset(train.labels, request.limit_train, request.seed))
     if request.label_noise:
         count = round(request.label_noise * len(train))
@@ -144,38 +103,53 @@ def split_as_configured(
 
 
 def _decode_splits(
-    splits: dict[str, FileSamples], preprocess: Preprocess, request: DataRequest, notices: list[str]
+    splits: dict[str, FileSamples],
+    preprocess: Preprocess,
+    request: DataRequest,
+    ours: frozenset[str],
+    notices: list[str],
 ) -> tuple[dict[str, Samples], int]:
     """Decode the splits into memory; unreadable training images are left out and reported."""
     found: dict[str, Samples] = {}
     skipped = 0
     for name, samples in splits.items():
-        decoded, errors = decode(samples, preprocess, skip_bad=request.skip_bad_images and name in ("train", "all"))
+        decoded, errors = decode(
+            samples, preprocess, skip_bad=request.skip_bad_images and name in {"train", "all"} | ours
+        )
         skipped += len(errors)
         if errors:
-            notices.append(_unreadable_notice(errors))
+            notices.append(unreadable_notice(errors))
         found[name] = decoded
     return found, skipped
 
 
 def _complete_splits(
-    splits: dict[str, Samples], preprocess: Preprocess, request: DataRequest, num_classes: int, notices: list[str]
+    splits: dict[str, Samples],
+    preprocess: Preprocess,
+    request: DataRequest,
+    num_classes: int,
+    notices: list[str],
+    ours: frozenset[str] = frozenset(),
 ) -> tuple[tuple[Samples, Samples | None, Samples | None], int]:
     """Train, val and test, and the number of unreadable images left out.
 
-    Missing validation images are held out of training, and so are test images if the data have no splits at all."""
+    Missing validation images are held out of training, and so are test images if the data have no splits at all.
+    ``ours``: splits that are already held out by content; they may lose unreadable images, as training may.
+    """
+    if ours:
+        request = replace(request, val_fraction=0.0, test_fraction=0.0)
     train, val, test = splits.get("train"), splits.get("val"), splits.get("test")
-    given = {"val": val is not None, "test": test is not None}
+    given = {name: name in splits and name not in ours for name in ("val", "test")}
     if train is None:
         train, test = hold_out(splits["all"], request.test_fraction, request.seed, "test", notices)
-    elif test is None:
+    elif test is None and not ours & {"test"}:
         notices.append("no test split, so no test results are reported")
     train, val, test = split_as_configured(train, val, test, request, num_classes, notices)
     val, bad_val = check_files(val, preprocess, skip_bad=request.skip_bad_images and not given["val"])
     test, bad_test = check_files(test, preprocess, skip_bad=request.skip_bad_images and not given["test"])
     bad = bad_val + bad_test
     if bad:
-        notices.append(_unreadable_notice(bad))
+        notices.append(unreadable_notice(bad))
     return (train, val, test), len(bad)
 
 
@@ -194,12 +168,16 @@ def from_listing(
     ``constants``: its mean and standard deviation, if known. ``preprocess``: that of a trained model.
     """
     notices = list(listing.notices)
-    files = {split: _file_samples(pairs) for split, pairs in listing.splits.items() if pairs}
+    files = {
+        split: file_samples(pairs, len(listing.classes), several=listing.several)
+        for split, pairs in listing.splits.items()
+        if pairs
+    }
     main = files["train"] if "train" in files else files["all"]
     measured = constants is None and preprocess is None
     if preprocess is None:
-        size = request.image_size or image_size or _folder_image_size(main.paths, notices)
-        chans = request.in_chans or (3 if constants else _count_channels(main.paths))
+        size = request.image_size or image_size or suggested_image_size(main.paths, notices)
+        chans = request.in_chans or (3 if constants else count_channels(main.paths))
         mean, std = constants or (IMAGENET_MEAN, IMAGENET_STD)
         preprocess = Preprocess(
             size, request.resize, mean=in_channels(mean, chans), std=in_channels(std, chans), crop_pct=crop_pct
@@ -207,15 +185,15 @@ def from_listing(
     splits: dict[str, Samples] = dict(files)
     skipped = 0
     if fits_in_memory(sum(map(len, files.values())), preprocess.image_size, preprocess.in_chans):
-        splits, skipped = _decode_splits(files, preprocess, request, notices)
+        splits, skipped = _decode_splits(files, preprocess, request, listing.ours, notices)
         if measured:
             training = splits.get("train", splits.get("all"))
             assert isinstance(training, TensorSamples)
             mean, std = channel_statistics(training.images)
             preprocess = replace(preprocess, mean=mean, std=std)
-    (train, val, test), bad = _complete_splits(splits, preprocess, request, len(listing.classes), notices)
-    _check_classes(train, listing.classes, name, skipped + bad)
-    rows = [(split, path, listing.classes[label]) for split, pairs in listing.splits.items() for path, label in pairs]
+    num_classes = len(listing.classes)
+    (train, val, test), bad = _complete_splits(splits, preprocess, request, num_classes, notices, listing.ours)
+    check_classes(train, listing.classes, name, skipped + bad)
     return Dataset(
         name=name,
         classes=listing.classes,
@@ -225,16 +203,9 @@ def from_listing(
         preprocess=preprocess,
         notices=notices,
         skipped=skipped + bad,
-        digest=digest_of(rows),
+        digest=listing_digest(listing),
+        placed=listing.placed,
     )
-
-
-def _check_classes(train: Samples, classes: list[str], name: str, skipped: int) -> None:
-    """Raise UserError for a class without a training image: none of its images could be read, or all are held out."""
-    counts = torch.bincount(train.labels, minlength=len(classes)).tolist()
-    if empty := [each for each, count in zip(classes, counts, strict=True) if not count]:
-        why = f"; {skipped} images could not be read" if skipped else ""
-        raise UserError(f"{name}: no training image of {', '.join(empty[:3])} is left{why}")
 
 
 def in_channels(values: tuple[float, ...], chans: int) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from .folders import FolderListing, Label
 from .splits import evenly_spaced
 
 MOST_STATS = 200_000  # files whose sizes are compared; of larger sets, names and classes only
@@ -47,6 +48,15 @@ def digest_of(rows: Sequence[tuple[str, Path, str]], **more: Iterable[str]) -> d
         found["sizes"] = _hex(str(path.stat().st_size) for path in paths)
         found["contents"] = _hex(_ends(paths[i]) for i in evenly_spaced(len(paths), SAMPLED).tolist())
     return found | {what: _hex(parts) for what, parts in more.items()}
+
+
+def listing_digest(listing: FolderListing) -> dict[str, str]:
+    """Digests of a folder's images with the names of their classes."""
+
+    def named(label: Label) -> str:
+        return ";".join(listing.classes[i] for i in ((label,) if isinstance(label, int) else label))
+
+    return digest_of([(split, path, named(each)) for split, pairs in listing.splits.items() for path, each in pairs])
 
 
 def difference(then: Mapping[str, str], now: Mapping[str, str]) -> str | None:

@@ -5,12 +5,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import UserError
-from .folders import images_below
+from .folders import Ignored, images_below
 from .walk import is_regular, require_regular
 
 
-def find_images(sources: Iterable[str]) -> list[Path]:
+def find_images(sources: Iterable[str], notices: list[str] | None = None) -> list[Path]:
     """Expand files, folders (recursively) and globs to image files. Keeps the order and lists each file once.
+
+    What is not an image in a folder is counted and named in ``notices``.
 
     Raises UserError for a source that matches nothing.
     """
@@ -18,7 +20,10 @@ def find_images(sources: Iterable[str]) -> list[Path]:
     for source in sources:
         path = Path(source)
         if path.is_dir():
-            matched = list(images_below(path))
+            ignored = Ignored()
+            matched = list(images_below(path, ignored))
+            if notices is not None:
+                notices += [f"{source}: {notice}" for notice in ignored.notices(path)]
             if not matched:
                 raise UserError(f"no images in the folder {source}")
         elif path.exists():

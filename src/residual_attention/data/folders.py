@@ -1,11 +1,12 @@
 """Scans a folder of class folders: its splits, its classes by name, and what was ignored."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
 from ..names import check_class_names, printable
+from .placement import Placed
 from .walk import Visited, is_regular
 
 EXTENSIONS = frozenset(
@@ -24,6 +25,9 @@ EXTENSIONS = frozenset(
         ".pnm",
         ".jp2",
         ".avif",
+        ".heic",
+        ".heif",
+        ".hif",
         ".ico",
         ".tga",
     ]
@@ -35,13 +39,26 @@ MAX_NAMED = 5
 LAYOUT = "expected FOLDER/<class>/<image>, or FOLDER/{train,val,test}/<class>/<image>"
 
 
+Label = int | tuple[int, ...]
+"""The index of an image's class, or those of all of its labels."""
+
+
 @dataclass(frozen=True)
 class FolderListing:
-    """``splits`` maps train, val, test (``all`` if the folder has none) to (path, class index) pairs."""
+    """``splits`` maps train, val, test (``all`` if the folder has none) to pairs of path and class index, or class
+    indices in data of ``several`` labels an image.
+
+    ``groups``: images that must stay on one side, by path. ``ours``: splits that were held out here by content, and
+    ``placed``: the split of each image, then.
+    """
 
     classes: list[str]
-    splits: dict[str, list[tuple[Path, int]]]
+    splits: dict[str, list[tuple[Path, Label]]]
     notices: list[str] = field(default_factory=list)
+    groups: Mapping[Path, str] = field(default_factory=dict)
+    ours: frozenset[str] = frozenset()
+    placed: Placed | None = None
+    several: bool = False
 
 
 def _is_junk(path: Path) -> bool:
@@ -137,7 +154,7 @@ def _named(root: Path, paths: list[Path]) -> str:
 
 def _labelled(
     split: str, found: dict[str, list[Path]], classes: list[str], notices: list[str]
-) -> list[tuple[Path, int]]:
+) -> list[tuple[Path, Label]]:
     """A split's images, labelled by class *name*; classes that do not match are reported in ``notices``."""
     index = {name: i for i, name in enumerate(classes)}
     missing = [name for name in classes if not found.get(name)]

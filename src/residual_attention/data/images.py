@@ -12,6 +12,8 @@
   decoding) raises `ImageError`.
 """
 
+import contextlib
+import importlib
 import warnings
 from functools import cache
 from pathlib import Path
@@ -33,13 +35,23 @@ class ImageError(UserError):
     """A file that cannot be read as an image; the message is one line with the path and the reason."""
 
 
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
+FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF", "ICO", "TGA")
+
+
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+HEIF_NEEDED = "HEIC needs the extra heif: pip install 'residual-attention[heif]'"
 
 
 @cache
-def _formats() -> tuple[str, ...]:
-    """The `FORMATS` that this Pillow build reads. Formats that start other programs (EPS) are excluded."""
+def readable_formats() -> tuple[str, ...]:
+    """The `FORMATS` that this Pillow build reads. Formats that start other programs (EPS) are excluded.
+
+    AVIF comes with Pillow 11.3 and later; HEIC, the format of many telephones, with `pillow_heif`.
+    """
     Image.init()
+    with contextlib.suppress(ImportError):
+        pillow_heif = importlib.import_module("pillow_heif")
+        pillow_heif.register_heif_opener()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
@@ -71,8 +83,13 @@ def as_eight_bits(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def read_image(source: Source, in_chans: int = 3, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_image(
+    source: Source, in_chans: int = 3, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None
+) -> Image.Image:
     """Read an image as RGB (``in_chans`` 3) or L (1), by the rules above.
+
+    ``least_side`` (px) allows a smaller image of at least that size, which is several times faster for large JPEGs.
+    ``info["original"]`` of the result holds the file's own (width, height) and mode.
 
     Raises:
         ImageError: the file is missing, unreadable, truncated, not an image, or too large.
@@ -83,14 +100,19 @@ def read_image(source: Source, in_chans: int = 3, *, max_pixels: int = MAX_PIXEL
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata; the size is checked below
-            with Image.open(source, formats=_formats()) as image:
+            with Image.open(source, formats=readable_formats()) as image:
                 if image.width * image.height > max_pixels:
                     raise ImageError(
                         f"{_name(source)}: {image.width}x{image.height} px is above the limit of {max_pixels:,} pixels"
                     )
+                original = (image.size, image.mode)
                 image.seek(0)
+                if least_side is not None:
+                    image.draft(mode, (least_side, least_side))
                 image.load()
-                return as_eight_bits(image, mode)
+                found = as_eight_bits(image, mode)
+                found.info["original"] = original
+                return found
     except ImageError:
         raise
     except FileNotFoundError:
@@ -98,6 +120,8 @@ def read_image(source: Source, in_chans: int = 3, *, max_pixels: int = MAX_PIXEL
     except IsADirectoryError:
         raise ImageError(f"{_name(source)}: a folder, not an image") from None
     except UnidentifiedImageError:
+        if "HEIF" not in readable_formats() and _name(source).lower().endswith(HEIF_SUFFIXES):
+            raise ImageError(f"{_name(source)}: {HEIF_NEEDED}") from None
         raise ImageError(f"{_name(source)}: not an image, or an unsupported format") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{_name(source)}: too many pixels; the limit is {max_pixels:,}") from None
@@ -106,12 +130,23 @@ def read_image(source: Source, in_chans: int = 3, *, max_pixels: int = MAX_PIXEL
         raise ImageError(f"{_name(source)}: cannot be read: {reason}") from None
 
 
+def longest_side(path: Path) -> int:
+    """In px, from the header; 0 if it cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=readable_formats()) as image:
+                return max(image.size)
+    except Exception:
+        return 0
+
+
 def is_grayscale(path: Path) -> bool | None:
     """Whether the header declares a single channel without a palette; None if it cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_formats()) as image:
+            with Image.open(path, formats=readable_formats()) as image:
                 return image.mode in ("1", "L", "F") or image.mode.startswith("I")
     except Exception:
         return None

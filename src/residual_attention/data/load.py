@@ -3,21 +3,27 @@
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from ..errors import DataNotFoundError, UserError
 from ..hints import did_you_mean
 from ..plugins import FLAG
-from .datasets import Dataset, from_listing, from_shards
-from .folders import scan_folder, split_folders
+from .arrange import arranged
+from .datasets import Dataset, file_samples, from_listing, from_shards
+from .listing import given_splits, is_on_disk, list_images
+from .placement import Placed, SplitRule
 from .preprocess import Preprocess
 from .request import DataRequest
 from .samples import FileSamples, Samples, decode, fits_in_memory
 from .shards import find_shards
 from .sources import SOURCES
+from .table import SUFFIXES
 
 
-def load_dataset(request: DataRequest, preprocess: Preprocess | None = None) -> Dataset:
+def load_dataset(request: DataRequest, preprocess: Preprocess | None = None, placed: Placed | None = None) -> Dataset:
     """Load a named data set or a folder: its splits and its preprocessing (``preprocess`` if given).
+
+    ``placed``: images of an earlier run, which keep their splits where the splits are made here.
 
     Raises:
         UserError: the name is unknown, or the folder is missing or unusable.
@@ -29,16 +35,28 @@ def load_dataset(request: DataRequest, preprocess: Preprocess | None = None) -> 
     if not path.exists():
         raise DataNotFoundError(
             f"no data set or folder named {request.data!r}{did_you_mean(request.data, SOURCES)}; "
-            f"data sets: {', '.join(SOURCES)}; or give a folder; a plugin's data set needs {FLAG}"
+            f"data sets: {', '.join(SOURCES)}; or give a folder or a list of images; a plugin's data set needs {FLAG}"
         )
+    if not is_on_disk(path):
+        raise UserError(f"{path} is neither a folder nor a list of images ({', '.join(SUFFIXES)})")
     if find_shards(path):
         return from_shards(path, request, preprocess)
-    return from_listing(path.resolve().name, scan_folder(path), request, preprocess=preprocess)
+    listing = arranged(list_images(path), request, placed)
+    name = path.resolve().stem if path.is_file() else path.resolve().name
+    return from_listing(name, listing, request, preprocess=preprocess)
 
 
-def _in_model_order(samples: Samples, theirs: list[str], classes: list[str], data: str) -> Samples:
-    """Relabel samples in the model's class order. Raises UserError for classes that the model does not have."""
-    present = [theirs[i] for i in samples.labels.unique().tolist()]
+def _in_model_order(samples: Samples, theirs: list[str], classes: list[str], data: str, *, several: bool) -> Samples:
+    """Relabel samples in the model's class order, as a matrix if the model gives ``several`` labels an image.
+
+    Raises UserError for classes that the model does not have.
+    """
+    labels = samples.labels
+    if labels.ndim == 2 and not several:
+        raise UserError(f"{data} has several labels an image; the model gives one class an image")
+    if several and labels.ndim == 1:
+        labels = F.one_hot(labels, len(theirs)).to(torch.float32)
+    present = [theirs[i] for i in (labels.sum(0).nonzero()[:, 0] if several else labels.unique()).tolist()]
     unknown = [name for name in present if name not in classes]
     if unknown:
         more = "" if len(unknown) <= 5 else f" and {len(unknown) - 5} more"
@@ -47,7 +65,11 @@ def _in_model_order(samples: Samples, theirs: list[str], classes: list[str], dat
             f"its classes: {', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}"
         )
     index = torch.tensor([classes.index(name) if name in classes else -1 for name in theirs])
-    return samples.relabelled(index[samples.labels])
+    if not several:
+        return samples.relabelled(index[labels])
+    ordered = torch.zeros(len(labels), len(classes))
+    ordered[:, index[index >= 0]] = labels[:, index >= 0]
+    return samples.relabelled(ordered)
 
 
 def _in_memory(samples: FileSamples, preprocess: Preprocess) -> Samples:
@@ -63,17 +85,17 @@ def _folder_split(
 
     Classes come from this split alone, so none is dropped because the training folder lacks it.
     """
-    folders = split_folders(path)
-    if split == "train" and folders and "val" not in folders:
+    given = given_splits(path)
+    if split == "train" and given and "val" not in given:
         return None  # it still contains the held-out images
-    if (folders and split not in folders) or (not folders and not whole):
+    if (given and split not in given) or (not given and not whole):
         return None
-    listing = scan_folder(path, single_class_allowed=True, classes_of=split if folders else "train")
-    if not folders:
+    listing = list_images(path, single_class_allowed=True, classes_of=split if given else "train")
+    if not given:
         notices.append(f"{path} has no splits: all its images are evaluated")
-    notices += [notice for notice in listing.notices if folders == {} or f"the {split} split" in notice]
-    pairs = listing.splits[split if folders else "all"]
-    samples = FileSamples(tuple(p for p, _ in pairs), torch.tensor([label for _, label in pairs], dtype=torch.int64))
+    notices += [notice for notice in listing.notices if not given or f"the {split} split" in notice]
+    pairs = listing.splits[split if given else "all"]
+    samples = file_samples(pairs, len(listing.classes), several=listing.several)
     return _in_memory(samples, preprocess), listing.classes
 
 
@@ -90,12 +112,16 @@ def load_split(
     limit_train: int | None = None,
     whole: bool = True,
     train_images: int | None = None,
+    split_rule: SplitRule = "shuffle",
+    placed: Placed | None = None,
+    several: bool = False,
 ) -> tuple[Samples, list[str]]:
     """Load one split: its samples, with labels in the order of ``classes``, and notices.
 
-    ``seed``, the fractions and ``limit_train`` reproduce the splits of the training run. All images of a folder
-    without splits are used, unless ``whole=False`` (the model was trained on it); ``train_images`` is then the number
-    of images it was trained on.
+    ``seed``, the fractions, ``limit_train``, ``split_rule`` and ``placed`` reproduce the splits of the training run.
+    All images of a folder without splits are used, unless ``whole=False`` (the model was trained on it);
+    ``train_images`` is then the number of images it was trained on, which need not hold if ``placed`` is known.
+    ``several``: the model gives several labels an image, so the labels become an (N, K) matrix.
 
     Raises:
         UserError: unknown data or split, classes that the model does not have, or a folder that has changed since
@@ -103,11 +129,11 @@ def load_split(
         ImageError: an image is unreadable.
     """
     notices: list[str] = []
-    if data not in SOURCES and Path(data).is_dir() and not find_shards(Path(data)):
+    if data not in SOURCES and is_on_disk(Path(data)) and not find_shards(Path(data)):
         found = _folder_split(Path(data), split, preprocess, whole, notices)
         if found is not None:
             samples, theirs = found
-            return _in_model_order(samples, theirs, classes, data), notices
+            return _in_model_order(samples, theirs, classes, data, several=several), notices
     request = DataRequest(
         data=data,
         data_dir=data_dir,
@@ -118,9 +144,10 @@ def load_split(
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         limit_train=limit_train,
+        split_rule=split_rule,
     )
-    dataset = load_dataset(request, preprocess=preprocess)
-    if train_images is not None and not whole and len(dataset.train or ()) != train_images:
+    dataset = load_dataset(request, preprocess, placed)
+    if train_images is not None and not whole and placed is None and len(dataset.train or ()) != train_images:
         raise UserError(
             f"{data} has changed since training: {train_images} training images then, {len(dataset.train or ())} now, "
             "so the held-out images are unknown; give a folder of other images"
@@ -130,4 +157,4 @@ def load_split(
         there = [name for name in ("train", "val", "test") if getattr(dataset, name)]
         raise UserError(f"{data} has no {split} split; it has {', '.join(there)}")
     notices += dataset.notices
-    return _in_model_order(chosen, dataset.classes, classes, data), notices
+    return _in_model_order(chosen, dataset.classes, classes, data, several=several), notices

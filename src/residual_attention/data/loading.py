@@ -63,7 +63,7 @@ class _TrainingFiles(TorchDataset):
 
     def __getitem__(self, key: tuple[int, int]) -> "Item":
         epoch, index = key
-        label = int(self.samples.labels[index])
+        label = self.samples.labels[index]
         try:
             image = self.samples.read(index, self.preprocess.in_chans)
         except ImageError as error:
@@ -95,7 +95,7 @@ class _EvaluationFiles(TorchDataset):
         self.samples, self.preprocess = samples, preprocess
 
     def __getitem__(self, index: int) -> "Item":
-        label = int(self.samples.labels[index])
+        label = self.samples.labels[index]
         try:
             return self.preprocess.to_uint8(self.samples.read(index, self.preprocess.in_chans)), label, index
         except ImageError as error:

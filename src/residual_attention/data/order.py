@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from .randomness import torch_generator
 
 
@@ -18,6 +19,8 @@ class Replica:
 
 def epoch_order(labels: Tensor, *, seed: int, epoch: int, balanced: bool = False) -> Tensor:
     """All samples once in order, (N,); ``balanced`` draws each class equally often, with replacement."""
+    if balanced and labels.ndim == 2:
+        raise UserError("balanced_sampling needs data with one class an image")
     generator = torch_generator(seed, "order", epoch)
     if not balanced:
         return torch.randperm(len(labels), generator=generator)

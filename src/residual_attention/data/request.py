@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from .placement import SplitRule
+
 Resize = Literal["crop", "squash", "letterbox"]
 MAX_IMAGE_SIZE = 4000  # px, the side of the network's square input
 
@@ -16,6 +18,9 @@ class DataRequest:
     ``test_fraction`` are shares of the training images to hold out if a split is missing; ``seed`` selects them.
     ``limit_train`` and ``label_noise`` (a share) apply to the training split only. ``skip_bad_images`` leaves out
     unreadable training images instead of raising; validation and test splits that are given are never skipped over.
+
+    ``split_rule``: *content* makes missing splits of files by `placement.place`; *shuffle*, the rule of runs before it
+    existed and of named data sets, draws them from a permutation.
     """
 
     data: str
@@ -29,3 +34,4 @@ class DataRequest:
     limit_train: int | None = None
     label_noise: float = 0.0
     skip_bad_images: bool = True
+    split_rule: SplitRule = "content"

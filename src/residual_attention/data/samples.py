@@ -20,7 +20,8 @@ DECODERS = 4
 
 @dataclass(frozen=True)
 class TensorSamples:
-    """Decoded images in memory: ``images`` (N, C, S, S) uint8, ``labels`` (N,) int64."""
+    """Decoded images in memory: ``images`` (N, C, S, S) uint8, ``labels`` (N,) int64, or
+    (N, K) float32 of 0 and 1 with several labels an image."""
 
     images: Tensor
     labels: Tensor
@@ -37,7 +38,7 @@ class TensorSamples:
 
 @dataclass(frozen=True)
 class FileSamples:
-    """Image files, decoded on demand; ``labels`` (N,) int64."""
+    """Image files, decoded on demand; ``labels`` as for `TensorSamples`."""
 
     paths: tuple[Path, ...]
     labels: Tensor

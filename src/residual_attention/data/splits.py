@@ -32,7 +32,12 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
 
 
 def class_balanced_subset(labels: Tensor, count: int, seed: int) -> Tensor:
-    """Sorted indices of ``count`` samples, spread over the classes as evenly as their sizes allow."""
+    """Sorted indices of ``count`` samples, spread over the classes as evenly as their sizes allow.
+
+    Samples of several labels, a matrix of 0 and 1, are drawn at random.
+    """
+    if labels.ndim == 2:
+        return torch.randperm(len(labels), generator=torch_generator(seed, "subset"))[:count].sort().values
     ranks = torch.empty(len(labels), dtype=torch.int64)
     for label in labels.unique().tolist():
         members = (labels == label).nonzero().flatten()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-Item = tuple[Tensor | str, int, int]  # image or why there is none, label, index
+Item = tuple[Tensor | str, Tensor, int]  # image or why there is none, label () or (K,), index
 
 
 def collate(items: list[Item]) -> tuple[Tensor, Tensor, Tensor, list[tuple[int, str]]]:
@@ -18,7 +18,8 @@ def collate(items: list[Item]) -> tuple[Tensor, Tensor, Tensor, list[tuple[int, 
     good = [(image, label, index) for image, label, index in items if isinstance(image, Tensor)]
     bad = [(index, image) for image, _, index in items if isinstance(image, str)]
     images = torch.stack([item[0] for item in good]) if good else torch.empty(0)
-    labels, indices = (torch.tensor([item[i] for item in good], dtype=torch.int64) for i in (1, 2))
+    labels = torch.stack([item[1] for item in good]) if good else torch.empty(0, dtype=torch.int64)
+    indices = torch.tensor([item[2] for item in good], dtype=torch.int64)
     return images, labels, indices, bad
 
 

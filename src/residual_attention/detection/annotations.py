@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.images import MAX_PIXELS, ImageError, read_image
+from ..data.images import MAX_PIXELS, ImageError, read_image, readable_formats
 
 ROUNDING_PX = 1.0  # boxes that exceed the image by at most this are clipped silently
 DECODED = 5_000  # up to this many images per split are decoded before training; above it, only headers are read
@@ -147,7 +147,7 @@ def _sized(picture: Picture, decode: bool, problems: Problems) -> Picture | None
 def shown_size(path: Path) -> tuple[int, int]:
     """Width and height after EXIF orientation, from the header. Raises ImageError."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=readable_formats()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{path}: {image.width}x{image.height} px is above the limit of {MAX_PIXELS:,} pixels")
             turned = image.getexif().get(0x0112, 1) >= 5

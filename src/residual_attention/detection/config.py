@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ..data.placement import SplitRule
 from ..data.request import MAX_IMAGE_SIZE
 from ..errors import UserError
 from ..training.config import RunConfig, check_between, check_least
@@ -36,6 +37,9 @@ class DetectConfig(RunConfig):
     """Fraction of the training images held out for validation when the data has no validation split."""
     test_fraction: float = 0.0
     """Fraction of the images held out for testing when the data has neither a test nor a validation split; 0: none."""
+    split_rule: SplitRule = "shuffle"
+    """How missing splits are made: content (an image's side depends on its content and the seed, so that added images
+    move no others) or shuffle (as before version 0.2)."""
     limit_train: int | None = None
     """Use only this many training images."""
 
@@ -87,10 +91,11 @@ class DetectConfig(RunConfig):
 def detect_defaults() -> DetectConfig:
     """Defaults of ``ran detect train``: AdamW with warm-up and cosine decay, averaged weights, at least 600 steps.
 
-    They hold out a test split. The field's default does not, for configurations written before the field existed.
+    They hold out a test split, by content. The fields' defaults do not, for configurations written before them.
     """
     return DetectConfig(
         test_fraction=0.1,
+        split_rule="content",
         epochs=20,
         min_steps=600,
         batch_size=4,

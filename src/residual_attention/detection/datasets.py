@@ -7,17 +7,21 @@ import torch
 
 from ..checkpoints.card import Card
 from ..data.digest import difference, digest_of
+from ..data.placement import Placed
 from ..data.randomness import torch_generator
 from ..errors import UserError
 from .annotations import Picture, Pictures, Problems, checked, class_names
 from .config import DetectConfig
 from .layouts import find_layout
-from .splits import hold_out
+from .splits import hold_out, place_pictures
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionDataset:
-    """``form`` is voc, coco, csv or yolo; ``problems`` is what the sanity pass found in all splits."""
+    """``form`` is voc, coco, csv or yolo; ``problems`` is what the sanity pass found in all splits.
+
+    ``placed``: the split of each image by its content, None if it is not known.
+    """
 
     name: str
     form: str
@@ -28,6 +32,7 @@ class DetectionDataset:
     notices: list[str] = field(default_factory=list)
     problems: Problems = field(default_factory=Problems)
     digest: dict[str, str] = field(default_factory=dict)
+    placed: Placed | None = None
 
 
 def _split_off(pictures: Pictures, fraction: float, seed: int, what: str) -> tuple[Pictures, Pictures]:
@@ -37,10 +42,37 @@ def _split_off(pictures: Pictures, fraction: float, seed: int, what: str) -> tup
     return pictures.subset(sorted(order[count:])), pictures.subset(sorted(order[:count]))
 
 
+def _limited(train: Pictures, config: DetectConfig) -> Pictures:
+    if config.limit_train is None or config.limit_train >= len(train):
+        return train
+    order = torch.randperm(len(train), generator=torch_generator(config.seed, "subset")).tolist()
+    return train.subset(sorted(order[: config.limit_train]))
+
+
+def _by_content(
+    splits: dict[str, Pictures], config: DetectConfig, notices: list[str], placed: Placed | None
+) -> tuple[tuple[Pictures, Pictures | None, Pictures | None], Placed | None]:
+    """Training, validation and test images, those that are missing held out of training, and where each one went."""
+    fractions = {"test": config.test_fraction} if "val" not in splits and "test" not in splits else {}
+    if "val" not in splits:
+        fractions["val"] = config.val_fraction
+    fractions = {split: fraction for split, fraction in fractions.items() if fraction > 0}
+    whole = splits["train"]
+    if fractions and len(whole) > 1:
+        found = place_pictures(whole, fractions, config.seed, placed)
+        held = {split: pictures for split, pictures in found.splits.items() if len(pictures)}
+        for split in fractions:
+            count = len(held.get(split, ()))
+            notices.append(f"no {split} split: {count} of {len(whole)} images are held out for it, by their content")
+        notices.extend(found.notices)
+        splits, placed = {**splits, **held}, found.placed
+    return (_limited(splits["train"], config), splits.get("val"), splits.get("test")), placed
+
+
 def _divided(
     splits: dict[str, Pictures], config: DetectConfig, notices: list[str]
 ) -> tuple[Pictures, Pictures | None, Pictures | None]:
-    """Training, validation and test images. Missing splits are held out of training, with a notice.
+    """Training, validation and test images by the older rule. Missing splits are held out of training, with a notice.
 
     A test split is held out only if the data has neither a test nor a validation split; `hold_out` then draws both.
     Data with one of the two keeps the splits it had before ``test_fraction`` existed, and so do runs from that time.
@@ -52,9 +84,7 @@ def _divided(
         if len(held):
             notices.append(f"no test split: {len(held)} of {len(train)} images are held out for it")
             train, test, stratified = kept, held, True
-    if config.limit_train is not None and config.limit_train < len(train):
-        order = torch.randperm(len(train), generator=torch_generator(config.seed, "subset")).tolist()
-        train = train.subset(sorted(order[: config.limit_train]))
+    train = _limited(train, config)
     if val is None and config.val_fraction > 0 and len(train) > 1:
         whole = len(train)
         if stratified:
@@ -81,10 +111,11 @@ def _stop_at(problems: Problems) -> None:
     raise UserError(f"{problems.summary()}: {shown}{more}. Fix them, or skip them with --problems skip")
 
 
-def load_detection(config: DetectConfig) -> DetectionDataset:
+def load_detection(config: DetectConfig, placed: Placed | None = None) -> DetectionDataset:
     """The data set of ``config.data``, with every box checked.
 
-    The classes are those of the training annotations.
+    The classes are those of the training annotations. ``placed``: images of an earlier run, which keep their splits
+    where the splits are made here.
 
     Raises:
         UserError: no such folder, no known format, no training image or box, or, with ``problems`` stop, any finding
@@ -105,7 +136,10 @@ def load_detection(config: DetectConfig) -> DetectionDataset:
         _stop_at(problems)
     if not splits["train"].counts():
         raise UserError(f"{root}: no valid box in {len(training)} training images. {' '.join(problems.lines[:3])}")
-    train, val, test = _divided(splits, config, notices)
+    if config.split_rule == "content":
+        (train, val, test), placed = _by_content(splits, config, notices, placed)
+    else:
+        (train, val, test), placed = _divided(splits, config, notices), None
     if val is not None and not val.counts():
         val = None
         notices.append("the validation split has no boxes; the last epoch is kept")
@@ -125,6 +159,7 @@ def load_detection(config: DetectConfig) -> DetectionDataset:
         notices=notices,
         problems=problems,
         digest=_digest(raw),
+        placed=placed,
     )
 
 
@@ -135,10 +170,13 @@ def _digest(raw: dict[str, list[Picture]]) -> dict[str, str]:
     return digest_of(rows, boxes=sorted(boxes))
 
 
-def check_same_data(dataset: DetectionDataset, config: DetectConfig, card: Card) -> None:
-    """Raise UserError when the classes or training images differ from those in the checkpoint's card."""
+def check_same_data(dataset: DetectionDataset, config: DetectConfig, card: Card, *, may_grow: bool = False) -> None:
+    """Raise UserError when the classes or training images differ from those in the checkpoint's card.
+
+    ``may_grow``: images may have been added, because the splits of the others are known.
+    """
     count = len(dataset.train or ())
-    if dataset.classes != card.classes or count != card.train_images:
+    if dataset.classes != card.classes or (count != card.train_images and not may_grow):
         raise UserError(
             f"{config.data} has changed since the run began: {count} training images in {len(dataset.classes)} "
             f"classes now, {card.train_images} in {len(card.classes)} then"

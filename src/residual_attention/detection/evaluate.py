@@ -25,8 +25,8 @@ def _split(model: BaseDetector, data: str | None, split: str, problems: str) -> 
     if data is not None and not _same(data, trained.data):
         found = load_detection_split(data, split, model.classes, trained)
     else:
-        found = load_detection(trained)
-        check_same_data(found, trained, model.card)
+        found = load_detection(trained, model.card.placed)
+        check_same_data(found, trained, model.card, may_grow=model.card.placed is not None)
     samples = getattr(found, split)
     if samples is None:
         others = [name for name in ("train", "val", "test") if getattr(found, name) is not None]

@@ -1,8 +1,16 @@
-"""Held-out splits, stratified by class; the choice depends on the content of the images, not on their names."""
+"""Held-out splits, stratified by class; the choice depends on the content of the images, not on their names.
+
+`place_pictures` is the rule of new runs, `hold_out` that of runs before the option ``split_rule``.
+"""
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
 
+from ..data.arrange import MAX_LOOKED, copy_notices
+from ..data.fingerprints import fingerprints, near_copies
+from ..data.placement import Item, Placed, place
 from ..data.randomness import derive_seed
 from .annotations import Picture, Pictures
 
@@ -44,3 +52,34 @@ def hold_out(pictures: Pictures, fraction: float, seed: int, name: str) -> tuple
     parts = ([i for i, draw in enumerate(draws) if (draw in held) is taken] for taken in (False, True))
     first, second = map(pictures.subset, parts)
     return first, second
+
+
+class PlacedPictures(NamedTuple):
+    """The images of each split, where each image went, and what the search for copies found."""
+
+    splits: dict[str, Pictures]
+    placed: Placed
+    notices: list[str]
+
+
+def place_pictures(
+    pictures: Pictures, fractions: Mapping[str, float], seed: int, placed: Placed | None = None
+) -> PlacedPictures:
+    """Divide images into train and the splits of ``fractions`` by `data.placement.place`.
+
+    An image counts for every class in it. ``placed``: images of an earlier run, which stay where they were.
+    """
+    paths = [picture.path for picture in pictures.pictures]
+    prints = list(fingerprints(paths, look=len(paths) <= MAX_LOOKED))
+    number = {name: i for i, name in enumerate(pictures.classes)}
+    items = [
+        Item(one.digest, frozenset(number[box.name] for box in picture.boxes if not box.ignored and box.name in number))
+        for one, picture in zip(prints, pictures.pictures, strict=True)
+    ]
+    near = near_copies(prints)
+    sides = place(items, near, fractions=fractions, seed=seed, placed=placed).sides
+    splits = {
+        split: pictures.subset(i for i, side in enumerate(sides) if side == split) for split in ("train", *fractions)
+    }
+    record = {one.digest: side for one, side in zip(prints, sides, strict=True) if one.digest}
+    return PlacedPictures(splits, (placed or Placed()).joined(record), copy_notices(paths, prints, near, sides))

@@ -242,10 +242,13 @@ def prepare_detection(config: DetectConfig, machine: Machine, processes: Process
     if config.workers is None and machine.device.type == "cpu":  # decoding takes a few percent of a step, and
         machine = replace(machine, workers=0)  # a worker on one core stalls the threads of the step
     require_evaluator()
-    dataset = load_detection(config)
+    notices: list[str] = []
+    start = read_backbone(config, notices) if card is None else None
+    known = card or (start and start.card)
+    dataset = load_detection(config, known.placed if known else None)
+    dataset.notices.extend(notices)
     if card is not None:
         check_same_data(dataset, config, card)
-    start = read_backbone(config, dataset.notices) if card is None else None
     return _prepare_on(dataset, machine, processes, card, start, config)
 
 
@@ -277,6 +280,7 @@ def _prepare_on(
         train_images=len(dataset.train or ()),
         plugins=plugins_needed(overrides),
         data_digest=dataset.digest,
+        placed=dataset.placed,
     )
     return Prepared(
         plan,

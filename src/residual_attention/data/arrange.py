@@ -1,0 +1,142 @@
+"""Before a run: copies among a listing's images are found, and missing splits are made by content."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .fingerprints import Families, Fingerprint, Pair, exact_copies, fingerprints, near_copies
+from .folders import MAX_NAMED, FolderListing, Label
+from .placement import SPLITS, Item, Placed, place
+from .request import DataRequest
+
+MAX_LOOKED = 20_000  # images that are decoded to find near copies; of more, only exact copies are found,
+MAX_READ = 200_000  # and of more than this, with splits of their own, none
+NAMES = {"val": "validation", "test": "test", "train": "training"}
+
+
+def _classes(label: Label) -> frozenset[int]:
+    return frozenset([label] if isinstance(label, int) else label)
+
+
+def missing_splits(listing: FolderListing, request: DataRequest) -> dict[str, float]:
+    """The splits to hold out, with their shares, in their order. No test split is made where others are given."""
+    fractions = {"test": request.test_fraction} if "all" in listing.splits else {}
+    if not listing.splits.get("val"):
+        fractions["val"] = request.val_fraction
+    return fractions
+
+
+def arranged(listing: FolderListing, request: DataRequest, placed: Placed | None = None) -> FolderListing:
+    """The listing with train, val and test splits; notices say what was held out and which images are copies.
+
+    Unchanged under the split rule *shuffle*. ``placed``: images of an earlier run.
+    """
+    if request.split_rule == "shuffle":
+        return listing
+    rows = [(split, path, label) for split, pairs in listing.splits.items() for path, label in pairs]
+    fractions, notices = missing_splits(listing, request), list(listing.notices)
+    if len(rows) > MAX_READ and not any(fractions.values()):
+        notices.append(f"more than {MAX_READ:,} images: copies across splits are not searched for")
+        return replace(listing, notices=notices)
+    prints = list(fingerprints([path for _, path, _ in rows], look=len(rows) <= MAX_LOOKED))
+    near = near_copies(prints)
+    mine = [i for i, (split, _, _) in enumerate(rows) if split in ("all", "train")]
+    sides = [split for split, _, _ in rows]
+    if any(fractions.values()):
+        items = [Item(prints[i].digest, _classes(rows[i][2]), listing.groups.get(rows[i][1])) for i in mine]
+        where = {i: position for position, i in enumerate(mine)}
+        pairs = [Pair(where[p.first], where[p.second], p.exact) for p in near if p.first in where and p.second in where]
+        found = place(items, pairs, fractions=fractions, seed=request.seed, placed=placed)
+        for i, side in zip(mine, found.sides, strict=True):
+            sides[i] = side
+        notices += _held_out_notices(listing, found.lenders, sides, mine, fractions)
+    sides = ["train" if side == "all" else side for side in sides]
+    notices += copy_notices([path for _, path, _ in rows], prints, near, sides)
+    notices += _conflict_notice(rows, prints)
+    notices += _inherited_notice(placed, prints, sides)
+    splits = {
+        split: [(path, label) for (_, path, label), side in zip(rows, sides, strict=True) if side == split]
+        for split in SPLITS
+    }
+    record = {one.digest: side for one, side in zip(prints, sides, strict=True) if one.digest}
+    return replace(
+        listing,
+        splits={split: pairs for split, pairs in splits.items() if pairs},
+        notices=notices,
+        ours=frozenset(fractions),
+        placed=(placed or Placed()).joined(record),
+    )
+
+
+def named(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return f"{', '.join(names[:MAX_NAMED])}{more}"
+
+
+def _held_out_notices(
+    listing: FolderListing, lenders: Mapping[str, list[int]], sides: list[str], mine: list[int], splits: Iterable[str]
+) -> list[str]:
+    notices, whole = [], len(mine)
+    for split in splits:
+        count = sum(sides[i] == split for i in mine)
+        if count:
+            notices.append(f"no {NAMES[split]} split: {count} of {whole} images are held out for it, by their content")
+        whole -= count
+        if lenders.get(split):
+            classes = named([listing.classes[label] for label in lenders[split]])
+            notices.append(f"one {NAMES[split]} image was taken from each of these small classes: {classes}")
+    return notices
+
+
+def _of(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def copy_notices(
+    paths: Sequence[Path], prints: Sequence[Fingerprint], near: Sequence[Pair], sides: list[str]
+) -> list[str]:
+    """Which held-out images have a copy in training, and how many copies there are otherwise."""
+    exact = exact_copies(prints)
+    families = Families().join([*exact, *near]).sets(len(paths))
+    across, rest = [], 0
+    for members in families:
+        training = [i for i in members if sides[i] == "train"]
+        if training:
+            across += [(i, training[0]) for i in members if sides[i] != "train"]
+        rest += len(members) - 1
+    notices = []
+    if across:
+        pairs = [f"{_of(paths[held])} ({NAMES[sides[held]]}) and {_of(paths[first])}" for held, first in across]
+        notices.append(
+            f"{len(across)} held-out images are copies of training images, so the errors are too low: {named(pairs)}"
+        )
+    if rest > len(across):
+        where = "" if across else ", kept on one side"
+        notices.append(f"{rest} images are exact or near copies of others{where}; `ran check` lists them")
+    return notices
+
+
+def _conflict_notice(rows: Sequence[tuple[str, Path, Label]], prints: Sequence[Fingerprint]) -> list[str]:
+    pairs = [
+        f"{_of(rows[p.first][1])} = {_of(rows[p.second][1])}"
+        for p in exact_copies(prints)
+        if rows[p.first][2] != rows[p.second][2]
+    ]
+    return [f"{len(pairs)} images have a copy of another class: {named(pairs)}"] if pairs else []
+
+
+def _inherited_notice(placed: Placed | None, prints: Sequence[Fingerprint], sides: Sequence[str]) -> list[str]:
+    """How the images were placed before: kept, new, or trained on and now in a split that the data give."""
+    if placed is None or not placed.sides:
+        return []
+    before = [placed.of(one.digest) for one in prints]
+    known = sum(side is not None for side in before)
+    if not known:
+        return []
+    new = len(prints) - known
+    notices = [f"{known} images keep the split that an earlier run gave them; {new} are new"] if new else []
+    seen = sum(old == "train" and new != "train" for old, new in zip(before, sides, strict=True))
+    if seen:
+        notices.append(f"{seen} held-out images were trained on by an earlier run, so the errors are too low")
+    return notices
