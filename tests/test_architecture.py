@@ -17,7 +17,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plugins",),
     ("devices",),
     ("family",),  # the network, in torch alone
-    ("models",),  # its names in timm
+    ("trunks",),  # the same on timm's networks, and every network by its name
+    ("models",),  # their names in timm
     ("data",),
     ("checkpoints",),
     ("attention",),

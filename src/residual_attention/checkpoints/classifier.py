@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ..data.preprocess import Preprocess
 from ..family import ResidualAttentionNetwork
+from ..trunks.network import TrunkNetwork
 from .card import Card
 
 
@@ -34,3 +35,13 @@ class Classifier(nn.Module):
 
 class TrainedNetwork(ResidualAttentionNetwork, Classifier):
     """A network of the family with the weights, classes and preprocessing of a checkpoint."""
+
+
+class TrainedTrunk(TrunkNetwork, Classifier):
+    """Attention on a trunk of timm's, with the weights, classes and preprocessing of a checkpoint."""
+
+
+TRAINED: dict[type[nn.Module], type[Classifier]] = {
+    ResidualAttentionNetwork: TrainedNetwork,
+    TrunkNetwork: TrainedTrunk,
+}

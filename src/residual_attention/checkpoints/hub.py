@@ -20,7 +20,7 @@ from ..atomic import write_atomically
 from ..data.preprocess import Preprocess
 from ..data.request import Resize
 from ..errors import UserError
-from ..family import VARIANTS
+from ..trunks.create import list_models
 from ..version import __version__
 from .card import Card
 from .format import FORMAT, CheckpointError
@@ -76,7 +76,7 @@ def _card(config: Any, model: str) -> Card:
     """The card from our own record if there is one, otherwise from timm's fields."""
     if not isinstance(config, dict) or "architecture" not in config:
         raise CheckpointError(f"{model}: its {CONFIG} names no architecture")
-    if config["architecture"] not in VARIANTS:
+    if config["architecture"] not in list_models():
         raise UserError(f"{model} holds {config['architecture']}, which is not a network of this family")
     if OWN in config:
         return _own_card(config[OWN], model)
@@ -144,7 +144,7 @@ def _network(weights: dict[str, Tensor], card: Card) -> nn.Module:
 
 def _layout(card: Card) -> dict[str, Any]:
     """The arguments of timm's ``save_for_hf``."""
-    config = {k: v for k, v in card.config.items() if k not in ("data_dir", "out", "init")}
+    config = {k: v for k, v in card.config.items() if k not in ("data_dir", "out", "init", "trunk_weights")}
     if "data" in config:
         config["data"] = Path(config["data"]).name  # the full path is specific to this machine
     kept = replace(card, config=config, training=None).to_header()
@@ -183,7 +183,7 @@ def write_folder(weights: dict[str, Tensor], card: Card, folder: Path, source: s
 
 def _is_ours(folder: Path) -> bool:
     try:
-        return json.loads((folder / CONFIG).read_text())["architecture"] in VARIANTS
+        return json.loads((folder / CONFIG).read_text())["architecture"] in list_models()
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
-from ..family.variants import network_arguments
 from ..hints import did_you_mean
 from ..plugins import require
+from ..trunks.create import constructor
+from ..trunks.network import TrunkNetwork
 from .card import CLASSIFICATION, Card
-from .classifier import Classifier, TrainedNetwork
+from .classifier import TRAINED, Classifier
 from .exported import ExportedClassifier
 from .format import CheckpointError, read_checkpoint
 from .hub import is_hub, read_hub
@@ -88,8 +89,10 @@ def load(
         raise CheckpointError(f"{model} is a detector; use `ran detect eval` or `ran detect predict`")
     require(card.plugins, str(model))
     try:
-        with torch.device("meta"):  # skips initialisation: the weights are loaded below
-            network = TrainedNetwork(**network_arguments(card.model, **card.overrides))
+        kind, arguments = constructor(card.model, **card.overrides)
+        # On the meta device there is no initialisation; timm's networks have buffers that no file holds.
+        with torch.device("cpu" if kind is TrunkNetwork else "meta"):
+            network = TRAINED[kind](**arguments)
         weights = {name: tensor.clone() for name, tensor in given.items()}  # the file may change
         network.load_state_dict(weights, assign=True)
     except RuntimeError as error:

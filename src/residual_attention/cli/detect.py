@@ -10,7 +10,7 @@ import tyro
 
 from ..detection.config import DetectConfig, detect_defaults
 from ..errors import UserError
-from ..training.options import LoopOptions, MachineOptions, NetworkOptions, OutputOptions
+from ..training.options import LoopOptions, MachineOptions, NetworkOptions, OutputOptions, TransferOptions
 from .arguments import as_asked, parse, print_error
 from .grouping import groups_of
 
@@ -110,6 +110,7 @@ COMMON = ("model", "detector", "epochs", "batch_size", "lr", "image_size", "init
 SECTIONS = {
     "network": (NetworkOptions,),
     "optimisation": (LoopOptions,),
+    "transfer": (TransferOptions,),
     "machine": (MachineOptions,),
     "output": (OutputOptions,),
 }

@@ -10,13 +10,13 @@ import yaml
 
 from ..errors import UserError
 from ..hints import did_you_mean
-from .options import CommonOptions, LoopOptions, MachineOptions, NetworkOptions, OutputOptions
+from .options import CommonOptions, LoopOptions, MachineOptions, NetworkOptions, OutputOptions, TransferOptions
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class RunConfig(OutputOptions, MachineOptions, NetworkOptions, LoopOptions, CommonOptions):
+class RunConfig(OutputOptions, MachineOptions, NetworkOptions, TransferOptions, LoopOptions, CommonOptions):
     """The settings of any run, whatever the task. ``None`` is resolved from the data or the machine, and printed."""
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ class RunConfig(OutputOptions, MachineOptions, NetworkOptions, LoopOptions, Comm
 
 OUTPUT = frozenset(field.name for field in dataclasses.fields(OutputOptions))
 _PATHS = ("data_dir",)
-_TUPLES = ("milestones", "modules", "widths", "mask_depths")
+_TUPLES = ("milestones", "modules", "widths", "mask_depths", "mask_widths", "trunk_args")
 
 
 def _plain(value: Any) -> Any:
@@ -106,11 +106,16 @@ def validate_run(config: RunConfig) -> None:
             "early_stop": 0,
             "weight_decay": 0,
             "checkpoint_steps": 0,
+            "freeze_epochs": 0,
             "seed": 0,
         },
     )
     if not config.lr > 0:
         raise UserError(f"lr must be above 0, not {config.lr}")
+    if config.layer_decay is not None and not 0 < config.layer_decay <= 1:
+        raise UserError(f"layer_decay must lie above 0 and be at most 1, not {config.layer_decay}")
+    if config.freeze_epochs is not None and config.freeze == "none":
+        raise UserError("freeze_epochs needs --freeze trunk")
     if config.clip_grad is not None and not config.clip_grad > 0:
         raise UserError(f"clip_grad must be above 0, not {config.clip_grad}")
     if config.epochs is None and config.steps is None:
