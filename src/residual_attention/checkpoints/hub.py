@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..atomic import write_atomically
-from ..data.preprocess import Preprocess
+from ..data.preprocess import CROP_MODES, Preprocess
 from ..data.request import Resize
 from ..errors import UserError
 from ..trunks.create import list_models
@@ -28,7 +28,6 @@ from .format import FORMAT, CheckpointError
 LOCAL, REMOTE = "local-dir:", "hf-hub:"
 OWN = "residual_attention"
 CONFIG, WEIGHTS_FILE = "config.json", "model.safetensors"
-CROP_MODES: dict[Resize, str] = {"crop": "center", "squash": "squash", "letterbox": "border"}  # ours, timm's
 
 
 def is_hub(model: str | Path) -> bool:
@@ -125,17 +124,8 @@ def _network(weights: dict[str, Tensor], card: Card) -> nn.Module:
 
     preprocess = card.preprocess
     assert preprocess is not None
-    size = preprocess.image_size
-    overlay = {
-        "input_size": (preprocess.in_chans, size, size),
-        "mean": preprocess.mean,
-        "std": preprocess.std,
-        "crop_pct": preprocess.crop_pct if preprocess.resize == "crop" else 1.0,  # our other resize modes ignore it
-        "crop_mode": CROP_MODES[preprocess.resize],
-        "interpolation": "bilinear",
-    }
     try:
-        network = timm.create_model(card.model, pretrained_cfg_overlay=overlay, **card.overrides)
+        network = timm.create_model(card.model, pretrained_cfg_overlay=preprocess.as_timm(), **card.overrides)
         network.load_state_dict(weights)
     except (RuntimeError, TypeError) as error:
         raise CheckpointError(f"the weights do not match the network described: {_first_line(error)}") from error

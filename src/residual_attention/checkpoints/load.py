@@ -81,6 +81,15 @@ def load(
 
     Raises:
         UserError: an unknown MODEL or a damaged file.
+
+    Example:
+        >>> from PIL import Image
+        >>> model = load("attention56_cifar.cifar10")
+        >>> photo = Image.new("RGB", (320, 240), "navy")
+        >>> logits = model(model.preprocess(photo)[None])  # (1, 10)
+        >>> [(name, share), *others] = model.predict(photo)[0]
+        >>> name in model.classes
+        True
     """
     if not is_hub(model) and (path := resolve_model(model)).suffix == ".onnx":
         return ExportedClassifier(path, engine, precision)

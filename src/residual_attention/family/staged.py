@@ -1,7 +1,7 @@
 """What every network of stages can do: timm's verbs, feature maps, gradient checkpointing."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,10 @@ class StagedNetwork(nn.Module):
     """Whether the output of ``final`` is a feature level, the last one."""
     preactivated: bool = False
     """Whether stages end in raw sums, which a reader of their maps must normalise first."""
+
+    if TYPE_CHECKING:  # nn.Module.__call__ returns Any
+
+        def __call__(self, images: Tensor, /) -> Tensor: ...
 
     def _check_size(self, x: Tensor) -> None:
         if torch.compiler.is_compiling() or not isinstance(x, Tensor):  # a tracer's proxy has no size yet

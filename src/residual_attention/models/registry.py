@@ -35,6 +35,8 @@ default_cfgs = generate_default_cfgs(
 def _register(name: str) -> None:
     def entrypoint(pretrained: bool = False, **kwargs: Any):
         arguments = {**VARIANTS[name], **kwargs}
+        if "num_classes" not in kwargs:  # the tag decides
+            arguments.pop("num_classes", None)
         return build_model_with_cfg(
             _network,  # type: ignore[arg-type] (any callable works)
             name,

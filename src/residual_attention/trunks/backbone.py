@@ -3,6 +3,7 @@
 import ast
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import nn
 from ..errors import UserError
 from ..family import list_models
 from ..hints import did_you_mean
+from .hub import hub_offline_if_unreachable
 
 NAME = "attention_trunk"
 LOCAL = "local-dir:"
@@ -111,8 +113,10 @@ def build(
         raise UserError(f"timm has no weights for {trunk.name}; give a file, or start from scratch")
     if weights is not True and weights:
         options["pretrained_cfg_overlay"] = _given_weights(trunk, str(weights))
+    timm.models.set_pretrained_download_progress(True)
     try:
-        return timm.create_model(trunk.name, pretrained=bool(weights), **options)
+        with hub_offline_if_unreachable() if weights is True else nullcontext():
+            return timm.create_model(trunk.name, pretrained=bool(weights), **options)
     except TypeError as error:  # an argument that this network does not have
         raise UserError(f"{trunk.name}: {error}") from error
     except (RuntimeError, ValueError, OSError, KeyError) as error:
@@ -140,10 +144,9 @@ def _unavailable(trunk: Trunk, weights: Weights, error: Exception) -> str:
     if isinstance(error, RuntimeError) and "state_dict" in str(error):
         return f"the weights in {weights} are not those of {trunk.name}: {' '.join(str(error).split())[:200]}"
     if weights is True:
-        return (
-            f"the weights of {trunk.name} cannot be fetched ({type(error).__name__}: {_line(error)}); "
-            "offline, give them as a file, or start from scratch"
-        )
+        reason = "the hub cannot be reached" if "LocalEntry" in type(error).__name__ else _line(error)
+        how = "give them as a file (--trunk-weights FILE, in Python pretrained=FILE)"
+        return f"the weights of {trunk.name} cannot be fetched: {reason}; {how}, or start from scratch"
     return f"the weights {weights} cannot be read: {_line(error)}"
 
 

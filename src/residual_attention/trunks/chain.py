@@ -20,7 +20,7 @@ class Link:
     Attributes:
         path: its name in the network.
         chs, size: channels and height of its output.
-        branching: it contains a convolution and is more than a chain itself: a residual, dense or Inception block.
+        branching: it is, or contains, more than a chain of layers: a residual, dense or Inception block.
         is_block: branching, or several convolutions in a row that are not an ``nn.Sequential``.
         has_convolution: it is or contains a convolution.
         has_many: it contains several branching modules of one class, as a dense block does.
@@ -155,10 +155,14 @@ def _branches(call: _Call) -> bool:
     return bool(call.inside) and _convolutions(call.module) > 0 and not call.is_chain
 
 
+def _contains_branch(call: _Call) -> bool:
+    return _branches(call) or any(_contains_branch(each) for each in call.inside)
+
+
 def _link(call: _Call) -> Link:
     assert call.made is not None
     shape = call.made[0].shape
-    count, branching = _convolutions(call.module), _branches(call)
+    count, branching = _convolutions(call.module), _contains_branch(call)
     kinds = [type(each.module) for each in call.inside if _branches(each)]
     return Link(
         path=call.path,
