@@ -68,7 +68,7 @@ def test_the_card_describes_the_network_and_the_trunks_preprocessing(run):
     card = read_card(run / "checkpoints/best.safetensors")
     assert card.model == "attention_trunk"
     assert card.overrides["trunk"] == TINY
-    assert card.overrides["mask_depths"] == [1, 1, 0]
+    assert card.overrides["mask_depths"] == [2, 1, 0]
     cfg = timm.get_pretrained_cfg(TINY)
     assert (card.preprocess.mean, card.preprocess.crop_pct) == (cfg.mean, cfg.crop_pct)
     assert card.config["layer_decay"] == 0.75
@@ -157,7 +157,7 @@ def test_masks_and_classifier_learn_fastest_and_the_stem_slowest(schedule):
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     rates = {name: rate[id(p)] for name, p in model.named_parameters()}
     assert {r for n, r in rates.items() if ".mask." in n or n.startswith("head.")} == {0.1}
-    first, last = rates["stages.0.0.stem_0.weight"], rates["stages.2.1.trunk.stages_2_blocks_1.conv_dw.weight"]
+    first, last = rates["stem.0.stem_0.weight"], rates["stages.2.1.trunk.stages_2_blocks_1.conv_dw.weight"]
     assert first < last == pytest.approx(0.05)
     assert plan.lr == pytest.approx(0.1)
 

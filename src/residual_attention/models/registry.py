@@ -88,5 +88,5 @@ def attention_trunk(pretrained: bool = False, pretrained_cfg: Any = None, **kwar
         **kwargs,
     )
     if isinstance(model, TrunkNetwork) and not whole:
-        model.pretrained_cfg = model.default_cfg = model.trunk_cfg
+        model.pretrained_cfg = model.default_cfg = {**model.trunk_cfg, **(kwargs.get("pretrained_cfg_overlay") or {})}
     return model

@@ -97,6 +97,8 @@ def read_local(name: str) -> tuple[Trunk, Path]:
     file = next((folder / each for each in WEIGHT_FILES if (folder / each).is_file()), None)
     if file is None:
         raise UserError(f"{name}: no {' or '.join(WEIGHT_FILES)}")
+    if arguments.get("global_pool") == "avg":  # every network's own
+        del arguments["global_pool"]
     return trunk_of(architecture, {k: v for k, v in arguments.items() if k not in ("num_classes", "in_chans")}), file
 
 

@@ -11,10 +11,13 @@ from ..family.checks import check_counts, check_dropout, check_skip
 from ..family.choices import LEARNINGS, MASK_ACTIVATIONS, MASK_STRUCTURES
 from ..family.stage_attention import START, StageAttention, StageMask
 from ..family.staged import StagedNetwork
-from .backbone import Weights, as_texts, build, trunk_of
+from .backbone import NAME, Weights, as_texts, build, trunk_of
 from .chain import Link
 from .plan import plan_of
 from .stages import Stage
+
+OF_THE_WEIGHTS = {"state_dict", "file", "url", "hf_hub_id", "hf_hub_filename", "source", "tag", "custom_load"}
+"""What a trunk's ``pretrained_cfg`` says of its weights, which are not those of the network around it."""
 
 
 class TrunkNetwork(StagedNetwork):
@@ -185,11 +188,11 @@ def _without_body(network: nn.Module, stages: Sequence[Stage], final: Sequence[L
 
 def _described(network: nn.Module, num_classes: int, in_chans: int) -> dict[str, Any]:
     """timm's ``pretrained_cfg`` of the trunk, for this network: its preprocessing, and where its parts lie here."""
-    cfg = {key: value for key, value in dict(network.pretrained_cfg).items() if key != "state_dict"}  # type: ignore[call-overload]
+    cfg = {key: value for key, value in dict(network.pretrained_cfg).items() if key not in OF_THE_WEIGHTS}  # type: ignore[call-overload]
     classifier = cfg.get("classifier")
     names = (classifier,) if isinstance(classifier, str) else classifier or ()
     sides = tuple(cfg["input_size"][1:])
-    changes = {"num_classes": num_classes, "input_size": (in_chans, *sides), "first_conv": None}
+    changes = {"architecture": NAME, "num_classes": num_classes, "input_size": (in_chans, *sides), "first_conv": None}
     return {**cfg, **changes, "classifier": tuple(f"head.{name}" for name in names)}
 
 
