@@ -19,7 +19,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plugins", "documents"),
     ("devices",),
     ("family",),  # the network, in torch alone
-    ("models",),  # its names in timm
+    ("trunks",),  # the same on timm's networks, and every network by its name
+    ("models",),  # their names in timm
     ("data",),
     ("checkpoints",),
     ("attention",),

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from .detection.load import load_detector
     from .detection.predict import detect_files
     from .family.choices import register_mask_activation, register_unit
-    from .family.variants import create_model, list_models
     from .training.sections import register_report_section
+    from .trunks.create import create_model, list_models
 
 _HOMES = {
     "attention_masks": "attention.masks",
-    "create_model": "family.variants",
+    "create_model": "trunks.create",
     "detect_files": "detection.predict",
-    "list_models": "family.variants",
+    "list_models": "trunks.create",
     "load": "checkpoints.load",
     "load_detector": "detection.load",
     "record_masks": "attention.masks",

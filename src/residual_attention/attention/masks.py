@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.exported import ExportedClassifier
+from ..checkpoints.exported import ExportedClassifier, masks_among
+from ..errors import UserError
 from ..family import AttentionModule
 from ..family.choices import signed_masks
 from ..family.modes import evaluating
@@ -65,8 +66,14 @@ def record_masks(model: nn.Module, *, features: bool = False, attached: bool = F
     Hooks are removed at the end, also after an exception. They are set on the model itself: use it from one thread at
     a time, since any other forward pass in the context is recorded too. A compiled wrapper does not run hooks that are
     set later: call the network inside it (`plain_network`).
+
+    An ``.onnx`` that was exported with its masks gives them too. Raises UserError for one without.
     """
     recording = Recording()
+    if isinstance(network := plain_network(model), ExportedClassifier):
+        with _recorded_outputs(network, recording, more=features or attached):
+            yield recording
+        return
     handles = []
 
     def kept(tensor: Tensor) -> Tensor:
@@ -89,6 +96,22 @@ def record_masks(model: nn.Module, *, features: bool = False, attached: bool = F
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _recorded_outputs(network: ExportedClassifier, recording: Recording, *, more: bool) -> Iterator[None]:
+    if more:
+        raise UserError("an .onnx file gives its masks alone, without features and gradients; use the PyTorch model")
+    network.require_masks()
+
+    def keep(outputs: OrderedDict[str, Tensor]) -> None:
+        recording.masks = masks_among(outputs)
+
+    network.listeners.append(keep)
+    try:
+        yield
+    finally:
+        network.listeners.remove(keep)
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from ..family import ResidualAttentionNetwork
+from ..family.staged import StagedNetwork
 from .geometry import upsample
 from .readings import Look, combined, last_of_each_stage, look, read
 
@@ -25,15 +25,14 @@ def random_maps(count: int, size: int, generator: torch.Generator) -> Tensor:
     return upsample(torch.rand(count, RANDOM_POSITIONS, RANDOM_POSITIONS, generator=generator), size, size)
 
 
-def grad_cam(model: ResidualAttentionNetwork, images: Tensor, targets: Tensor) -> Tensor:
+def grad_cam(model: StagedNetwork, images: Tensor, targets: Tensor) -> Tensor:
     """Grad-CAM (Selvaraju et al., ICCV 2017) at the last feature map, by captum: (B, h, w), positive part.
 
     Raises ModuleNotFoundError without captum, which the extra ``measure`` installs.
     """
     from captum.attr import LayerGradCam
 
-    layer: nn.Module = model.final if isinstance(model.norm, nn.Identity) else model.norm
-    maps = LayerGradCam(model, layer).attribute(images, target=targets, relu_attributions=True)
+    maps = LayerGradCam(model, model.last_layer).attribute(images, target=targets, relu_attributions=True)
     assert isinstance(maps, Tensor)
     return maps[:, 0].detach()
 
@@ -54,7 +53,7 @@ def _mask_maps(found: Look, size: int) -> OrderedDict[str, Tensor]:
 
 def method_maps(model: nn.Module, images: Tensor, generator: torch.Generator) -> tuple[OrderedDict[str, Tensor], Look]:
     """All maps of preprocessed ``images`` (B, C, S, S) for their predicted class, name -> (B, S, S) on the CPU."""
-    assert isinstance(model, ResidualAttentionNetwork)
+    assert isinstance(model, StagedNetwork)
     size = images.shape[-1]
     found = look(model, images)
     maps = _mask_maps(found, size)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ..checkpoints import Classifier
 from ..errors import UserError
-from ..family import ResidualAttentionNetwork
 from ..family.modes import evaluating
+from ..family.staged import StagedNetwork
 from .batches import Say, silent, split_batches
 
 
@@ -22,13 +22,13 @@ def stage_responses(model: nn.Module, batches: Iterable[Tensor]) -> OrderedDict[
         model: run in eval mode; its mode is restored.
         batches: preprocessed images (B, C, H, W).
     """
-    assert isinstance(model, ResidualAttentionNetwork)
-    names = [f"stage {i + 1}" for i in range(len(model.stages))] + ["final"]
+    assert isinstance(model, StagedNetwork)
+    names = [f"stage {i + 1}" for i in range(len(model.stages))] + ["final"] * model.final_is_level
     totals, count = dict.fromkeys(names, 0.0), 0
     with evaluating(model):
         for images in batches:
             _, maps = model.forward_intermediates(images)
-            for name, features in zip(names, maps[1:], strict=True):
+            for name, features in zip(names, maps[-len(names) :], strict=True):
                 totals[name] += features.abs().mean().item() * len(images)
             count += len(images)
     if count == 0:

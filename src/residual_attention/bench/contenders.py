@@ -16,7 +16,7 @@ from ..checkpoints.card import Card
 from ..checkpoints.exported import ExportedClassifier, present_engines
 from ..data.preprocess import Preprocess
 from ..devices import DTYPES, cpu_computes_bf16
-from ..family import create_model
+from ..trunks.create import create_model
 
 PEER = "pytorchcv"  # the only package on PyPI with this network at 224 px
 PEER_MISSING = "pip install 'residual-attention[bench]'"

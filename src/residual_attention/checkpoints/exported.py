@@ -148,21 +148,26 @@ class ExportedClassifier(Classifier):
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise CheckpointError(f"{path} cannot be run by {self.engine}: {reason}") from error
+        self.listeners: list[Callable[[OrderedDict[str, Tensor]], object]] = []
+        """Called with all outputs, by name, of each forward pass."""
         self.eval()
-
-    def _outputs(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        values = np.ascontiguousarray(images.detach().cpu().float().numpy())
-        found = self._run(values)
-        return OrderedDict(
-            (name, torch.from_numpy(value).to(images.device)) for name, value in zip(self._names, found, strict=True)
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self._outputs(images)["logits"]
 
     @property
     def has_masks(self) -> bool:
         return any(name.startswith(MASK_PREFIX) for name in self._names)
+
+    def _outputs(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        values = np.ascontiguousarray(images.detach().cpu().float().numpy())
+        found = self._run(values)
+        outputs = OrderedDict(
+            (name, torch.from_numpy(value).to(images.device)) for name, value in zip(self._names, found, strict=True)
+        )
+        for listener in self.listeners:
+            listener(outputs)
+        return outputs
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._outputs(images)["logits"]
 
     def with_likeness(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         found = self._outputs(images)
@@ -173,10 +178,18 @@ class ExportedClassifier(Classifier):
 
         Raises UserError if the file was exported without masks.
         """
+        self.require_masks()
         found = self._outputs(images)
-        masks = OrderedDict(
-            (name.removeprefix(MASK_PREFIX), mask) for name, mask in found.items() if name.startswith(MASK_PREFIX)
-        )
-        if not masks:
+        return found["logits"], masks_among(found)
+
+    def require_masks(self) -> None:
+        """Raise UserError if the file was exported without masks."""
+        if not self.has_masks:
             raise UserError("this .onnx was exported without its masks; `ran export --masks` adds them")
-        return found["logits"], masks
+
+
+def masks_among(outputs: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
+    """The masks among an exported network's outputs, by module name."""
+    return OrderedDict(
+        (name.removeprefix(MASK_PREFIX), mask) for name, mask in outputs.items() if name.startswith(MASK_PREFIX)
+    )

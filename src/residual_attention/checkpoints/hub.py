@@ -16,12 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..atomic import write_atomically
-from ..data.preprocess import Preprocess
+from ..data.preprocess import CROP_MODES, Preprocess
 from ..data.request import Resize
 from ..documents import DAMAGE
 from ..errors import UserError
-from ..family import VARIANTS
-from ..family.variants import network_arguments
+from ..trunks.create import constructor, list_models
 from ..version import __version__
 from .card import Card
 from .format import DIGEST_KEY, FORMAT, HEADER_DIGEST_KEY, CheckpointError, sha256_of
@@ -29,7 +28,6 @@ from .format import DIGEST_KEY, FORMAT, HEADER_DIGEST_KEY, CheckpointError, sha2
 LOCAL, REMOTE = "local-dir:", "hf-hub:"
 OWN = "residual_attention"
 CONFIG, WEIGHTS_FILE = "config.json", "model.safetensors"
-CROP_MODES: dict[Resize, str] = {"crop": "center", "squash": "squash", "letterbox": "border"}  # ours, timm's
 
 
 def is_hub(model: str | Path) -> bool:
@@ -108,7 +106,7 @@ def _card(config: Any, model: str) -> Card:
     """The card from our own record if there is one, otherwise from timm's fields."""
     if not isinstance(config, dict) or "architecture" not in config:
         raise CheckpointError(f"{model}: its {CONFIG} names no architecture")
-    if not isinstance(config["architecture"], str) or config["architecture"] not in VARIANTS:
+    if not isinstance(config["architecture"], str) or config["architecture"] not in list_models():
         raise UserError(f"{model} holds {config['architecture']}, which is not a network of this family")
     if OWN in config:
         return _own_card(config[OWN], model)
@@ -157,18 +155,9 @@ def _network(weights: dict[str, Tensor], card: Card) -> nn.Module:
 
     preprocess = card.preprocess
     assert preprocess is not None
-    size = preprocess.image_size
-    overlay = {
-        "input_size": (preprocess.in_chans, size, size),
-        "mean": preprocess.mean,
-        "std": preprocess.std,
-        "crop_pct": preprocess.crop_pct if preprocess.resize == "crop" else 1.0,  # our other resize modes ignore it
-        "crop_mode": CROP_MODES[preprocess.resize],
-        "interpolation": "bilinear",
-    }
-    network_arguments(card.model, **card.overrides)  # timm would take other names and arguments too
+    constructor(card.model, **card.overrides)  # timm would take other names and arguments too
     try:
-        network = timm.create_model(card.model, pretrained_cfg_overlay=overlay, **card.overrides)
+        network = timm.create_model(card.model, pretrained_cfg_overlay=preprocess.as_timm(), **card.overrides)
         network.load_state_dict(weights)
     except (RuntimeError, TypeError) as error:
         raise CheckpointError(f"the weights do not match the network described: {_first_line(error)}") from error
@@ -225,7 +214,7 @@ def _write_digests(folder: Path) -> None:
 
 def _is_ours(folder: Path) -> bool:
     try:
-        return json.loads((folder / CONFIG).read_text())["architecture"] in VARIANTS
+        return json.loads((folder / CONFIG).read_text())["architecture"] in list_models()
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 

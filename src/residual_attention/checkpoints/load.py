@@ -5,11 +5,12 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
-from ..family.variants import network_arguments
 from ..hints import did_you_mean
 from ..plugins import require
+from ..trunks.create import constructor
+from ..trunks.network import TrunkNetwork
 from .card import CLASSIFICATION, Card
-from .classifier import Classifier, TrainedNetwork
+from .classifier import TRAINED, Classifier
 from .exported import ExportedClassifier, check_engine
 from .format import CheckpointError, read_checkpoint
 from .hub import is_hub, read_hub
@@ -94,6 +95,15 @@ def load(
 
     Raises:
         UserError: an unknown MODEL or a damaged file.
+
+    Example:
+        >>> from PIL import Image
+        >>> model = load("attention56_cifar.cifar10")
+        >>> photo = Image.new("RGB", (320, 240), "navy")
+        >>> logits = model(model.preprocess(photo)[None])  # (1, 10)
+        >>> [(name, share), *others] = model.predict(photo)[0]
+        >>> name in model.classes
+        True
     """
     check_engine(engine)
     if not is_hub(model) and (path := resolve_model(model)).suffix == ".onnx":
@@ -103,8 +113,10 @@ def load(
         raise CheckpointError(f"{model} is a detector; use `ran detect eval` or `ran detect predict`")
     require(card.plugins, str(model))
     try:
-        with torch.device("meta"):  # skips initialisation: the weights are loaded below
-            network = TrainedNetwork(**network_arguments(card.model, **card.overrides))
+        kind, arguments = constructor(card.model, **card.overrides)
+        # On the meta device there is no initialisation; timm's networks have buffers that no file holds.
+        with torch.device("cpu" if kind is TrunkNetwork else "meta"):
+            network = TRAINED[kind](**arguments)
     except (UserError, OverflowError, TypeError) as error:
         raise CheckpointError(f"{model} describes a network that cannot be built: {error}") from error
     if len(card.classes) != network.num_classes:

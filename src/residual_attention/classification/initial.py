@@ -3,18 +3,18 @@
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
-
 from ..checkpoints.card import CLASSIFICATION
 from ..checkpoints.format import CheckpointError
 from ..data.listing import is_on_disk, list_images
+from ..data.preprocess import Preprocess
 from ..data.sampling import suggested_image_size
 from ..data.sources import SOURCES
 from ..errors import UserError
+from ..family.staged import StagedNetwork
 from ..training.start import Start, read_start
+from ..training.trunk import trunk_cfg, trunk_preprocess
 from .config import TrainConfig
 
-CLASSIFIER = "head.fc."  # the only tensors that may differ
 FINER = 2  # times the side that the weights were trained at, for larger images
 
 
@@ -47,7 +47,30 @@ def started_from(config: TrainConfig, start: Start) -> TrainConfig:
     )
 
 
-def copy_weights(model: nn.Module, start: Start) -> str:
+def prepared_for_trunk(config: TrainConfig, known: Preprocess | None) -> tuple[TrainConfig, Preprocess | None]:
+    """The configuration with the image size and channels of a trunk, and the trunk's preprocessing.
+
+    ``known`` is that of the checkpoint that a run resumes from. Without a trunk nothing changes. A folder of small
+    images keeps their size, and a named data set its own.
+    """
+    if config.trunk is None:
+        return config, None
+    size = config.image_size
+    if size is None:
+        size = trunk_cfg(config)["input_size"][-1]
+        if config.data in SOURCES:
+            size = _OWN_SIZES.get(config.data, size)
+        elif Path(config.data).is_dir():
+            size = min(size, suggested_image_size(Path(config.data))) if size >= 224 else size
+    chans = config.in_chans or 3
+    config = replace(config, image_size=size, in_chans=chans)
+    return config, known or trunk_preprocess(config, size, config.resize, chans)
+
+
+_OWN_SIZES = {"digits": 32, "cifar10": 32, "cifar100": 32}
+
+
+def copy_weights(model: StagedNetwork, start: Start) -> str:
     """Copy the weights, except a classifier for other classes. Returns a notice.
 
     Raises CheckpointError when the networks differ anywhere else.
@@ -55,7 +78,7 @@ def copy_weights(model: nn.Module, start: Start) -> str:
     own = model.state_dict()
     differing = [name for name in own if name not in start.weights or start.weights[name].shape != own[name].shape]
     differing += [name for name in start.weights if name not in own]
-    others = [name for name in differing if not name.startswith(CLASSIFIER)]
+    others = [name for name in differing if not name.startswith(model.classifier_prefix)]
     if others:
         raise CheckpointError(
             f"--init {start.name}: a different network ({len(others)} tensors differ, {others[0]} first); "

@@ -11,10 +11,14 @@ from ..data.randomness import derive_seed
 from ..data.samples import TensorSamples
 from ..data.sources import SOURCES
 from ..errors import UserError
-from ..family import ResidualAttentionNetwork, create_model, default_image_size
+from ..family import default_image_size
+from ..family.staged import StagedNetwork
 from ..training.machine import Machine
 from ..training.optimization import check_optimizer, resolve_fused
 from ..training.plan import Plan, absolute, check_validation, length_of, repeats_of
+from ..trunks.backbone import Weights
+from ..trunks.create import create_model
+from ..trunks.network import TrunkNetwork
 from .config import TrainConfig
 
 
@@ -60,17 +64,21 @@ def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[T
     return Plan(resolved, resolved.model, epochs, total, per_epoch)
 
 
-def build_model(plan: Plan[TrainConfig], num_classes: int) -> tuple[ResidualAttentionNetwork, dict[str, Any]]:
-    """The network, initialised from the seed, and its `create_model` arguments."""
+def build_model(
+    plan: Plan[TrainConfig], num_classes: int, pretrained: Weights = False
+) -> tuple[StagedNetwork, dict[str, Any]]:
+    """The network, initialised from the seed, and its `create_model` arguments; ``pretrained`` is for a trunk."""
     config = plan.config
     overrides = {"num_classes": num_classes, "in_chans": config.in_chans, **config.network_overrides()}
     torch.manual_seed(derive_seed(config.seed, "init"))
-    model = create_model(plan.model, **overrides)
+    model = create_model(plan.model, pretrained=pretrained, **overrides)
     if config.image_size is not None and config.image_size < model.min_size:
         raise UserError(
             f"{plan.model} needs images of at least {model.min_size} px, not {config.image_size}; raise --image-size"
             f" or use a model for {default_image_size('attention56_cifar')} px"
         )
     model.set_grad_checkpointing(config.grad_checkpointing)
+    if isinstance(model, TrunkNetwork):
+        overrides |= model.resolved
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in overrides.items()}
     return model, plain

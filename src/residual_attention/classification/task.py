@@ -19,6 +19,7 @@ from ..data.load import load_dataset
 from ..data.loading import TrainBatch, TrainingData, evaluation_batches
 from ..data.order import Replica, steps_per_epoch
 from ..data.placement import Placed
+from ..data.preprocess import Preprocess
 from ..data.request import DataRequest
 from ..data.splits import evenly_spaced
 from ..data.strengths import Augment
@@ -30,11 +31,12 @@ from ..training.machine import Machine
 from ..training.plan import Plan, evaluation_batch_size
 from ..training.start import Start
 from ..training.task import Prepared, StepLoss, TaskEntry, Validation
+from ..training.trunk import start_weights, with_trunk
 from .board import ClassifierBoard
 from .calibration import MOST_IMAGES, measure_likeness
 from .config import TrainConfig
 from .evaluate import evaluate
-from .initial import copy_weights, read_classifier, started_from
+from .initial import copy_weights, prepared_for_trunk, read_classifier, started_from
 from .plan import build_model, make_plan
 from .report import rebuild_report
 from .results import ClassificationOutcome
@@ -237,12 +239,14 @@ def small_class_notices(dataset: Dataset) -> list[str]:
     return [f"fewer than {FEW_IMAGES} training images: {shown}; expect little of these classes, and add images"]
 
 
-def _load_dataset(config: TrainConfig, processes: Processes, placed: Placed | None) -> Dataset:
+def _load_dataset(
+    config: TrainConfig, processes: Processes, preprocess: Preprocess | None, placed: Placed | None
+) -> Dataset:
     """Let rank 0 go first if something may be downloaded, so that it is downloaded once."""
     downloads = config.data_dir is None and config.data in ("cifar10", "cifar100")
     if downloads and not processes.is_main:
         processes.barrier()
-    dataset = load_dataset(config.section(DataRequest), placed=placed)
+    dataset = load_dataset(config.section(DataRequest), preprocess, placed=placed)
     if downloads and processes.is_main:
         processes.barrier()
     return dataset
@@ -263,11 +267,13 @@ def _same_data(config: TrainConfig, dataset: Dataset, card: Card) -> None:
 
 def prepare_classification(config: TrainConfig, machine: Machine, processes: Processes, card: Card | None) -> Prepared:
     """Data, complete configuration and network of a classifier's run; see `training.task.Prepare`."""
+    config = with_trunk(config)
     start = read_classifier(config) if card is None else None  # on a resume the weights come from the checkpoint
     if start is not None:
         config = started_from(config, start)
     known = card or (start and start.card)
-    dataset = _load_dataset(config, processes, known.placed if known else None)
+    config, preprocess = prepared_for_trunk(config, None if card is None else card.preprocess)
+    dataset = _load_dataset(config, processes, preprocess, known.placed if known else None)
     return prepare_on(dataset, config, machine, processes, card, start)
 
 
@@ -285,7 +291,8 @@ def prepare_on(
     if card is not None:
         _same_data(config, dataset, card)
     plan = make_plan(config, dataset, machine)
-    model, overrides = build_model(plan, len(dataset.classes))
+    fresh = card is None and start is None
+    model, overrides = build_model(plan, len(dataset.classes), start_weights(config) if fresh else False)
     copied = [] if start is None else [copy_weights(model, start)]
     noted = replace(dataset, notices=[*dataset.notices, *copied, *small_class_notices(dataset)])
     card = Card(

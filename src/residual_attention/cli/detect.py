@@ -11,7 +11,7 @@ import tyro
 from ..detection.config import DetectConfig, detect_defaults
 from ..errors import UserError
 from ..names import printable
-from ..training.options import LoopOptions, MachineOptions, NetworkOptions, OutputOptions
+from ..training.options import LoopOptions, MachineOptions, NetworkOptions, OutputOptions, TransferOptions
 from .arguments import as_asked, images_among, parse, print_error
 from .grouping import groups_of
 
@@ -111,6 +111,7 @@ COMMON = ("model", "detector", "epochs", "time", "batch_size", "lr", "image_size
 SECTIONS = {
     "network": (NetworkOptions,),
     "optimisation": (LoopOptions,),
+    "transfer": (TransferOptions,),
     "machine": (MachineOptions,),
     "output": (OutputOptions,),
 }

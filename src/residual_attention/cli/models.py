@@ -1,8 +1,9 @@
-"""``ran models [NAME...]``: the ledger."""
+"""``ran models [NAME...]``: the ledger; with ``--trunks``, timm's networks that can be trunks."""
 
 import dataclasses
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import tyro
@@ -14,13 +15,18 @@ from .arguments import parse
 
 DESCRIPTION = """The network family: parameters, multiply-accumulates per image, and trunk depth.
 
-NAME is a network of the family; without one, all are listed. Overrides apply to every network listed."""
+NAME is a network of the family; without one, all are listed. Overrides apply to every network listed.
+
+--trunks lists networks of timm that can be trunks (`ran train --trunk NAME`), what they cost and what the masks add to
+it, for names that match a pattern such as 'resnet*'; '*' takes minutes."""
 
 
 @dataclass(frozen=True)
 class ModelsArguments(NetworkOptions):
     names: tyro.conf.Positional[tuple[str, ...]] = ()
     """Networks to list."""
+    trunks: tuple[str, ...] | None = None
+    """List timm's networks that can be trunks: patterns, or none for some of each family."""
     image_size: int | None = None
     """Side of the input in pixels; each network's own by default (224 or 32)."""
     num_classes: int | None = None
@@ -37,6 +43,8 @@ def main(argv: list[str]) -> int:
     given = parse(ModelsArguments, argv, prog="ran models", description=DESCRIPTION)
     if given.image_size is not None and not 1 <= given.image_size <= MAX_IMAGE_SIZE:
         raise UserError(f"image-size must be between 1 and {MAX_IMAGE_SIZE}, not {given.image_size}")
+    if given.trunks is not None:
+        return _trunks(given)
     from ..family import list_models
     from ..family.ledger import ledger_row
 
@@ -48,7 +56,6 @@ def main(argv: list[str]) -> int:
     if given.json:
         print(json.dumps([dataclasses.asdict(row) for row in rows]))
         return 0
-    header = ("network", "parameters", "GMACs", "depth", "modules", "px", "classes")
     cells = [
         (
             row.name,
@@ -61,6 +68,40 @@ def main(argv: list[str]) -> int:
         )
         for row in rows
     ]
+    _print(("network", "parameters", "GMACs", "depth", "modules", "px", "classes"), cells)
+    return 0
+
+
+def _trunks(given: ModelsArguments) -> int:
+    from ..trunks.listing import WELL_KNOWN, trunk_rows
+
+    rows = list(trunk_rows(given.trunks or WELL_KNOWN))
+    if not rows:
+        raise UserError(f"no convolutional network in timm matches {' '.join(given.trunks or ())}")
+    if given.json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows]))
+        return 0
+    cells = [
+        (
+            row.name,
+            f"{row.parameters:,}",
+            f"+{row.added_parameters_pct:.1f} %",
+            f"{row.macs / 1e9:.3f}",
+            f"+{row.added_macs_pct:.1f} %",
+            "-".join(map(str, row.mask_maps_px)),
+            str(row.image_size_px),
+            str(row.tags),
+        )
+        for row in rows
+    ]
+    header = ("trunk", "parameters", "masks", "GMACs", "masks", "mask maps", "px", "weights")
+    _print(header, cells)
+    return 0
+
+
+def _print(header: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
+    """A table: the first column to the left, the others to the right."""
+    cells = list(cells)
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
@@ -71,8 +112,7 @@ def main(argv: list[str]) -> int:
         for row in cells:
             table.add_row(*row)
         Console().print(table)
-        return 0
+        return
     widths = [max(len(row[i]) for row in (header, *cells)) for i in range(len(header))]
     for row in (header, *cells):
         print("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))))
-    return 0

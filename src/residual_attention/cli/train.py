@@ -11,7 +11,7 @@ from ..classification.config import LossOptions, TrainConfig
 from ..classification.recipes import recipe
 from ..data.strengths import Augment
 from ..errors import UserError
-from ..training.options import LoopOptions, MachineOptions, NetworkOptions, OutputOptions
+from ..training.options import LoopOptions, MachineOptions, NetworkOptions, OutputOptions, TransferOptions
 from .arguments import as_asked, given_value, parse
 from .grouping import groups_of
 
@@ -27,14 +27,29 @@ class TrainArguments(TrainConfig):
     """digits | cifar10 | cifar100 | imagenet | a folder of class folders, with or without train/val/test."""
 
 
-COMMON = ("model", "recipe", "epochs", "time", "batch_size", "lr", "image_size", "init", "seed", "out", "device")
+COMMON = (
+    "model",
+    "trunk",
+    "recipe",
+    "epochs",
+    "time",
+    "batch_size",
+    "lr",
+    "image_size",
+    "init",
+    "seed",
+    "out",
+    "device",
+)
 SECTIONS = {
     "network": (NetworkOptions,),
     "optimisation": (LoopOptions, LossOptions),
     "augmentation": (Augment,),
+    "transfer": (TransferOptions,),
     "machine": (MachineOptions,),
     "output": (OutputOptions,),
 }
+TRUNK_LAYER_DECAY = 0.75  # with the recipe finetune: the stem of a trunk learns slowest
 GROUPS = groups_of(TrainArguments, COMMON, SECTIONS, rest="data")
 
 
@@ -63,11 +78,20 @@ def _default_recipe(asked: TrainArguments) -> str:
     """*finetune* if weights are to start from: ``--init`` names some, or DATA is a folder and no network is chosen."""
     if asked.init is not None:
         return "quick" if asked.init == "none" else "finetune"
+    if asked.trunk is not None:
+        return "finetune" if _is_trained(asked) else "quick"
     if asked.model is not None or asked.network_overrides() or not Path(asked.data).exists():
         return "quick"
     from ..data.sources import SOURCES
 
     return "quick" if asked.data in SOURCES else "finetune"
+
+
+def _is_trained(asked: TrainArguments) -> bool:
+    """Whether a trunk starts from weights: a tag, a file or a folder."""
+    if asked.trunk_weights is not None:
+        return asked.trunk_weights != "none"
+    return asked.trunk is not None and (asked.trunk.startswith("local-dir:") or "." in asked.trunk)
 
 
 def configuration(argv: list[str]) -> TrainConfig:
@@ -80,6 +104,8 @@ def configuration(argv: list[str]) -> TrainConfig:
     config = as_asked(TrainConfig(**_values(_parsed(argv, name, asked.data))), argv)
     if name == "finetune" and given_value(argv, "--lr") is None:
         config = dataclasses.replace(config, lr=config.lr * config.batch_size / recipe(name).batch_size)
+    if name == "finetune" and config.trunk is not None and given_value(argv, "--layer-decay") is None:
+        config = dataclasses.replace(config, layer_decay=TRUNK_LAYER_DECAY)
     return config
 
 

@@ -31,6 +31,10 @@ WHITE = (255, 255, 255, 255)
 Source = Path | BinaryIO
 
 
+Picture = Image.Image | np.ndarray | str | Path
+"""An image, or the path of one."""
+
+
 class ImageError(UserError):
     """A file that cannot be read as an image; the message is one line with the path and the reason."""
 
@@ -150,3 +154,15 @@ def is_grayscale(path: Path) -> bool | None:
                 return image.mode in ("1", "L", "F") or image.mode.startswith("I")
     except Exception:
         return None
+
+
+def as_image(value: Image.Image | np.ndarray) -> Image.Image:
+    """A PIL image, unchanged or from a uint8 array (H, W) or (H, W, 1, 3 or 4). Raises UserError for anything else."""
+    if isinstance(value, Image.Image):
+        return value
+    if not isinstance(value, np.ndarray):
+        raise UserError(f"an image must be a PIL image or a uint8 array (H, W, 3), not {type(value).__name__}")
+    if value.dtype != np.uint8 or not (value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (1, 3, 4))):
+        shape = ", ".join(map(str, value.shape))
+        raise UserError(f"an image array must be uint8 (H, W) or (H, W, 1, 3 or 4), not {value.dtype} ({shape})")
+    return Image.fromarray(value[..., 0] if value.ndim == 3 and value.shape[2] == 1 else value)

@@ -12,12 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import UserError
-from .images import as_eight_bits
+from .images import as_eight_bits, as_image
 from .request import MAX_IMAGE_SIZE, Resize
 
 MAX_SCALED_PIXELS = MAX_IMAGE_SIZE**2  # px
 STD_RANGE = (1e-6, 1e6)  # beyond it, float32 inputs overflow or lose their digits
 RESIZES = get_args(Resize)
+CROP_MODES: dict[Resize, str] = {"crop": "center", "squash": "squash", "letterbox": "border"}  # ours, timm's
 
 
 def _is_number(value: object, kind: type | UnionType = int | float) -> TypeGuard[float]:
@@ -144,9 +145,25 @@ class Preprocess:
         mean, std = self._per_channel(self.mean, images), self._per_channel(self.std, images)
         return ((images.float() * std + mean) * 255.0).round().clamp(0, 255).to(torch.uint8)
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        """Convert a PIL image to the network's input, a (C, image_size, image_size) float tensor."""
-        return self.normalize(self.to_uint8(image))
+    def __call__(self, image: Image.Image | np.ndarray) -> Tensor:
+        """Convert an image to the network's input, a (C, image_size, image_size) float tensor.
+
+        ``image``: a PIL image, or a uint8 array (H, W) or (H, W, 1, 3 or 4) in RGB order.
+
+        Raises UserError for anything else.
+        """
+        return self.normalize(self.to_uint8(as_image(image)))
+
+    def as_timm(self) -> dict[str, Any]:
+        """These settings as timm's ``pretrained_cfg`` has them."""
+        return {
+            "input_size": (self.in_chans, self.image_size, self.image_size),
+            "mean": self.mean,
+            "std": self.std,
+            "crop_pct": self.crop_pct if self.resize == "crop" else 1.0,  # our other resize modes ignore it
+            "crop_mode": CROP_MODES[self.resize],
+            "interpolation": "bilinear",
+        }
 
     def to_dict(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

@@ -9,10 +9,11 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from ..errors import UserError
-from ..family import ResidualAttentionNetwork, list_models
 from ..family.modes import evaluating
+from ..family.staged import StagedNetwork
 from ..family.units import BNReLU
 from ..hints import did_you_mean
+from ..trunks.create import list_models
 
 LEVELS = 5  # maps in the pyramid, each half the size of the previous one
 TORCHVISION_NAMES = {"stem.0.": "conv1.", "stem.1.": "bn1.", **{f"stages.{i}.": f"layer{i + 1}." for i in range(4)}}
@@ -61,8 +62,8 @@ class PyramidBackbone(nn.Module):
         self.strides = [strides[i] for i in self.indices]
         while len(self.strides) < LEVELS:
             self.strides.append(2 * self.strides[-1])
-        ours = isinstance(body, ResidualAttentionNetwork)
-        self.norms = nn.ModuleList(BNReLU(width) if ours else nn.Identity() for width in widths[:-1])
+        normed = isinstance(body, StagedNetwork) and body.preactivated
+        self.norms = nn.ModuleList(BNReLU(width) if normed else nn.Identity() for width in widths[:-1])
         self.norms.append(nn.Identity())
         self.fpn = FeaturePyramidNetwork(
             widths,
@@ -106,7 +107,7 @@ class PyramidBackbone(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def _maps(self, images: Tensor) -> list[Tensor]:
-        if isinstance(self.body, ResidualAttentionNetwork):
+        if isinstance(self.body, StagedNetwork):
             return self.body.forward_intermediates(images, self.indices, norm=True, intermediates_only=True)  # type: ignore[return-value]
         maps = self.body(images)
         return [maps[i] for i in self.indices]
@@ -154,7 +155,7 @@ def _objection(shape: tuple[int, ...], channels: int, stride: int) -> str | None
 def _maps_of(body: nn.Module) -> tuple[list[int], list[int]]:
     """Channels and strides of every map of a body."""
     info = body.feature_info
-    if isinstance(body, ResidualAttentionNetwork):
+    if isinstance(body, StagedNetwork):
         return [level["num_chs"] for level in info], [level["reduction"] for level in info]  # type: ignore[union-attr]
     return info.channels(), info.reduction()  # type: ignore[union-attr, operator]
 

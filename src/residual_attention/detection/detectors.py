@@ -12,7 +12,9 @@ from torchvision.ops.poolers import initLevelMapper
 
 from ..checkpoints.card import Card
 from ..errors import UserError
-from ..family import create_model, list_models
+from ..trunks.backbone import Weights
+from ..trunks.create import create_model, list_models
+from ..trunks.network import TrunkNetwork
 from .backbone import LEVELS, PyramidBackbone, timm_body
 from .config import DetectConfig
 
@@ -66,7 +68,9 @@ def longest_side(config: DetectConfig) -> int:
     return config.max_size or 2 * config.image_size
 
 
-def build_body(config: DetectConfig, model: str, in_chans: int = 3) -> tuple[nn.Module, dict[str, Any]]:
+def build_body(
+    config: DetectConfig, model: str, in_chans: int = 3, pretrained: Weights = False
+) -> tuple[nn.Module, dict[str, Any]]:
     """The backbone without a classifier, and its `create_model` arguments; names that are not ours go to `timm_body`.
 
     Raises UserError for an unknown name, or an option that the network does not have.
@@ -77,8 +81,10 @@ def build_body(config: DetectConfig, model: str, in_chans: int = 3) -> tuple[nn.
             raise UserError(f"{model} is not one of our networks, so it does not take {', '.join(options)}")
         return _recomputing(timm_body(model, in_chans), model, config.grad_checkpointing), {}
     overrides = {"num_classes": 0, "in_chans": in_chans, **options}
-    network = create_model(model, **overrides)
+    network = create_model(model, pretrained=pretrained, **overrides)
     network.set_grad_checkpointing(config.grad_checkpointing)
+    if isinstance(network, TrunkNetwork):
+        overrides |= network.resolved
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in overrides.items()}
     return network, plain
 

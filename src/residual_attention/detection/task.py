@@ -21,6 +21,7 @@ from ..training.optimization import check_optimizer, resolve_fused
 from ..training.plan import Plan, absolute, check_validation, evaluation_batch_size, length_of, repeats_of
 from ..training.start import Start
 from ..training.task import Prepared, StepLoss, TaskEntry, Validation
+from ..training.trunk import start_weights, with_trunk
 from .annotations import Pictures
 from .board import DetectionBoard
 from .config import DetectConfig
@@ -242,6 +243,7 @@ def prepare_detection(config: DetectConfig, machine: Machine, processes: Process
     if config.workers is None and machine.device.type == "cpu":  # decoding takes a few percent of a step, and
         machine = replace(machine, workers=0)  # a worker on one core stalls the threads of the step
     require_evaluator()
+    config = with_trunk(config)
     notices: list[str] = []
     start = read_backbone(config, notices) if card is None else None
     known = card or (start and start.card)
@@ -263,7 +265,8 @@ def _prepare_on(
     """`prepare_detection` on data that are already loaded, and from weights that are already read."""
     plan = _complete(config, dataset, machine, start, resumed=card is not None)
     torch.manual_seed(derive_seed(config.seed, "init"))
-    body, overrides = build_body(plan.config, plan.model)
+    fresh = card is None and start is None
+    body, overrides = build_body(plan.config, plan.model, pretrained=start_weights(config) if fresh else False)
     described = card or (start.card if start else None)
     mean, std = described.constants if described else (IMAGENET_MEAN, IMAGENET_STD)
     detector = build_detector(plan.config, body, dataset.classes, mean, std)

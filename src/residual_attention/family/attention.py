@@ -125,16 +125,31 @@ class AttentionModule(nn.Module):
         resample: bool = True,
     ) -> None:
         super().__init__()
-        self.pre = nn.Sequential(*[style.unit(chs, chs) for _ in range(p)])
-        self.trunk = nn.Sequential(*[style.trunk(chs, chs) for _ in range(t)])
-        self.mask = None
+        mask = None
         if fusion is not None:
-            self.mask = nn.Sequential(
-                SoftMaskBranch(chs, depth, style, r, skip, resample), mask_head(chs, style.preact), activation()
-            )
-        self.fusion = fusion
-        self.masks_are_signed = bool(getattr(activation, "signed", False))
-        self.post = nn.Sequential(*[style.unit(chs, chs) for _ in range(p)])
+            branch = SoftMaskBranch(chs, depth, style, r, skip, resample)
+            mask = nn.Sequential(branch, mask_head(chs, style.preact), activation())
+        self._assemble(
+            pre=nn.Sequential(*[style.unit(chs, chs) for _ in range(p)]),
+            trunk=nn.Sequential(*[style.trunk(chs, chs) for _ in range(t)]),
+            mask=mask,
+            fusion=fusion,
+            signed=bool(getattr(activation, "signed", False)),
+            post=nn.Sequential(*[style.unit(chs, chs) for _ in range(p)]),
+        )
+
+    def _assemble(
+        self,
+        *,
+        pre: nn.Sequential,
+        trunk: nn.Sequential,
+        mask: nn.Sequential | None,
+        fusion: Fusion | None,
+        signed: bool,
+        post: nn.Sequential,
+    ) -> None:
+        self.pre, self.trunk, self.mask, self.post = pre, trunk, mask, post
+        self.fusion, self.masks_are_signed = fusion, signed
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pre(x)

@@ -3,21 +3,20 @@
 from collections.abc import Sequence
 from functools import partial
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..errors import UserError
-from .arguments import check_at_least, levels_taken, per_stage
+from .arguments import per_stage
 from .attention import AttentionModule
 from .checks import check_counts, check_divisor, check_dropout, check_skip, check_units, stage_widths
 from .choices import LEARNINGS, MASK_ACTIVATIONS, MASK_STRUCTURES, STEMS, UNITS
 from .head import Head
-from .recomputation import recomputed
 from .sizes import feature_levels, smallest_input, stage_strides
+from .staged import StagedNetwork
+from .stems import Stem
 from .units import BNReLU
 
 
-class ResidualAttentionNetwork(nn.Module):
+class ResidualAttentionNetwork(StagedNetwork):
     """Residual Attention Network (Wang et al., CVPR 2017); every variant and ablation of the family.
 
     Stem; for each stage one unit (stride 1 in the first, 2 after) and its attention modules; three
@@ -43,6 +42,9 @@ class ResidualAttentionNetwork(nn.Module):
     Raises:
         UserError: a value or a combination that is not supported, or an image that is too small.
     """
+
+    stem: Stem
+    head: Head
 
     def __init__(
         self,
@@ -82,7 +84,7 @@ class ResidualAttentionNetwork(nn.Module):
         self.num_classes, self.in_chans = num_classes, in_chans
         self.num_features = self.head_hidden_size = final_width
         self.p, self.t, self.r = p, t, r
-        self.grad_checkpointing = False
+        self.preactivated = True
 
         attention = partial(
             AttentionModule,
@@ -134,101 +136,14 @@ class ResidualAttentionNetwork(nn.Module):
                 nn.init.normal_(module.weight, std=0.01)
                 nn.init.zeros_(module.bias)
 
-    def _check_size(self, x: Tensor) -> None:
-        if min(x.shape[-2:]) < self.min_size:
-            height, width = x.shape[-2:]
-            raise UserError(
-                f"images of {height}x{width} px are too small: this network needs at least "
-                f"{self.min_size}x{self.min_size} px"
-            )
-
-    def _run_stage(self, stage: nn.Module, x: Tensor) -> Tensor:
-        """Run a stage; with gradient checkpointing, each of its modules is recomputed in the backward pass."""
-        if not (self.grad_checkpointing and self.training and torch.is_grad_enabled()):
-            return stage(x)
-        return recomputed(stage, x)
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) to the last feature map (B, final_width, h, w), after BN-ReLU."""
-        if not torch.compiler.is_compiling():
-            self._check_size(x)
-        x = self.stem(x)
-        for stage in self.stages:
-            x = self._run_stage(stage, x)
-        return self.norm(self._run_stage(self.final, x))
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        return self.head(x, pre_logits=pre_logits)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | Sequence[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ):
-        """Feature maps of the stem, each stage and the final units, in that order (timm's verb).
-
-        Returns ``(last feature map, [maps])``, or the list alone with ``intermediates_only``.
-        """
-        if output_fmt != "NCHW":
-            raise UserError(f"output_fmt must be NCHW, not {output_fmt!r}")
-        if not torch.compiler.is_compiling():
-            self._check_size(x)
-        levels = [self.stem, *self.stages, self.final]
-        take, last = levels_taken(indices, len(levels))
-        maps = []
-        for i, level in enumerate(levels):
-            if i > last and stop_early:
-                break
-            x = self._run_stage(level, x) if i > 0 else level(x)
-            if i in take:
-                maps.append(self.norm(x) if norm and i == len(levels) - 1 else x)
-        if intermediates_only:
-            return maps
-        return (x if stop_early and last < len(levels) - 1 else self.norm(x)), maps
-
-    def prune_intermediate_layers(
-        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop the levels after the last one requested (timm's verb)."""
-        num_levels = len(self.stages) + 2
-        take, last = levels_taken(indices, num_levels)
-        if last < num_levels - 1:
-            self.final = nn.Sequential()
-            self.stages = self.stages[:last]
-        if prune_norm or last < num_levels - 1:
-            self.norm = nn.Identity()
-        if prune_head:
-            self.reset_classifier(0)
-        return take
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each module's activations in the backward pass: much less memory, about a third more time.
-
-        Gradients and BN running statistics are unchanged.
-        """
-        self.grad_checkpointing = enable
+    def _stem_steps(self) -> list[tuple[nn.Module, bool]]:
+        return [(layer, i == self.stem.feature) for i, layer in enumerate(self.stem)]
 
     def get_classifier(self) -> nn.Module:
         return self.head.fc
 
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the linear layer for ``num_classes`` classes; 0 returns the pooled features."""
-        check_at_least("num_classes", num_classes, 0)
-        self.num_classes = num_classes
+    def _reset_head(self, num_classes: int, global_pool: str | None) -> None:
         self.head.reset(num_classes, global_pool)
         if isinstance(self.head.fc, nn.Linear):
             nn.init.normal_(self.head.fc.weight, std=0.01)
             nn.init.zeros_(self.head.fc.bias)
-
-    def no_weight_decay(self) -> set[str]:
-        return set()
-
-    def group_matcher(self, coarse: bool = False) -> dict:
-        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}

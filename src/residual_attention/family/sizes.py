@@ -14,7 +14,7 @@ def stage_strides(num_stages: int) -> tuple[int, ...]:
 
 def feature_levels(stem: Stem, widths: Sequence[int], final_width: int, final_stride: int) -> list[dict[str, Any]]:
     """timm's ``feature_info``: channels and reduction of the stem, each stage and the final units."""
-    levels = [{"num_chs": stem.chs, "reduction": stem.reduction, "module": "stem"}]
+    levels = [stem.feature_level]
     reduction = stem.reduction
     for i, (width, stride) in enumerate(zip(widths, stage_strides(len(widths)), strict=True)):
         reduction *= stride

@@ -61,6 +61,24 @@ def default_image_size(name: str) -> int:
     return 224 if _variant(name)["stem"] == "imagenet" else 32
 
 
+def preprocessing(name: str) -> dict[str, Any]:
+    """timm's description of a variant's input and classifier, its ``pretrained_cfg``, for weights trained as usual."""
+    size = default_image_size(name)
+    imagenet = size == 224
+    return {
+        "num_classes": VARIANTS[name].get("num_classes", 1000),
+        "input_size": (3, size, size),
+        "pool_size": None,
+        "fixed_input_size": False,
+        "crop_pct": 0.875 if imagenet else 1.0,
+        "interpolation": "bilinear",
+        "mean": (0.485, 0.456, 0.406) if imagenet else (0.4914, 0.4822, 0.4465),
+        "std": (0.229, 0.224, 0.225) if imagenet else (0.2470, 0.2435, 0.2616),
+        "first_conv": "stem.0",
+        "classifier": "head.fc",
+    }
+
+
 def list_models() -> list[str]:
     """Every name that `create_model` accepts."""
     return list(VARIANTS)

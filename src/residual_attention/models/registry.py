@@ -1,28 +1,16 @@
-"""The named variants in timm's registry."""
+"""The named networks in timm's registry, with the weights that ship as their pretrained tags."""
 
+from functools import partial
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
+from torch import nn
 
-from ..family import VARIANTS, ResidualAttentionNetwork, default_image_size
-
-
-def _default_cfg(name: str) -> dict[str, Any]:
-    size = default_image_size(name)
-    imagenet = size == 224
-    return {
-        "num_classes": VARIANTS[name].get("num_classes", 1000),
-        "input_size": (3, size, size),
-        "pool_size": None,
-        "fixed_input_size": False,
-        "crop_pct": 0.875 if imagenet else 1.0,
-        "interpolation": "bilinear",
-        "mean": (0.485, 0.456, 0.406) if imagenet else (0.4914, 0.4822, 0.4465),
-        "std": (0.229, 0.224, 0.225) if imagenet else (0.2470, 0.2435, 0.2616),
-        "first_conv": "stem.0",
-        "classifier": "head.fc",
-        "paper_ids": "arXiv:1704.06904",
-    }
+from ..family import VARIANTS, ResidualAttentionNetwork
+from ..family.variants import preprocessing
+from ..trunks.backbone import NAME as TRUNK
+from ..trunks.network import TrunkNetwork
+from .shipped import plain_weights, shipped_cfgs
 
 
 def _network(global_pool: str = "avg", drop_rate: float | None = None, **arguments: Any) -> ResidualAttentionNetwork:
@@ -35,18 +23,27 @@ def _network(global_pool: str = "avg", drop_rate: float | None = None, **argumen
     return model
 
 
-default_cfgs = generate_default_cfgs({name: _default_cfg(name) for name in VARIANTS})
+default_cfgs = generate_default_cfgs(
+    {
+        **{name: {**preprocessing(name), "paper_ids": "arXiv:1704.06904"} for name in VARIANTS},
+        **shipped_cfgs(),
+        TRUNK: {"classifier": "head.fc", "paper_ids": "arXiv:1704.06904"},
+    }
+)
 
 
 def _register(name: str) -> None:
     def entrypoint(pretrained: bool = False, **kwargs: Any):
         arguments = {**VARIANTS[name], **kwargs}
+        if "num_classes" not in kwargs:  # the tag decides
+            arguments.pop("num_classes", None)
         return build_model_with_cfg(
             _network,  # type: ignore[arg-type] (any callable works)
             name,
             pretrained,
             feature_cfg={"out_indices": (0, 1, 2, 3, 4), "feature_cls": "getter"},
             kwargs_filter=("img_size", "drop_path_rate"),  # type: ignore[arg-type]
+            pretrained_filter_fn=plain_weights,
             **arguments,
         )
 
@@ -57,3 +54,39 @@ def _register(name: str) -> None:
 
 for _name in VARIANTS:
     _register(_name)
+
+
+def _trunk_network(global_pool: str = "avg", drop_rate: float | None = None, **arguments: Any) -> TrunkNetwork:
+    """As `_network`; a trunk keeps its own pool unless another is asked for."""
+    if drop_rate is not None:
+        arguments["dropout"] = drop_rate
+    model = TrunkNetwork(**arguments)
+    if global_pool != "avg":
+        model.reset_classifier(model.num_classes, global_pool)
+    return model
+
+
+@register_model
+def attention_trunk(pretrained: bool = False, pretrained_cfg: Any = None, **kwargs: Any) -> nn.Module:
+    """Attention residual learning on ``trunk=``, any convolutional network of timm's (arXiv 1704.06904).
+
+    ``pretrained`` loads the weights that timm has for the trunk or, for a hub's folder of ours, those of the whole.
+    """
+    source = (
+        {}
+        if pretrained_cfg is None
+        else dict(vars(pretrained_cfg) if isinstance(pretrained_cfg, PretrainedCfg) else pretrained_cfg)
+    )
+    whole = any(source.get(key) for key in ("file", "hf_hub_id", "url", "state_dict"))
+    model = build_model_with_cfg(
+        partial(_trunk_network, pretrained=pretrained and not whole),  # type: ignore[arg-type]
+        TRUNK,
+        pretrained and whole,
+        pretrained_cfg=pretrained_cfg,
+        feature_cfg={"feature_cls": "getter"},
+        kwargs_filter=("img_size", "drop_path_rate"),  # type: ignore[arg-type]
+        **kwargs,
+    )
+    if isinstance(model, TrunkNetwork) and not whole:
+        model.pretrained_cfg = model.default_cfg = {**model.trunk_cfg, **(kwargs.get("pretrained_cfg_overlay") or {})}
+    return model

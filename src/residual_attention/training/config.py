@@ -12,14 +12,14 @@ import yaml
 from ..errors import UserError
 from ..hints import did_you_mean
 from .duration import seconds_of
-from .options import CommonOptions, LoopOptions, MachineOptions, NetworkOptions, OutputOptions
+from .options import CommonOptions, LoopOptions, MachineOptions, NetworkOptions, OutputOptions, TransferOptions
 from .typed import typed
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class RunConfig(OutputOptions, MachineOptions, NetworkOptions, LoopOptions, CommonOptions):
+class RunConfig(OutputOptions, MachineOptions, NetworkOptions, TransferOptions, LoopOptions, CommonOptions):
     """The settings of any run, whatever the task. ``None`` is resolved from the data or the machine, and printed."""
 
     def __post_init__(self) -> None:
@@ -115,6 +115,7 @@ def validate_run(config: RunConfig) -> None:
             "early_stop": 0,
             "weight_decay": 0,
             "checkpoint_steps": 0,
+            "freeze_epochs": 0,
             "seed": 0,
         },
     )
@@ -122,6 +123,10 @@ def validate_run(config: RunConfig) -> None:
         seconds_of(config.time)
     if not config.lr > 0:
         raise UserError(f"lr must be above 0, not {config.lr}")
+    if config.layer_decay is not None and not 0 < config.layer_decay <= 1:
+        raise UserError(f"layer_decay must lie above 0 and be at most 1, not {config.layer_decay}")
+    if config.freeze_epochs is not None and config.freeze == "none":
+        raise UserError("freeze_epochs needs --freeze trunk")
     if config.clip_grad is not None and not config.clip_grad > 0:
         raise UserError(f"clip_grad must be above 0, not {config.clip_grad}")
     if config.epochs is None and config.steps is None:

@@ -18,6 +18,7 @@ from ..data.randomness import derive_seed
 from ..errors import UserError
 from .config import RunConfig
 from .distributed import Processes
+from .freezing import drop_gradients, set_trunk
 from .interrupt import SignalWatch
 from .machine import Machine
 from .state import TrainState
@@ -85,6 +86,7 @@ def _backward(job: Job, state: TrainState, batch: Batch) -> tuple[Tensor, dict[s
 
 def _update(job: Job, state: TrainState, loss: float) -> float:
     """Check, clip and step. Returns the gradient norm. Raises NonFiniteError before the update."""
+    drop_gradients(state.model, job.config, state.progress.epoch)
     parameters = [p for p in state.model.parameters() if p.grad is not None]
     if state.scaler is not None:
         state.scaler.unscale_(state.optimizer)
@@ -142,6 +144,8 @@ def train_epoch(job: Job, state: TrainState, listener: Listener) -> bool:
     """Train the rest of the current epoch. Returns True if a signal stopped it; the state is then saved."""
     progress, config = state.progress, job.config
     job.forward.train()
+    parallel = isinstance(job.forward, DistributedDataParallel)
+    set_trunk(state.model, config, progress.epoch, keep_gradients=parallel)
     started = time.perf_counter()
     for batch in job.task.batches(progress.epoch, progress.step_in_epoch):
         result = train_step(job, state, batch)

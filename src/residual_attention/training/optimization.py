@@ -36,7 +36,12 @@ def resolve_fused(config: RunConfig, device: torch.device) -> Literal["on", "off
 
 
 def build_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
-    """The timm optimizer named in the configuration."""
+    """The timm optimizer named in the configuration.
+
+    Raises UserError for layer-wise rates of a network whose layers are not known.
+    """
+    if config.layer_decay is not None and not hasattr(model, "group_matcher"):
+        raise UserError("layer_decay needs a classifier's network")
     options: dict[str, Any] = {"fused": True} if config.fused == "on" else {}
     return create_optimizer_v2(
         model,
@@ -45,6 +50,7 @@ def build_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimize
         weight_decay=config.weight_decay,
         momentum=config.momentum,
         filter_bias_and_bn=not config.decay_norm_and_bias,
+        layer_decay=config.layer_decay,
         **options,
     )
 
@@ -63,6 +69,9 @@ class Schedule:
         common: dict[str, Any] = {"t_in_epochs": False, "warmup_t": warmup, "warmup_lr_init": config.lr / 100}
         self.by_step = None
         self.plateau = None
+        if config.schedule in ("plateau", "constant"):  # timm's schedules apply a group's scale themselves
+            for group in optimizer.param_groups:
+                group["lr"] *= group.get("lr_scale", 1.0)
         if config.schedule in ("cosine", "linear"):
             common |= {"t_initial": max(1, steps - warmup), "lr_min": config.min_lr, "warmup_prefix": True}
             kind = CosineLRScheduler if config.schedule == "cosine" else partial(PolyLRScheduler, power=1.0)
@@ -81,7 +90,7 @@ class Schedule:
             self.by_step.step_update(step)
         elif step <= self.warmup and self.warmup:  # plateau and constant: linear from a hundredth
             for group in self.optimizer.param_groups:
-                group["lr"] = self.peak * (0.01 + 0.99 * step / self.warmup)
+                group["lr"] = group.get("lr_scale", 1.0) * self.peak * (0.01 + 0.99 * step / self.warmup)
 
     def after_epoch(self, val_loss: float | None) -> None:
         if self.plateau is not None and val_loss is not None:
@@ -89,7 +98,9 @@ class Schedule:
 
     @property
     def lr(self) -> float:
-        return self.optimizer.param_groups[0]["lr"]
+        """The full rate; with layer-wise rates, that of the last layer."""
+        group = self.optimizer.param_groups[0]
+        return group["lr"] / group.get("lr_scale", 1.0)
 
     def state_dict(self) -> dict[str, Any]:
         if self.plateau is None:

@@ -9,6 +9,7 @@ from ..plugins import chosen_from
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal["cosine", "linear", "multistep", "plateau", "constant"]
+Freeze = Literal["none", "trunk"]
 Switch = Literal["auto", "on", "off"]
 
 
@@ -22,6 +23,8 @@ class CommonOptions:
     """Network (see `ran models`)."""
     init: str | None = None
     """Start from the weights of this MODEL; a classifier of another size starts from scratch."""
+    trunk_weights: str | None = None
+    """The trunk's weights: timm (the default with a tag), none (the default without), or a file or http(s) address."""
     seed: int = 0
     """All randomness is a function of (seed, epoch, step, sample)."""
 
@@ -82,6 +85,11 @@ class LoopOptions:
 class NetworkOptions:
     """Overrides of a named network; None keeps the variant's value."""
 
+    trunk: str | None = None
+    """Attention on this convolutional network of timm's (`ran models --trunks`); a tag, as in resnet50.a1_in1k, starts
+    from its weights. Or local-dir:FOLDER."""
+    trunk_args: tuple[str, ...] | None = None
+    """Further arguments of the trunk, key=value, as timm.create_model takes them."""
     p: int | None = None
     """Units before and after each attention module's branches."""
     t: int | None = None
@@ -95,6 +103,10 @@ class NetworkOptions:
     mask_depths: tuple[int, ...] | None = None
     """Downsampling steps in the mask branch, per stage."""
     unit: str | None = chosen_from(UNITS)
+    mask_widths: tuple[int, ...] | None = None
+    """Channels inside the mask branch, per stage (--trunk only)."""
+    mask_start: float | None = None
+    """Bias of the masks' last convolution at the start; -4 by default (--trunk only)."""
     mask_activation: str | None = chosen_from(MASK_ACTIVATIONS)
     mask_structure: str | None = chosen_from(MASK_STRUCTURES)
     learning: str | None = chosen_from(LEARNINGS)
@@ -108,6 +120,19 @@ class NetworkOptions:
         """The overrides that were given, as arguments of `create_model`."""
         names = [field.name for field in fields(NetworkOptions)]
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True)
+class TransferOptions:
+    """How a network with trained weights goes on learning."""
+
+    freeze: Freeze = "none"
+    """none | trunk: at first, only masks and classifier learn."""
+    freeze_epochs: int | None = None
+    """Epochs that the trunk stays frozen; all of them by default."""
+    layer_decay: float | None = None
+    """Learning rate of each layer as a share of the next one's (timm's layer decay); classifier and masks of a
+    trunk learn at the full rate."""
 
 
 @dataclass(frozen=True)
