@@ -56,7 +56,7 @@ class Look:
             return OrderedDict((name, tensor.cpu()) for name, tensor in maps.items())
 
         maps = (moved(part) for part in (self.masks, self.contributions, self.before, self.after))
-        return Look(self.logits.cpu(), self.targets.cpu(), *maps, self.temperature)
+        return Look(self.logits.cpu(), self.targets.cpu(), *maps, temperature=self.temperature)
 
     @property
     def probabilities(self) -> Tensor:
