@@ -180,7 +180,7 @@ def test_attend_draws_exported_masks(files, finished, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments, message", [(["out.txt"], "must end in .onnx"), (["x.onnx", "--data", "nothing"], "nothing")]
+    "arguments, message", [(["out.txt"], "must be a .onnx or .html file"), (["x.onnx", "--data", "nothing"], "nothing")]
 )
 def test_wrong_calls_are_one_line(finished, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)

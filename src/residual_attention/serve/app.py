@@ -205,7 +205,7 @@ def _add_routes(app: FastAPI, service: _Service) -> None:
             version=__version__,
         )
 
-    page = (files(__name__.rpartition(".")[0]) / "docs.html").read_text(encoding="utf-8")
+    page = (files("residual_attention.serve") / "docs.html").read_text(encoding="utf-8")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
