@@ -163,7 +163,7 @@ def _runs(task: Task) -> Tally:
     """A run in which one call of a save fails ends with one line, and goes on bit for bit once the disk works."""
     tally, random = Tally(), task.random
     expected = task.folder / "expected"
-    small.ended(small.trained(small.digits(expected), task.folder / "log", small.without_pictures))
+    small.undisturbed(small.digits(expected), task.folder / "log", small.without_pictures)
     for number in task.numbers(FULL_RUNS):
         run = task.folder / f"run-{number}"
         calls = Calls(random.randrange(60), random.choice(ERRORS))

@@ -61,7 +61,9 @@ def _while_drawing(seconds: float) -> Callable[[], None]:
 
 def _finish(config: RunConfig, log: Path, expected: Path, drawn: bool = False) -> str | None:
     """Run the command to its end; what is wrong with the result."""
-    status = small.ended(small.trained(config, log, None if drawn else small.without_pictures))
+    first = config.out == expected
+    before = None if drawn else small.without_pictures
+    status = small.undisturbed(config, log, before) if first else small.ended(small.trained(config, log, before))
     if status != 0:
         return f"exit {status}: {log.read_text()[-300:]}"
     run = config.out
@@ -94,10 +96,11 @@ def kills(task: Task) -> dict[str, Tally]:
 def _of_kind(kind: str, config_for: Callable[[Path], RunConfig], task: Task) -> Tally:
     tally, random = Tally(), task.random
     expected, log = task.folder / "expected", task.folder / "log"
-    started = time.monotonic()
     if failure := _finish(config_for(expected), log, expected):
         tally.bad(f"undisturbed: {failure}")
         return tally
+    started = time.monotonic()
+    small.ended(small.trained(config_for(task.folder / "timed"), log, small.without_pictures))
     whole_s = time.monotonic() - started
     for number in task.numbers(FULL[kind]):
         config, log = config_for(task.folder / f"run-{number}"), task.folder / f"log-{number}"
@@ -123,10 +126,11 @@ def signals(task: Task) -> dict[str, Tally]:
     """SIGTERM at any time: exit 143 (or the end, when it came too late), and the same command finishes the run."""
     tally, random = Tally(), task.random
     expected, log = task.folder / "expected", task.folder / "log"
-    started = time.monotonic()
     if failure := _finish(small.digits(expected), log, expected, drawn=True):
         tally.bad(f"undisturbed: {failure}")
         return {"SIGTERM": tally}
+    started = time.monotonic()
+    small.ended(small.trained(small.digits(task.folder / "timed"), log))
     whole_s = time.monotonic() - started
     for number in task.numbers(FULL_SIGNALS):
         run, log = task.folder / f"run-{number}", task.folder / f"log-{number}"
