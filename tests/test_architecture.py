@@ -13,7 +13,9 @@ SOURCE = ROOT / "src" / "residual_attention"
 # From the bottom up. A room is a folder, or a file beside them. It imports rooms of lower layers only: neither higher
 # ones nor its neighbours.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "hints", "version", "atomic", "palette", "allocator"),
+    ("errors", "hints", "version", "atomic", "allocator"),
+    ("names",),
+    ("palette", "own_files"),
     ("plugins", "documents"),
     ("devices",),
     ("family",),  # the network, in torch alone

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 
@@ -30,7 +31,11 @@ def write_atomically(path: Path, data: bytes) -> None:
     _flush_folder(path.parent)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files left by a save that was killed."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+def remove_leftovers(*paths: Path) -> None:
+    """Delete the temporary files that a killed `write_atomically` of these paths left, and no others."""
+    for path in paths:
+        ours = re.compile(rf"\.{re.escape(path.name)}\.\d+\.tmp")
+        if path.parent.is_dir():
+            for other in path.parent.iterdir():
+                if ours.fullmatch(other.name):
+                    other.unlink(missing_ok=True)

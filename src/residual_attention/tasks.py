@@ -10,6 +10,7 @@ from .errors import UserError
 from .training import run as core
 from .training.config import RunConfig
 from .training.page import read_summary
+from .training.redrawing import redraw as draw_again
 from .training.runfolder import open_run
 from .training.task import TaskEntry
 
@@ -57,9 +58,14 @@ def task_of_run(run: Path) -> str:
     return str(read_summary(run).get("task", CLASSIFICATION))
 
 
-def report(run: Path) -> Path:
-    """Rewrite a finished run's ``report.html`` from the files in its folder."""
+def report(run: Path, *, redraw: bool = False) -> Path:
+    """Rewrite a finished run's ``report.html`` from the files in its folder.
+
+    With ``redraw``, its pictures are drawn again first, which needs the data.
+    """
     entry = task_entry(task_of_run(run))
+    if redraw:
+        draw_again(run, entry)
     what = f"{run} cannot be reported, its summary.json, config.yaml or metrics.csv is damaged"
     with blaming(what, f"`ran resume {run}` rewrites them"):
         return entry.report(run)

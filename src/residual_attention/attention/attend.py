@@ -16,6 +16,7 @@ from ..data.images import ImageError, read_image
 from ..data.loading import evaluation_batches
 from ..data.splits import evenly_spaced
 from ..devices import device_of
+from ..own_files import OwnFiles
 from .choices import is_signed, needs_gradients
 from .figures import Drawn, draw_attention, draw_channels, draw_image
 from .geometry import on_original
@@ -70,7 +71,7 @@ def displayed(image: Image.Image, smallest: int = SMALLEST_SIDE) -> Image.Image:
 
 
 def _unique_name(path: Path, taken: set[str]) -> str:
-    """The file's stem, numbered if another image of the same call has it."""
+    """The file's stem, numbered if another image of the same call or a file of others has it."""
     name, number = path.stem, 2
     while name in taken:
         name, number = f"{path.stem}-{number}", number + 1
@@ -154,13 +155,17 @@ def attend(
 ) -> Iterator[Attended | ImageError]:
     """Yield the result for each file, or its error if it is not an image; the other files are still processed.
 
-    Creates ``out`` and writes only there. Files with the same stem are numbered.
+    Creates ``out`` and writes only there. Files with the same stem are numbered, and no file of others is replaced.
     """
     out.mkdir(parents=True, exist_ok=True)
-    taken = {"sheet"}  # reserved for the contact sheet
+    own = OwnFiles(out)
+    taken = {"sheet"} | {other.stem for other in out.iterdir() if other.name not in own.names}
     for path in paths:
         try:
-            yield attend_one(model, path, _unique_name(path, taken), out, options)[0]
+            attended = attend_one(model, path, _unique_name(path, taken), out, options)[0]
+            for file in attended.files:
+                own.note(Path(file).name)
+            yield attended
         except ImageError as error:
             yield error
 
@@ -203,8 +208,8 @@ def draw_sheets(
     for first in range(0, len(paths), SHEET_IMAGES):
         part = paths[first : first + SHEET_IMAGES]
         squares = torch.stack([model.preprocess(read_image(path, model.preprocess.in_chans)) for path in part])
-        name = _sheet_name(len(paths), len(sheets) + 1, form)
-        sheets.append(_draw_sheet(model, squares, truth[first : first + SHEET_IMAGES], out / name, reading))
+        sheet = OwnFiles(out).take(_sheet_name(len(paths), len(sheets) + 1, form))
+        sheets.append(_draw_sheet(model, squares, truth[first : first + SHEET_IMAGES], sheet, reading))
     return sheets
 
 
@@ -229,6 +234,6 @@ def draw_split(
     )
     for batch in batches:
         truth = [model.classes[i] for i in batch.labels.tolist()]
-        name = _sheet_name(len(index), len(sheets) + 1, form)
-        sheets.append(_draw_sheet(model, batch.images, truth, out / name, reading))
+        sheet = OwnFiles(out).take(_sheet_name(len(index), len(sheets) + 1, form))
+        sheets.append(_draw_sheet(model, batch.images, truth, sheet, reading))
     return sheets

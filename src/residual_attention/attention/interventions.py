@@ -78,13 +78,17 @@ def masks_replaced(
     """
     known = attention_modules(model)
     handles = []
+
+    def replace(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        return intervention(output, generator)
+
     try:
         for name in modules:
             if name not in known:
                 raise UserError(f"no attention module {name!r}; this network has {', '.join(known) or 'none'}")
             mask = known[name].mask
             assert mask is not None
-            handles.append(mask.register_forward_hook(lambda _module, _inputs, output: intervention(output, generator)))
+            handles.append(mask.register_forward_hook(replace))
         yield
     finally:
         for handle in handles:

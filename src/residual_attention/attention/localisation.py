@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..data.walk import require_regular
 from ..errors import UserError
 
 Box = tuple[float, float, float, float]
@@ -75,7 +76,7 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
     Raises UserError if the file is missing or invalid, or a box is empty or inverted.
     """
     try:
-        entries = json.loads(path.read_text())
+        entries = json.loads(require_regular(path).read_text())
     except FileNotFoundError:
         raise UserError(f"no boxes file at {path}") from None
     except (ValueError, RecursionError):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import write_atomically
+from ..own_files import OwnFiles
 from ..palette import BLUE, GRAY, ORANGE, new_figure
 from .bootstrap import Interval
 from .interventions import MaskEffects
@@ -41,8 +42,8 @@ def write_effects(effects: MaskEffects, out: Path, **more: Any) -> list[Path]:
 
 def _write(out: Path, name: str, values: dict[str, Any], table: str) -> list[Path]:
     """Write the JSON and the CSV; returns their paths and that of the picture."""
-    out.mkdir(parents=True, exist_ok=True)
-    files = [out / f"{name}.{suffix}" for suffix in ("json", "csv", "png")]
+    own = OwnFiles(out)
+    files = [own.take(f"{name}.{suffix}") for suffix in ("json", "csv", "png")]
     write_atomically(files[0], (json.dumps(values, indent=1) + "\n").encode())
     write_atomically(files[1], table.encode())
     return files

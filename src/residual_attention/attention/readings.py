@@ -55,8 +55,8 @@ class Look:
         def moved(maps: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
             return OrderedDict((name, tensor.cpu()) for name, tensor in maps.items())
 
-        maps = (moved(part) for part in (self.masks, self.contributions, self.before, self.after))
-        return Look(self.logits.cpu(), self.targets.cpu(), *maps, self.temperature)
+        masks, contributions, before, after = map(moved, (self.masks, self.contributions, self.before, self.after))
+        return Look(self.logits.cpu(), self.targets.cpu(), masks, contributions, before, after, self.temperature)
 
     @property
     def probabilities(self) -> Tensor:

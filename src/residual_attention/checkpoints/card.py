@@ -28,6 +28,7 @@ class Card:
         metrics: the metrics.csv row of the epoch that the weights come from.
         training: optimizer, schedule and progress; only in a checkpoint that can be resumed.
         plugins: the plugins whose choices the network uses, for `plugins.require`.
+        data_digest: digests of the data set by what they cover (`data.digest`); only in a run's checkpoints.
         confidence: how far to trust a classifier's answers; a card without it has temperature 1.
     """
 
@@ -43,6 +44,7 @@ class Card:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] | None = None
     plugins: tuple[str, ...] = ()
+    data_digest: Mapping[str, str] = field(default_factory=dict)
     confidence: Confidence = field(default_factory=Confidence)
 
     @property
@@ -71,6 +73,7 @@ class Card:
             "metrics": dict(self.metrics) or None,
             "training": None if self.training is None else dict(self.training),
             "plugins": list(self.plugins) or None,
+            "data_digest": dict(self.data_digest) or None,
             "confidence": None if self.confidence == Confidence() else self.confidence.to_dict(),
         }
         return header | {key: value for key, value in optional.items() if value is not None}
@@ -96,6 +99,7 @@ class Card:
                 metrics=dict(header.get("metrics") or {}),
                 training=header.get("training"),
                 plugins=tuple(map(str, header.get("plugins", ()))),
+                data_digest={str(key): str(value) for key, value in (header.get("data_digest") or {}).items()},
                 confidence=Confidence.from_dict(header.get("confidence") or {}),
             )
             if card.mean is not None and card.std is not None:
@@ -112,7 +116,7 @@ class Card:
 
     def for_inference(self) -> "Card":
         """A copy without training state and metrics."""
-        return replace(self, training=None, metrics={})
+        return replace(self, training=None, metrics={}, data_digest={})
 
     def for_sharing(self) -> "Card":
         """A copy without training state and without this machine's paths; of a data folder, its name is left."""
@@ -120,7 +124,7 @@ class Card:
         if isinstance(data := config.get("data"), str):
             config["data"] = PurePath(data).name
         plugins = tuple(PurePath(plugin).name for plugin in self.plugins)
-        return replace(self, config=config, training=None, plugins=plugins)
+        return replace(self, config=config, training=None, plugins=plugins, data_digest={})
 
 
 def read_card(path: Path) -> Card:

@@ -20,6 +20,7 @@ from ..atomic import write_atomically
 from ..errors import UserError, WriteError
 
 FORMAT = 2
+REPLACED = 10  # times in a row that a reader puts up with
 HEADER_KEY, DIGEST_KEY, HEADER_DIGEST_KEY = "residual_attention", "sha256", "header_sha256"
 
 
@@ -27,7 +28,7 @@ class CheckpointError(UserError):
     """A file that is not a checkpoint of ours, or a damaged one."""
 
 
-def _sha256(tensors: Iterable[tuple[str, Tensor]], header: str) -> str:
+def sha256_of(tensors: Iterable[tuple[str, Tensor]], header: str) -> str:
     """Digest of names, types, shapes and bytes, sorted by name, followed by ``header``."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors):
@@ -42,7 +43,7 @@ def encode_checkpoint(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"format": FORMAT, **header}, allow_nan=False)
     return save(
-        plain, {HEADER_KEY: text, DIGEST_KEY: _sha256(plain.items(), text), HEADER_DIGEST_KEY: _sha256((), text)}
+        plain, {HEADER_KEY: text, DIGEST_KEY: sha256_of(plain.items(), text), HEADER_DIGEST_KEY: sha256_of((), text)}
     )
 
 
@@ -82,7 +83,7 @@ def _header_of(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     if HEADER_KEY not in metadata:
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of residual_attention")
     header = parse_header(metadata[HEADER_KEY], path)
-    if header.get("format", 0) >= 2 and metadata.get(HEADER_DIGEST_KEY) != _sha256((), metadata[HEADER_KEY]):
+    if header.get("format", 0) >= 2 and metadata.get(HEADER_DIGEST_KEY) != sha256_of((), metadata[HEADER_KEY]):
         raise CheckpointError(f"{path} is damaged: its header does not match its SHA-256")
     return header
 
@@ -99,8 +100,30 @@ def read_header(path: Path) -> dict[str, Any]:
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read tensors (on the CPU) and header of a file written by `save_checkpoint`.
 
+    A file that is replaced while it is read is read again: safetensors opens it more than once.
+
     Raises CheckpointError: no file, another kind of file, or its content does not match its SHA-256.
     """
+    for _ in range(REPLACED):
+        before = _identity(path)
+        try:
+            return _read_once(path)
+        except CheckpointError:
+            if _identity(path) == before:
+                raise
+    return _read_once(path)
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is replaced; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _read_once(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}")
     try:
@@ -111,6 +134,6 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
     hashed = metadata[HEADER_KEY] if header.get("format", 0) >= 2 else ""
-    if _sha256(tensors.items(), hashed) != metadata.get(DIGEST_KEY):
+    if sha256_of(tensors.items(), hashed) != metadata.get(DIGEST_KEY):
         raise CheckpointError(f"{path} is damaged: its content does not match its SHA-256")
     return tensors, header

@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..atomic import write_atomically
@@ -21,9 +21,10 @@ from ..data.request import Resize
 from ..documents import DAMAGE
 from ..errors import UserError
 from ..family import VARIANTS
+from ..family.variants import network_arguments
 from ..version import __version__
 from .card import Card
-from .format import FORMAT, CheckpointError
+from .format import DIGEST_KEY, FORMAT, HEADER_DIGEST_KEY, CheckpointError, sha256_of
 
 LOCAL, REMOTE = "local-dir:", "hf-hub:"
 OWN = "residual_attention"
@@ -45,12 +46,43 @@ def read_hub(model: str | Path) -> tuple[dict[str, Tensor], Card]:
     folder = _folder_of(str(model))
     try:
         config = json.loads((folder / CONFIG).read_text())
-        weights = load_file(folder / WEIGHTS_FILE)
+        weights, has_digests = _read_weights(folder / WEIGHTS_FILE)
     except FileNotFoundError as error:
         raise UserError(f"{model}: {Path(error.filename or WEIGHTS_FILE).name} not found") from None
     except (ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"{model} is damaged: {error}") from error
-    return weights, _card(config, str(model))
+    card = _card(config, str(model))
+    _check_digests(config, weights, str(model), has_digests)
+    return weights, card
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Tensor], bool]:
+    """The tensors, and whether the file says that ``config.json`` holds digests."""
+    with safe_open(path, framework="pt") as file:
+        return load_file(path), OWN in (file.metadata() or {})
+
+
+def _check_digests(config: Any, weights: dict[str, Tensor], model: str, expected: bool) -> None:
+    """Raise CheckpointError if the weights or our record differ from their digests.
+
+    Folders written before there were digests, or by timm, have none and pass; where they are ``expected`` they must be.
+    """
+    own = config.get(OWN) if isinstance(config, dict) else None
+    if not isinstance(own, dict) or DIGEST_KEY not in own:
+        if expected:
+            raise CheckpointError(f"{model} is damaged: {CONFIG} has lost its SHA-256")
+        return
+    described = {key: value for key, value in own.items() if key not in (DIGEST_KEY, HEADER_DIGEST_KEY)}
+    if own.get(HEADER_DIGEST_KEY) != _record_digest(described, config):
+        raise CheckpointError(f"{model} is damaged: {CONFIG} does not match its SHA-256")
+    if own[DIGEST_KEY] != sha256_of(weights.items(), ""):
+        raise CheckpointError(f"{model} is damaged: {WEIGHTS_FILE} does not match its SHA-256")
+
+
+def _record_digest(own: dict[str, Any], config: dict[str, Any]) -> str:
+    """SHA-256 of our record and of timm's fields that determine what the network answers."""
+    theirs = {key: config.get(key) for key in ("architecture", "num_classes", "label_names", "model_args")}
+    return sha256_of((), json.dumps([own, theirs, config.get("pretrained_cfg")], sort_keys=True))
 
 
 def _folder_of(model: str) -> Path:
@@ -134,6 +166,7 @@ def _network(weights: dict[str, Tensor], card: Card) -> nn.Module:
         "crop_mode": CROP_MODES[preprocess.resize],
         "interpolation": "bilinear",
     }
+    network_arguments(card.model, **card.overrides)  # timm would take other names and arguments too
     try:
         network = timm.create_model(card.model, pretrained_cfg_overlay=overlay, **card.overrides)
         network.load_state_dict(weights)
@@ -173,9 +206,21 @@ def write_folder(weights: dict[str, Tensor], card: Card, folder: Path, source: s
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as temporary:
         save_for_hf(network, temporary, **_layout(card))
+        _write_digests(Path(temporary))
         for name in (WEIGHTS_FILE, CONFIG):
             write_atomically(folder / name, (Path(temporary) / name).read_bytes())
     write_atomically(folder / "README.md", readme(card, source or f"{LOCAL}{folder.name}").encode())
+
+
+def _write_digests(folder: Path) -> None:
+    """Add the digests to ``config.json``, as timm has written it."""
+    config = json.loads((folder / CONFIG).read_text())
+    own = config[OWN]
+    own[HEADER_DIGEST_KEY] = _record_digest(dict(own), config)
+    weights = load_file(folder / WEIGHTS_FILE)
+    own[DIGEST_KEY] = sha256_of(weights.items(), "")
+    save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt", OWN: f"{CONFIG} holds digests"})
+    (folder / CONFIG).write_text(json.dumps(config, indent=2))
 
 
 def _is_ours(folder: Path) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..atomic import write_atomically
 from ..errors import UserError
+from ..names import printable
 from .predict import Prediction, Unread
 
 UNLIKE = "unlike the training images"
@@ -22,7 +23,7 @@ def text_lines(predictions: Sequence[Prediction]) -> list[str]:
         others = found.top if found.unsure else found.top[1:]
         then = "  ".join(f"{name} {100 * share:.1f} %" for name, share in others)
         note = UNLIKE if found.unlike else ""
-        rows.append([found.path, found.answer, f"{100 * found.top[0][1]:5.1f} %", then, note])
+        rows.append([printable(found.path), found.answer, f"{100 * found.top[0][1]:5.1f} %", then, note])
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(5)]
     return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

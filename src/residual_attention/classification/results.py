@@ -21,6 +21,8 @@ from ..data.loading import evaluation_batches
 from ..data.samples import Samples
 from ..data.splits import evenly_spaced
 from ..devices import device_of
+from ..own_files import OwnFiles
+from ..training.pictures import Attempts
 from ..training.runfolder import RunFolder
 from ..training.task import Outcome
 from .calibration import measure_confidence, risk_coverage
@@ -103,23 +105,26 @@ class ClassificationOutcome(Outcome):
             )
         return lines
 
-    def draw(self, folder: RunFolder) -> dict[str, Path]:
+    def draw(self, folder: RunFolder, attempts: Attempts) -> dict[str, Path]:
         """Draw curves, and confusion, calibration and examples of the test split (of validation if there is none)."""
-        draw_curves(folder.metrics, folder.curves)
+        with attempts.attempt(folder.curves.name):
+            draw_curves(folder.metrics, folder.curves)
         if (name := self.shown) is None:
             return {}
         found, split = self.held_out[name], getattr(self.dataset, name)
-        draw_confusion(self.figures[name]["confusion"], self.dataset.classes, folder.confusion)
-        calibrated = self.confidence.probabilities(found.logits)
-        draw_calibration(found.probabilities, found.labels, folder.path / "calibration.png", calibrated=calibrated)
-        draw_risk_coverage(self.figures[name]["risk_coverage"], folder.path / "coverage.png")
-        self._draw_examples(folder, split, found)
-        return {"confusion matrix": folder.confusion}
+        with attempts.attempt(folder.confusion.name):
+            draw_confusion(self.figures[name]["confusion"], self.dataset.classes, folder.confusion)
+        with attempts.attempt("calibration.png"):
+            calibrated = self.confidence.probabilities(found.logits)
+            draw_calibration(found.probabilities, found.labels, folder.path / "calibration.png", calibrated=calibrated)
+        with attempts.attempt("coverage.png"):
+            draw_risk_coverage(self.figures[name]["risk_coverage"], folder.path / "coverage.png")
+        if attention_modules(self.model):  # none with learning=plain
+            self._draw_examples(folder, split, found, attempts)
+        return {"confusion matrix": folder.confusion} if folder.confusion.is_file() else {}
 
-    def _draw_examples(self, folder: RunFolder, split: Samples, found: Evaluation) -> None:
+    def _draw_examples(self, folder: RunFolder, split: Samples, found: Evaluation, attempts: Attempts) -> None:
         """Draw the masks of evenly spaced images, of the worst mistakes, and of successes from many classes."""
-        if not attention_modules(self.model):  # learning=plain
-            return
         mistakes, successes = worst_mistakes(found, EXAMPLES), clear_successes(found, EXAMPLES)
         for out, few, reading in (
             (folder.attention, split.subset(evenly_spaced(len(split), EXAMPLES)), "mean"),
@@ -129,9 +134,10 @@ class ClassificationOutcome(Outcome):
             if len(few) == 0:  # a network without mistakes on this split
                 out.unlink(missing_ok=True)
                 continue
-            pictures, truth = self._draw_images(few, reading, out)
-            if out == folder.attention:
-                _save_examples(folder.path / "examples", pictures, truth)
+            with attempts.attempt(out.name):
+                pictures, truth = self._draw_images(few, reading, out)
+                if out == folder.attention:
+                    _save_examples(folder.path / "examples", pictures, truth)
 
     def _draw_images(self, few: Samples, reading: str, out: Path) -> tuple[Tensor, list[str]]:
         """Draw the masks of a few images; returns their pictures (B, C, S, S) in [0, 1], and their classes."""
@@ -168,11 +174,16 @@ def error_text(part: Mapping[str, Any]) -> str:
     return text if abs(balanced - part["error_pct"]) < 1 else f"{text}, {balanced:.1f} % balanced over classes"
 
 
+LONGEST_NAME = 60  # characters of a class in a file's name
+
+
 def _save_examples(folder: Path, pictures: Tensor, truth: list[str]) -> None:
-    """Save the images of ``attention.png`` as files for ``ran demo`` and ``ran attend``: ``0-<class>.png``."""
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()
+    """Save the images of ``attention.png`` as files for ``ran demo`` and ``ran attend``: ``0-<class>.png``.
+
+    Those of an earlier end of the run are replaced; other files in the folder stay.
+    """
+    own = OwnFiles(folder)
+    own.remove_all()
     for i, (picture, label) in enumerate(zip(as_picture(pictures), truth, strict=True)):
-        plain = "".join(c if c.isalnum() or c in " -_" else "_" for c in label)
-        Image.fromarray(picture).save(folder / f"{i}-{plain}.png")
+        plain = "".join(c if c.isalnum() or c in " -_" else "_" for c in label)[:LONGEST_NAME]
+        Image.fromarray(picture).save(own.take(f"{i}-{plain}.png"))

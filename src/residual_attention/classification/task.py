@@ -14,6 +14,7 @@ from ..checkpoints.card import Card
 from ..checkpoints.confidence import Confidence
 from ..data.augment import progressive_size
 from ..data.datasets import Dataset
+from ..data.digest import difference
 from ..data.load import load_dataset
 from ..data.loading import TrainBatch, TrainingData, evaluation_batches
 from ..data.order import Replica, steps_per_epoch
@@ -252,6 +253,11 @@ def _same_data(config: TrainConfig, dataset: Dataset, card: Card) -> None:
             f"{config.data} has changed since the run started: {len(dataset.train or ())} training images of "
             f"{len(dataset.classes)} classes now, {card.train_images} of {len(card.classes)} then"
         )
+    if changed := difference(card.data_digest, dataset.digest):
+        raise UserError(
+            f"{config.data} has changed since the run started: {changed} differ; restore them, or start a new run with "
+            f"`ran train {config.data} --init RUN`"
+        )
 
 
 def prepare_classification(config: TrainConfig, machine: Machine, processes: Processes, card: Card | None) -> Prepared:
@@ -287,6 +293,7 @@ def prepare_on(
         config=plan.config.to_dict(),
         train_images=len(dataset.train or ()),
         plugins=plugins_needed(overrides),
+        data_digest=dataset.digest,
     )
     return Prepared(
         plan,

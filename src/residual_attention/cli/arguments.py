@@ -15,6 +15,7 @@ import tyro
 
 from ..errors import UserError
 from ..hints import did_you_mean
+from ..names import one_line
 from ..plugins import FLAG
 from ..training.config import MAX_COUNT, RunConfig
 from .grouping import Groups, flattened, grouped_class
@@ -52,6 +53,16 @@ def _with_switches(cls: type, argv: list[str]) -> list[str]:
         else:
             out.append(argument)
     return out
+
+
+def _refuse_empty(argv: list[str]) -> None:
+    """Raise UserError for an empty argument: as a path it would mean the current folder."""
+    for i, argument in enumerate(argv):
+        if not argument:
+            flag = argv[i - 1] if i and argv[i - 1].startswith("--") else "an argument"
+            raise UserError(f"{flag} is empty; give it a value")
+        if argument.startswith("--") and argument.endswith("="):
+            raise UserError(f"{argument.removesuffix('=')} is empty; give it a value")
 
 
 def flags(cls: type) -> list[str]:
@@ -105,6 +116,7 @@ def parse(
     Raises:
         UserError: invalid arguments, in one line.
     """
+    _refuse_empty(argv)
     argv = _with_switches(cls, argv)
     complaint = io.StringIO()
     try:
@@ -165,4 +177,4 @@ def as_asked(config: ConfigT, argv: list[str]) -> ConfigT:
 
 def print_error(message: str) -> None:
     """Print one line on stderr for an error that does not end the command."""
-    print(f"ran: {' '.join(message.split())}", file=sys.stderr)
+    print(f"ran: {one_line(message)}", file=sys.stderr)

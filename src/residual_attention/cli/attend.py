@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..names import printable
 from .arguments import parse, print_error
 from .attend_arguments import AttendArguments, check_arguments
 
@@ -77,7 +78,7 @@ def _draw(given: AttendArguments, model: "Classifier") -> int:
         found.append(result.to_dict())
         if not given.json:
             top = "  ".join(f"{name} {100 * share:.1f} %" for name, share in result.top)
-            print(f"{result.path}\t{top}\t{' '.join(result.files)}")
+            print(f"{printable(result.path)}\t{top}\t{printable(' '.join(result.files))}")
     sheets = []
     if len(good) > 1:
         truth = [path.parent.name if path.parent.name in model.classes else None for path in good]

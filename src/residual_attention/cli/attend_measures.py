@@ -4,6 +4,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from ..own_files import OwnFiles
 from .attend_arguments import AttendArguments
 
 if TYPE_CHECKING:
@@ -63,8 +64,7 @@ def _compare_responses(given: AttendArguments, model: "Classifier") -> int:
             say=_say,
         )
         responses[f"{name} ({learning} learning)"] = values
-    given.out.mkdir(parents=True, exist_ok=True)
-    out = given.out / "responses.png"
+    out = OwnFiles(given.out).take("responses.png")
     draw_responses(responses, out)
     if given.json:
         print(json.dumps({"responses": responses, "file": str(out)}))

@@ -10,6 +10,7 @@ import tyro
 
 from ..detection.config import DetectConfig, detect_defaults
 from ..errors import UserError
+from ..names import printable
 from ..training.options import LoopOptions, MachineOptions, NetworkOptions, OutputOptions
 from .arguments import as_asked, parse, print_error
 from .grouping import groups_of
@@ -193,13 +194,12 @@ def _predict(argv: list[str]) -> int:
         )
     else:
         for one in found:
-            print(
-                f"{one.path}: {len(one.boxes)} boxes" if one.boxes else f"{one.path}: nothing above {given.threshold:g}"
-            )
+            what = f"{len(one.boxes)} boxes" if one.boxes else f"nothing above {given.threshold:g}"
+            print(f"{printable(one.path)}: {what}")
             for name, score, box in one.boxes:
                 print(f"  {name}  {100 * score:.1f} %  {', '.join(f'{v:.0f}' for v in box)}")
         for path in drawn:
-            print(f"drawn {path}")
+            print(f"drawn {printable(path)}")
     for error in errors:
         print_error(error)
     return 2 if errors else 0

@@ -9,6 +9,7 @@ from importlib import import_module
 from ..allocator import keep_freed_memory
 from ..errors import UserError
 from ..hints import did_you_mean
+from ..names import one_line
 from ..plugins import FLAG, blamed, load_plugin
 from ..version import __version__
 
@@ -50,7 +51,7 @@ def usage() -> str:
 
 def fail(message: str) -> int:
     """Print one line on stderr; returns the exit status of a user error."""
-    print(f"ran: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"ran: error: {one_line(message)}", file=sys.stderr)
     return EXIT_USER_ERROR
 
 
@@ -59,7 +60,7 @@ def _report_bug(error: Exception) -> int:
     with tempfile.NamedTemporaryFile("w", prefix="ran-", suffix=".log", delete=False) as file:
         file.write(f"ran {__version__}: {' '.join(sys.argv[1:])}\n")
         traceback.print_exception(error, file=file)
-    what = " ".join(f"{type(error).__name__}: {error}".split())
+    what = one_line(f"{type(error).__name__}: {error}")
     print(
         f"ran: error: {what} (this is a bug; please report it: ran {__version__}, traceback in {file.name})",
         file=sys.stderr,

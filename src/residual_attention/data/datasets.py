@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..errors import UserError
+from .digest import digest_of
 from .folders import FolderListing, scan_folder
 from .images import is_grayscale
 from .preprocess import Preprocess
@@ -23,7 +25,9 @@ MAX_CHECKED = 20_000  # held-out files decoded before training to find bad ones;
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """``flip``: whether mirrored images keep their class; ``skipped``: number of unreadable images left out."""
+    """``flip``: whether mirrored images keep their class; ``skipped``: number of unreadable images left out;
+    ``digest``: of the files, by `digest_of`.
+    """
 
     name: str
     classes: list[str]
@@ -34,6 +38,7 @@ class Dataset:
     flip: bool = True
     notices: list[str] = field(default_factory=list)
     skipped: int = 0
+    digest: dict[str, str] = field(default_factory=dict)
 
 
 def check_files(samples: Samples | None, preprocess: Preprocess, *, skip_bad: bool) -> tuple[Samples | None, list[str]]:
@@ -209,6 +214,8 @@ def from_listing(
             mean, std = channel_statistics(training.images)
             preprocess = replace(preprocess, mean=mean, std=std)
     (train, val, test), bad = _complete_splits(splits, preprocess, request, len(listing.classes), notices)
+    _check_classes(train, listing.classes, name, skipped + bad)
+    rows = [(split, path, listing.classes[label]) for split, pairs in listing.splits.items() for path, label in pairs]
     return Dataset(
         name=name,
         classes=listing.classes,
@@ -218,7 +225,16 @@ def from_listing(
         preprocess=preprocess,
         notices=notices,
         skipped=skipped + bad,
+        digest=digest_of(rows),
     )
+
+
+def _check_classes(train: Samples, classes: list[str], name: str, skipped: int) -> None:
+    """Raise UserError for a class without a training image: none of its images could be read, or all are held out."""
+    counts = torch.bincount(train.labels, minlength=len(classes)).tolist()
+    if empty := [each for each, count in zip(classes, counts, strict=True) if not count]:
+        why = f"; {skipped} images could not be read" if skipped else ""
+        raise UserError(f"{name}: no training image of {', '.join(empty[:3])} is left{why}")
 
 
 def in_channels(values: tuple[float, ...], chans: int) -> tuple[float, ...]:

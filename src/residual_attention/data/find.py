@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .folders import images_below
+from .walk import is_regular, require_regular
 
 
 def find_images(sources: Iterable[str]) -> list[Path]:
@@ -21,9 +22,9 @@ def find_images(sources: Iterable[str]) -> list[Path]:
             if not matched:
                 raise UserError(f"no images in the folder {source}")
         elif path.exists():
-            matched = [path]
+            matched = [require_regular(path)]
         else:
-            matched = [Path(name) for name in sorted(glob.glob(source, recursive=True)) if Path(name).is_file()]
+            matched = [Path(name) for name in sorted(glob.glob(source, recursive=True)) if is_regular(Path(name))]
             if not matched:
                 raise UserError(f"no image at {source}")
         found.update(dict.fromkeys(matched))

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
+from ..names import check_class_names, printable
+from .walk import Visited, is_regular
 
 EXTENSIONS = frozenset(
     [
@@ -46,26 +48,52 @@ def _is_junk(path: Path) -> bool:
     return path.name.startswith(".") or path.name.lower() in JUNK
 
 
-def images_below(folder: Path, ignored: list[Path] | None = None) -> Iterator[Path]:
-    """Image files in a folder and its subfolders, sorted by name; other entries are appended to ``ignored``."""
-    ignored = [] if ignored is None else ignored
+@dataclass
+class Ignored:
+    """What a scan left out: entries that are not images, and links to folders that it was in already."""
+
+    entries: list[Path] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)
+    visited: Visited = field(default_factory=Visited)
+
+    def notices(self, root: Path) -> list[str]:
+        return [
+            f"ignored {len(paths)} {what}: {_named(root, paths)}"
+            for paths, what in (
+                (self.entries, "entries that are not images"),
+                (self.links, "links to folders that are read already"),
+            )
+            if paths
+        ]
+
+
+def images_below(folder: Path, ignored: Ignored | None = None) -> Iterator[Path]:
+    """Image files in a folder and its subfolders, sorted by name; other entries are added to ``ignored``.
+
+    Links are followed, but no folder is read twice. Pipes, sockets and devices are not images, whatever their name.
+    """
+    ignored = Ignored() if ignored is None else ignored
+    if not ignored.visited.enter(folder):
+        ignored.links.append(folder)
+        return
     for path in sorted(folder.iterdir()):
         if _is_junk(path):
-            ignored.append(path)
+            ignored.entries.append(path)
         elif path.is_dir():
             yield from images_below(path, ignored)
-        elif path.suffix.lower() in EXTENSIONS:
+        elif path.suffix.lower() in EXTENSIONS and is_regular(path):
             yield path
         else:
-            ignored.append(path)
+            ignored.entries.append(path)
 
 
-def _class_folders(root: Path, ignored: list[Path]) -> dict[str, list[Path]]:
+def _class_folders(root: Path, ignored: Ignored) -> dict[str, list[Path]]:
     """Images of each class folder directly below ``root``; empty classes are kept so they can be reported."""
     found: dict[str, list[Path]] = {}
+    ignored.visited.enter(root)
     for path in sorted(root.iterdir()):
         if _is_junk(path) or not path.is_dir():
-            ignored.append(path)
+            ignored.entries.append(path)
         else:
             found[path.name] = list(images_below(path, ignored))
     return found
@@ -101,12 +129,10 @@ def split_folders(root: Path, notices: list[str] | None = None) -> dict[str, Pat
     return found
 
 
-def _ignored_notice(root: Path, ignored: list[Path]) -> list[str]:
-    if not ignored:
-        return []
-    names = [str(path.relative_to(root)) for path in ignored[:MAX_NAMED]]
-    more = f" and {len(ignored) - MAX_NAMED} more" if len(ignored) > MAX_NAMED else ""
-    return [f"ignored {len(ignored)} entries that are not images: {', '.join(names)}{more}"]
+def _named(root: Path, paths: list[Path]) -> str:
+    """The first few paths, relative to ``root``, and how many more there are."""
+    names = [printable(path.relative_to(root)) for path in paths[:MAX_NAMED]]
+    return ", ".join(names) + (f" and {len(paths) - MAX_NAMED} more" if len(paths) > MAX_NAMED else "")
 
 
 def _labelled(
@@ -130,18 +156,19 @@ def scan_folder(root: Path, *, single_class_allowed: bool = False, classes_of: s
     Classes are those of the split ``classes_of`` (of the entire folder if it has no splits), sorted by name.
 
     Raises:
-        UserError: not a folder, no images, or a single class; the message states the expected layout.
+        UserError: not a folder, no images, a single class, or a class name that cannot be stored or shown.
     """
     if not root.is_dir():
         raise UserError(f"no folder at {root}; {LAYOUT}")
-    ignored: list[Path] = []
+    ignored = Ignored()
+    ignored.visited.enter(root)
     notices: list[str] = []
     folders = split_folders(root, notices)
     if folders and classes_of not in folders:
         names = ", ".join(path.name for path in folders.values())
         raise UserError(f"{root} has {names} but no {classes_of} folder; {LAYOUT}")
     if folders:
-        ignored.extend(p for p in sorted(root.iterdir()) if p not in folders.values())
+        ignored.entries.extend(p for p in sorted(root.iterdir()) if p not in folders.values())
         found = {split: _class_folders(path, ignored) for split, path in folders.items()}
     else:
         found = {"all": _class_folders(root, ignored)}
@@ -154,6 +181,7 @@ def scan_folder(root: Path, *, single_class_allowed: bool = False, classes_of: s
         raise UserError(f"{root} has no images in class folders; {LAYOUT}")
     if len(classes) == 1 and not single_class_allowed:
         raise UserError(f"{root} has only one class ({classes[0]}); a classifier needs at least two; {LAYOUT}")
+    check_class_names(classes, root)
     splits = {split: _labelled(split, of_class, classes, notices) for split, of_class in found.items()}
-    notices += _ignored_notice(root, ignored)
+    notices += ignored.notices(root)
     return FolderListing(classes, splits, notices)

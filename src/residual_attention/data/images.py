@@ -21,6 +21,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import UserError
+from ..names import printable
+from .walk import is_regular
 
 MAX_PIXELS = 64_000_000  # about 200 MB decoded: above camera photographs, below decompression bombs
 WHITE = (255, 255, 255, 255)
@@ -42,7 +44,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def _name(source: Source) -> str:
-    return str(source if isinstance(source, Path) else getattr(source, "name", "image"))
+    return printable(source if isinstance(source, Path) else getattr(source, "name", "image"))
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
@@ -76,6 +78,8 @@ def read_image(source: Source, in_chans: int = 3, *, max_pixels: int = MAX_PIXEL
         ImageError: the file is missing, unreadable, truncated, not an image, or too large.
     """
     mode = {1: "L", 3: "RGB"}[in_chans]
+    if isinstance(source, Path) and source.exists() and not (source.is_dir() or is_regular(source)):
+        raise ImageError(f"{_name(source)}: not a regular file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata; the size is checked below

@@ -8,6 +8,7 @@ shards names the numbers, one per line.
 import hashlib
 import io
 import json
+import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from ..atomic import write_atomically
 from ..errors import UserError
+from ..names import check_class_names
 from .cache import cache_folder
 from .folders import EXTENSIONS, SPLIT_NAMES
 from .images import read_image
@@ -92,13 +94,27 @@ def _list_members(shard: Path) -> list[tuple[str, int, int, str]]:
                     labels[key] = content.read().decode().strip()
     except (tarfile.TarError, UnicodeDecodeError) as error:
         raise UserError(f"{shard} is not a plain tar file of images and .cls labels: {error}") from None
+    _check_whole(shard)
     return [(*image, labels[key]) for key, image in images.items() if key in labels]
+
+
+INDEX = 2  # version of the cached index: an earlier one did not notice shards that are cut off
+END = bytes(2 * tarfile.BLOCKSIZE)  # of a complete tar file
+
+
+def _check_whole(shard: Path) -> None:
+    """Raise UserError for a tar file without its end: a reader takes what is left for all there is."""
+    with open(shard, "rb") as file:
+        length = file.seek(0, os.SEEK_END)
+        file.seek(max(0, length - len(END)))
+        if length % tarfile.BLOCKSIZE or file.read() != END:
+            raise UserError(f"{shard} is cut off: its end is missing; copy it again")
 
 
 def index_shard(shard: Path) -> list[tuple[str, int, int, str]]:
     """`_list_members`, cached until the shard changes."""
     status = shard.stat()
-    identity = f"{shard.resolve()}\x1f{status.st_size}\x1f{status.st_mtime_ns}"
+    identity = f"{INDEX}\x1f{shard.resolve()}\x1f{status.st_size}\x1f{status.st_mtime_ns}"
     kept = cache_folder() / "shards" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
     if kept.is_file():
         return [tuple(row) for row in json.loads(kept.read_text())]
@@ -111,12 +127,17 @@ def index_shard(shard: Path) -> list[tuple[str, int, int, str]]:
     return rows
 
 
+def _is_number(label: str) -> bool:
+    return label.isascii() and label.isdigit()  # a superscript is a digit too, but no number
+
+
 def _class_names(root: Path, labels: set[str]) -> dict[str, str]:
     """The name of each label: the label itself, or for a number its line in ``classes.txt``, if there is one."""
     names = root / "classes.txt"
-    if not names.is_file() or not all(label.isdigit() for label in labels):
+    if not names.is_file() or not all(map(_is_number, labels)):
         return {label: label for label in labels}
     lines = [line.strip() for line in names.read_text().splitlines() if line.strip()]
+    check_class_names(lines, names)
     beyond = sorted(label for label in labels if int(label) >= len(lines))
     if beyond:
         raise UserError(f"{names} lists {len(lines)} classes, but the shards contain class {beyond[0]}")
@@ -133,11 +154,12 @@ def read_shards(root: Path, notices: list[str]) -> tuple[list[str], dict[str, Sh
         raise UserError(f"{root} has shards of {', '.join(shards)} but no train-*.tar")
     rows = {split: [(path, *row) for path in paths for row in index_shard(path)] for split, paths in shards.items()}
     names = _class_names(root, {row[4] for row in rows["train"]})
-    numbered = all(label.isdigit() for label in names)
+    numbered = all(map(_is_number, names))
     order = sorted(names, key=lambda label: (int(label), label) if numbered else (0, label))
     if len(order) < 2:
         raise UserError(f"{root}: the training shards have {len(order)} classes; a classifier needs at least two")
     position = {label: i for i, label in enumerate(order)}
+    check_class_names([names[label] for label in order], root)
     splits = {}
     for split, found in rows.items():
         known = [row for row in found if row[4] in position]

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from ..checkpoints.card import Card
+from ..data.digest import difference, digest_of
 from ..data.randomness import torch_generator
 from ..errors import UserError
 from .annotations import Picture, Pictures, Problems, checked, class_names
@@ -26,6 +27,7 @@ class DetectionDataset:
     test: Pictures | None
     notices: list[str] = field(default_factory=list)
     problems: Problems = field(default_factory=Problems)
+    digest: dict[str, str] = field(default_factory=dict)
 
 
 def _split_off(pictures: Pictures, fraction: float, seed: int, what: str) -> tuple[Pictures, Pictures]:
@@ -122,7 +124,15 @@ def load_detection(config: DetectConfig) -> DetectionDataset:
         test=test,
         notices=notices,
         problems=problems,
+        digest=_digest(raw),
     )
+
+
+def _digest(raw: dict[str, list[Picture]]) -> dict[str, str]:
+    """Digests of all images and boxes; with a missing image, of names and boxes alone."""
+    rows = [(split, picture.path, "") for split, pictures in raw.items() for picture in pictures]
+    boxes = (f"{picture.path.name} {picture.boxes}" for pictures in raw.values() for picture in pictures)
+    return digest_of(rows, boxes=sorted(boxes))
 
 
 def check_same_data(dataset: DetectionDataset, config: DetectConfig, card: Card) -> None:
@@ -132,6 +142,11 @@ def check_same_data(dataset: DetectionDataset, config: DetectConfig, card: Card)
         raise UserError(
             f"{config.data} has changed since the run began: {count} training images in {len(dataset.classes)} "
             f"classes now, {card.train_images} in {len(card.classes)} then"
+        )
+    if changed := difference(card.data_digest, dataset.digest):
+        raise UserError(
+            f"{config.data} has changed since the run began: {changed} differ; restore them, or start a new run with "
+            f"`ran detect train {config.data} --init RUN`"
         )
 
 

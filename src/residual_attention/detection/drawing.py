@@ -13,6 +13,7 @@ from ..attention.overlay import heat
 from ..data.images import read_image
 from ..devices import device_of
 from ..errors import UserError
+from ..own_files import OwnFiles
 from .detectors import BaseDetector, Detector
 from .figures import draw_boxes
 from .loading import as_float, at_network_size
@@ -21,7 +22,7 @@ from .results import backbone_masks
 
 
 def _free(folder: Path, stem: str, taken: set[Path]) -> Path:
-    """A name that is neither an input image of this call nor already used."""
+    """A name that this call has not used and that no file of others has."""
     path, number = folder / f"{stem}.png", 2
     while path in taken:
         path, number = folder / f"{stem}-{number}.png", number + 1
@@ -32,15 +33,18 @@ def _free(folder: Path, stem: str, taken: set[Path]) -> Path:
 def draw_found(model: BaseDetector, found: Sequence[Found], folder: Path, *, masks: bool = False) -> list[Path]:
     """``<name>.png`` with its boxes for each image; with ``masks`` also ``<name>-<module>.png``. Returns the files.
 
+    Other files in the folder stay as they are.
+
     Raises UserError when the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write the folder {folder}: {error.strerror}") from None
+    own = OwnFiles(folder)
     number = {name: i for i, name in enumerate(model.classes)}
     written: list[Path] = []
-    taken = {path for path in folder.iterdir() if path.resolve() in {Path(one.path).resolve() for one in found}}
+    taken = {path for path in folder.iterdir() if path.name not in own.names}
     for one in found:
         image = read_image(Path(one.path), 3)
         boxes: list[Any] = [(number[name], f"{name} {score:.2f}", box) for name, score, box in one.boxes]
@@ -53,6 +57,6 @@ def draw_found(model: BaseDetector, found: Sequence[Found], folder: Path, *, mas
                 pictures[f"{Path(one.path).stem}-{name}"] = Image.fromarray(values)
         for stem, picture in pictures.items():
             path = _free(folder, stem, taken)
-            draw_boxes(picture, boxes).save(path)
+            draw_boxes(picture, boxes).save(own.take(path.name))
             written.append(path)
     return written

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..attention.masks import masks_are_signed, record_masks
 from ..data.splits import evenly_spaced
 from ..devices import device_of
+from ..training.pictures import Attempts
 from ..training.runfolder import RunFolder
 from ..training.task import Outcome
 from .config import DetectConfig
@@ -72,26 +73,28 @@ class DetectionOutcome(Outcome):
             if (part := self.figures[name])
         ]
 
-    def draw(self, folder: RunFolder) -> dict[str, Path]:
+    def draw(self, folder: RunFolder, attempts: Attempts) -> dict[str, Path]:
         """Curves; precision over recall and boxes on examples, from the test split or else from validation."""
-        draw_detection_curves(folder.metrics, folder.curves)
+        with attempts.attempt(folder.curves.name):
+            draw_detection_curves(folder.metrics, folder.curves)
         if (name := self.shown) is None:
             return {}
         found, samples = self.held_out[name], getattr(self.dataset, name)
-        curves = {label: precision_recall(samples, found, i) for i, label in enumerate(samples.classes)}
         drawn = {tag: folder.path / f"{tag.replace(' ', '_')}.png" for tag in ("precision recall", "boxes")}
-        draw_precision_recall(curves, drawn["precision recall"])
-        rows = self.figures[name]["per_class"]
-        indices = evenly_spaced(len(samples), EXAMPLES).tolist()
-        draw_examples(
-            self.model,
-            [samples.read(i) for i in indices],
-            [samples.truth(i) for i in indices],
-            [found[i] for i in indices],
-            [0.5 if row["score"] is None else row["score"] for row in rows],
-            folder.path,
-        )
-        return drawn
+        with attempts.attempt(drawn["precision recall"].name):
+            curves = {label: precision_recall(samples, found, i) for i, label in enumerate(samples.classes)}
+            draw_precision_recall(curves, drawn["precision recall"])
+        with attempts.attempt(drawn["boxes"].name):
+            indices = evenly_spaced(len(samples), EXAMPLES).tolist()
+            draw_examples(
+                self.model,
+                [samples.read(i) for i in indices],
+                [samples.truth(i) for i in indices],
+                [found[i] for i in indices],
+                [0.5 if row["score"] is None else row["score"] for row in self.figures[name]["per_class"]],
+                folder.path,
+            )
+        return {tag: path for tag, path in drawn.items() if path.is_file()}
 
 
 def backbone_masks(model: Detector, tensor: Tensor) -> dict[str, Tensor]:

@@ -276,6 +276,7 @@ def _prepare_on(
         config=plan.config.to_dict(),
         train_images=len(dataset.train or ()),
         plugins=plugins_needed(overrides),
+        data_digest=dataset.digest,
     )
     return Prepared(
         plan,

@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ..data.folders import EXTENSIONS, JUNK, SPLIT_NAMES
+from ..data.walk import Visited, is_regular
 from ..errors import UserError
 
-DEPTH = 6  # levels of folders below the data folder that are searched; it also ends cycles of links
+DEPTH = 6  # levels of folders below the data folder that are searched
 ORDER = ("train", "val", "test")
 
 
@@ -38,11 +39,15 @@ class Tree:
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
-        found = []
+        found, visited = [], Visited()
         for folder, folders, names in os.walk(self.root, followlinks=True):
+            if not visited.enter(Path(folder)):
+                folders.clear()
+                continue
             depth = len(Path(folder).relative_to(self.root).parts)
-            folders[:] = [name for name in folders if not _is_junk(name) and depth < DEPTH]
-            found += [Path(folder) / name for name in names if not _is_junk(name)]
+            folders[:] = sorted(name for name in folders if not _is_junk(name) and depth < DEPTH)
+            paths = [Path(folder) / name for name in names if not _is_junk(name)]
+            found += [path for path in paths if is_regular(path)]
         return tuple(sorted(found))
 
     def of(self, *suffixes: str) -> list[Path]:

@@ -13,6 +13,7 @@ from typing import Any
 from ..data.images import ImageError
 from ..documents import parse_yaml
 from ..errors import UserError
+from ..names import printable, repeated
 from .annotations import Box, Picture, Problems, shown_size
 from .tree import ORDER, Tree
 
@@ -77,6 +78,13 @@ def find_yolo(tree: Tree) -> YoloLabels | None:
     return YoloLabels(classes, labels, _splits(tree, images, config, notices), notices)
 
 
+def _each_once(names: dict[int, str], file: Path) -> dict[int, str]:
+    """The names. Raises UserError for one that two classes have: their boxes would be merged."""
+    if (name := repeated(names.values())) is not None:
+        raise UserError(f"{file}: the class name '{printable(name)}' occurs twice; rename one")
+    return names
+
+
 def _described(tree: Tree) -> tuple[tuple[Path, dict[str, Any]] | None, dict[int, str]]:
     """The YAML file with its content, if there is one, and the class names by number."""
     for path in tree.of(".yaml", ".yml"):
@@ -88,10 +96,10 @@ def _described(tree: Tree) -> tuple[tuple[Path, dict[str, Any]] | None, dict[int
         if isinstance(names, list):
             names = dict(enumerate(names))
         if isinstance(names, dict) and names and all(isinstance(number, int) for number in names):
-            return (path, content), {number: str(name) for number, name in names.items()}
+            return (path, content), _each_once({number: str(name) for number, name in names.items()}, path)
     for path in tree.files:
         if path.name in NAME_FILES:
-            return None, {number: line.strip() for number, line in enumerate(_lines(path))}
+            return None, _each_once({number: line.strip() for number, line in enumerate(_lines(path))}, path)
     raise UserError(
         f"{tree.root} holds YOLO labels, but neither a data.yaml with names nor a classes.txt: "
         "write the names of classes 0, 1, 2, ... into classes.txt, one a line"

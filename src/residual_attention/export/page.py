@@ -22,6 +22,7 @@ from ..palette import SIGNED, UNSIGNED
 from .onnx import Parity, export_onnx
 from .runtime import Runtime, web_runtime
 
+PACKAGE = __name__.rpartition(".")[0]
 LEVELS = {1: ["mask"], 2: ["low level", "high level"], 3: ["low level", "middle level", "high level"]}
 
 
@@ -66,12 +67,12 @@ def page_html(network: Classifier, onnx: bytes, runtime: Runtime) -> str:
         "least_likeness": network.card.confidence.least_likeness,
         "colours": _colours(signed),
     }
-    environment = Environment(loader=PackageLoader(__package__, "templates"), autoescape=select_autoescape(["html.j2"]))
+    environment = Environment(loader=PackageLoader(PACKAGE, "templates"), autoescape=select_autoescape(["html.j2"]))
     return environment.get_template("page.html.j2").render(
         model=network.card.model,
         classes=len(network.classes),
         card=json.dumps(card).replace("<", "\\u003c"),
-        script=(files(__package__) / "templates" / "page.js").read_text(encoding="utf-8"),
+        script=(files(PACKAGE) / "templates" / "page.js").read_text(encoding="utf-8"),
         onnx=_packed(onnx),
         runtime=_packed(runtime.script),
         wasm=_packed(runtime.binary),

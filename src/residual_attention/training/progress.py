@@ -5,6 +5,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from ..names import printable
 from .duration import duration
 
 LINE_EVERY_S = 60.0  # without a terminal, at most one line a minute within an epoch
@@ -53,7 +54,7 @@ class ProgressDisplay:
     def say(self, text: str) -> None:
         """Print one line, above the bar if there is one."""
         if not self.quiet:
-            self.console.print(text, markup=False, soft_wrap=True)
+            self.console.print("\n".join(map(printable, text.split("\n"))), markup=False, soft_wrap=True)
 
     def _rate(self, images: int) -> float:
         """Images/s over the last 20 steps."""

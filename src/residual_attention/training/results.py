@@ -12,6 +12,7 @@ from ..checkpoints.load import model_weights
 from ..devices import hardware, versions
 from .duration import duration
 from .loop import Job
+from .pictures import Attempts
 from .plan import Plan
 from .progress import rate_text
 from .runfolder import RunFolder
@@ -71,27 +72,36 @@ def finish(job: Job, state: TrainState, writer: RunWriter, plan: Plan[Any], entr
     if writer.processes.is_main:
         _complete_card(folder, outcome)
         folder.write_summary(summary)
-        _draw(writer, outcome, summary["steps"])
-        entry.report(folder.path)
+        failed = draw(writer, outcome, summary["steps"], entry)
+        if failed:
+            summary["undrawn"] = failed
+            folder.write_summary(summary)
         _say_end(writer, outcome, summary, entry.predict_command)
     writer.processes.barrier()
     return summary
 
 
-def _draw(writer: RunWriter, outcome: Outcome, step: int) -> None:
-    pictures = outcome.draw(writer.folder)
-    if writer.board is None:
-        return
-    for tag, path in pictures.items():
-        writer.board.picture(tag, path, step)
-    metrics = {f"final/{name}": value for name, value in outcome.final_metrics().items()}
-    writer.board.hyperparameters(writer.config.to_dict(), metrics, step)
+def draw(writer: RunWriter, outcome: Outcome, step: int, entry: TaskEntry) -> dict[str, str]:
+    """Draw the pictures and write the report. Returns what failed, name -> why; a drawing never ends a run."""
+    attempts = Attempts()
+    pictures = outcome.draw(writer.folder, attempts)
+    with attempts.attempt("TensorBoard"):
+        if writer.board is not None:
+            for tag, path in pictures.items():
+                writer.board.picture(tag, path, step)
+            metrics = {f"final/{name}": value for name, value in outcome.final_metrics().items()}
+            writer.board.hyperparameters(writer.config.to_dict(), metrics, step)
+    with attempts.attempt(writer.folder.report.name):
+        entry.report(writer.folder.path)
+    return attempts.failed
 
 
 def _say_end(writer: RunWriter, outcome: Outcome, summary: dict[str, Any], predict_command: str) -> None:
     say, folder = writer.display.say, writer.folder
     trained = f"{duration(summary['time_s'])} of training, {rate_text(summary['images_per_s'])} images/s"
     for line in (
+        *(f"warning: {name} could not be made ({why})" for name, why in summary.get("undrawn", {}).items()),
+        *([f"         the model is complete; `ran report {folder.path}` tries again"] if "undrawn" in summary else []),
         "",
         *outcome.lines(),
         f"best epoch {summary['best_epoch']}, {trained}",

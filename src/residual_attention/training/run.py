@@ -126,6 +126,7 @@ def reopen(
     """
     folder = open_run(run)
     with process_group(_device_type(folder, changes)) as processes, _locked(folder, processes):
+        processes.barrier()  # no process reads before the main one holds the lock
         tensors, header = read_checkpoint(folder.last)
         card = Card.from_header(header, folder.last)
         require(card.plugins, str(run))

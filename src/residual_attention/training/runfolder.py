@@ -20,6 +20,7 @@ from ..atomic import remove_leftovers, write_atomically
 from ..checkpoints.card import Card
 from ..checkpoints.format import save_checkpoint
 from ..errors import UserError, WriteError
+from ..names import printable
 from .config import RunConfig
 
 
@@ -39,6 +40,13 @@ def keep_out_of_data(run: Path, config: RunConfig) -> None:
                 f"the run folder {run} is inside the data folder {data}, which is never written to; "
                 "choose another --out"
             )
+
+
+BEGUN = frozenset({".lock", "checkpoints", "config.yaml", "problems.txt", "tensorboard"})  # before the first save
+
+
+def _is_leftover(path: Path) -> bool:
+    return re.fullmatch(r"\.(last|best)\.safetensors\.\d+\.tmp", path.name) is not None
 
 
 class RunInUse(UserError):
@@ -69,10 +77,24 @@ class RunFolder:
                 f"{self.path} already holds a run; continue it with `ran resume {self.path}` or choose another --out"
             )
 
+    def _refuse_files_of_others(self) -> None:
+        """Raise UserError if the folder holds anything but what a run of ours that never began left."""
+        if self.path.is_file() or (self.path.exists() and not self.path.is_dir()):
+            raise UserError(f"{self.path} is not a folder; choose another --out")
+        found = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
+        begun = self.checkpoints.is_dir() and all(_is_leftover(entry) for entry in self.checkpoints.iterdir())
+        others = [name for name in found if not (begun and name in BEGUN)]
+        if others:
+            raise UserError(
+                f"{self.path} is not empty and is not a run: {printable(others[0])} would be in danger; "
+                "choose another --out"
+            )
+
     def create(self) -> None:
-        """Create the folder. Raises UserError if it holds a run or is not writable."""
+        """Create the folder. Raises UserError if it holds a run or files of others, or is not writable."""
         self.refuse_a_run()
         try:
+            self._refuse_files_of_others()
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._unwritable(error) from None
@@ -91,8 +113,7 @@ class RunFolder:
         except OSError as error:
             raise self._unwritable(error) from None
         try:
-            remove_leftovers(self.path)
-            remove_leftovers(self.checkpoints)
+            remove_leftovers(self.config, self.metrics, self.summary, self.report, self.last, self.best)
             yield
         finally:
             lock.release()

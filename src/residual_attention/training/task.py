@@ -14,6 +14,7 @@ from .board import TensorBoard
 from .config import RunConfig
 from .distributed import Processes
 from .machine import Machine
+from .pictures import Attempts
 from .plan import Plan
 from .runfolder import RunFolder
 
@@ -53,7 +54,7 @@ class Outcome(ABC):
 
     ``figures`` is the task's part of ``summary.json``, the same on every process; `final_metrics` are the few that
     TensorBoard compares runs by, such as ``test_error_pct``; `lines` go to the terminal. `draw` writes pictures
-    into the folder and returns those that TensorBoard shows too, by tag.
+    into the folder, each in an attempt of its own, and returns those that TensorBoard shows too, by tag.
     """
 
     held_out: Mapping[str, Any]
@@ -78,7 +79,7 @@ class Outcome(ABC):
     @abstractmethod
     def lines(self) -> list[str]: ...
     @abstractmethod
-    def draw(self, folder: RunFolder) -> dict[str, Path]: ...
+    def draw(self, folder: RunFolder, attempts: Attempts) -> dict[str, Path]: ...
 
 
 class Task(Protocol):

@@ -1,0 +1,50 @@
+"""Which files in a folder are ours: only these are overwritten or deleted."""
+
+import contextlib
+import json
+from pathlib import Path
+
+from .atomic import write_atomically
+from .errors import UserError
+from .names import printable
+
+LIST = ".ran-files.json"
+
+
+class OwnFiles:
+    """The files in ``folder`` that earlier calls wrote, by name, as a list kept beside them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: set[str] = set()
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            self.names = {str(name) for name in json.loads((folder / LIST).read_text())}
+
+    def take(self, name: str) -> Path:
+        """The path to write ``name`` at, and a note that it is ours.
+
+        Raises UserError if there is such a file already and we did not write it.
+        """
+        path = self.folder / name
+        if (path.exists() or path.is_symlink()) and name not in self.names:
+            raise UserError(f"{printable(path)} exists and was not written by this command; choose another --out")
+        self.note(name)
+        return path
+
+    def note(self, name: str) -> None:
+        """Note that ``name`` is ours."""
+        if name not in self.names:
+            self.names.add(name)
+            self._keep()
+
+    def remove_all(self) -> None:
+        """Delete our files; others in the folder stay."""
+        for name in self.names:
+            if Path(name).name == name:  # a list that was tampered with leads nowhere else
+                (self.folder / name).unlink(missing_ok=True)
+        self.names = set()
+        self._keep()
+
+    def _keep(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / LIST, json.dumps(sorted(self.names)).encode())
