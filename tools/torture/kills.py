@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from residual_attention.training import results
 from residual_attention.training.config import RunConfig
@@ -48,13 +49,13 @@ def _inside_saves(call: int, before: bool) -> Callable[[], None]:
 
 def _while_drawing(seconds: float) -> Callable[[], None]:
     def prepare() -> None:
-        draw = results._draw
+        draw = results.draw
 
-        def drawing(*arguments: object) -> None:
+        def drawing(*arguments: Any) -> Any:
             threading.Timer(seconds, _kill_me).start()
-            draw(*arguments)  # type: ignore[arg-type]
+            return draw(*arguments)
 
-        results._draw = drawing  # type: ignore[assignment]
+        results.draw = drawing
 
     return prepare
 
