@@ -163,7 +163,7 @@ def _runs(task: Task) -> Tally:
     """A run in which one call of a save fails ends with one line, and goes on bit for bit once the disk works."""
     tally, random = Tally(), task.random
     expected = task.folder / "expected"
-    small.undisturbed(small.digits(expected), task.folder / "log", small.without_pictures)
+    small.undisturbed(small.thin(expected), task.folder / "log", small.without_pictures)
     for number in task.numbers(FULL_RUNS):
         run = task.folder / f"run-{number}"
         calls = Calls(random.randrange(60), random.choice(ERRORS))
@@ -173,12 +173,12 @@ def _runs(task: Task) -> Tally:
             injected(calls).__enter__()
 
         log = task.folder / f"log-{number}"
-        status = small.ended(small.trained(small.digits(run), log, failing))
+        status = small.ended(small.trained(small.thin(run), log, failing))
         if status not in (0, 2):
             tally.bad(f"call {calls.fail_at}: exit {status}: {log.read_text()[-200:]}")
             continue
         if status == 2:
-            status = small.ended(small.trained(small.digits(run), log, small.without_pictures))
+            status = small.ended(small.trained(small.thin(run), log, small.without_pictures))
         found = small.difference(run, expected) if status == 0 else f"exit {status}: {log.read_text()[-200:]}"
         tally.bad(f"call {calls.fail_at}: {found}") if found else tally.good("identical")
     return tally

@@ -85,7 +85,7 @@ def _killed_at(config: RunConfig, log: Path, seconds: float) -> bool:
 
 def kills(task: Task) -> dict[str, Tally]:
     data, shapes = small.write_images(task.folder / "images"), small.write_boxes(task.folder / "boxes")
-    configs: dict[str, Callable[[Path], RunConfig]] = dict.fromkeys(FULL, small.digits)
+    configs: dict[str, Callable[[Path], RunConfig]] = dict.fromkeys(FULL, small.thin)
     configs["with workers"] = lambda out: small.files(out, data)
     configs["detection"] = lambda out: small.boxes(out, shapes)
     tallies = {}
@@ -127,15 +127,15 @@ def signals(task: Task) -> dict[str, Tally]:
     """SIGTERM at any time: exit 143 (or the end, when it came too late), and the same command finishes the run."""
     tally, random = Tally(), task.random
     expected, log = task.folder / "expected", task.folder / "log"
-    if failure := _finish(small.digits(expected), log, expected, drawn=True):
+    if failure := _finish(small.thin(expected), log, expected, drawn=True):
         tally.bad(f"undisturbed: {failure}")
         return {"SIGTERM": tally}
     started = time.monotonic()
-    small.ended(small.trained(small.digits(task.folder / "timed"), log))
+    small.ended(small.trained(small.thin(task.folder / "timed"), log))
     whole_s = time.monotonic() - started
     for number in task.numbers(FULL_SIGNALS):
         run, log = task.folder / f"run-{number}", task.folder / f"log-{number}"
-        pid = small.trained(small.digits(run), log)
+        pid = small.trained(small.thin(run), log)
         time.sleep(random.uniform(0, whole_s))
         os.kill(pid, signal.SIGTERM)
         status = small.ended(pid)
@@ -144,7 +144,7 @@ def signals(task: Task) -> dict[str, Tally]:
         if status not in (0, 143, -signal.SIGTERM) or (status == -signal.SIGTERM and begun and not _over(run)):
             tally.bad(f"run {number}: exit {status}: {log.read_text()[-300:]}")
             continue
-        failure = _finish(small.digits(run), log, expected, drawn=True)
+        failure = _finish(small.thin(run), log, expected, drawn=True)
         if failure is None and json.loads((run / "summary.json").read_text())["status"] != "done":
             failure = "not done"
         outcome = {0: "came too late", 143: "saved, exit 143"}.get(status, "before the first save")
