@@ -13,7 +13,7 @@ from residual_attention.training import results
 from residual_attention.training.interrupt import Interrupted
 
 
-@pytest.mark.parametrize("place", ["load_best", "_draw", "_say_end"])
+@pytest.mark.parametrize("place", ["load_best", "draw", "_say_end"])
 def test_the_report_is_finished_by_resume(tiny_config, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     config: TrainConfig = tiny_config(epochs=1)
     function = getattr(results, place)

@@ -32,7 +32,7 @@ from residual_attention.documents import parse_json, parse_yaml
 from residual_attention.errors import UserError
 from residual_attention.training.duration import seconds_of
 
-EXAMPLES = int(os.environ.get("RAN_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("RAN_EXAMPLES", "40"))
 fuzzed = settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -115,7 +115,7 @@ def _hub(task: Task, weights: dict[str, torch.Tensor], card: Card) -> dict[str, 
 def _run_files(task: Task) -> dict[str, Tally]:
     """These are text for people, rewritten from the checkpoint: a report is made of them, or one line says why not."""
     run, random = task.folder / "run", task.random
-    small.ended(small.trained(small.digits(run), task.folder / "log", small.without_pictures))
+    small.undisturbed(small.thin(run), task.folder / "log", small.without_pictures)
     tally = Tally()
     for number in task.numbers(FULL // 20):
         path = run / ("summary.json", "config.yaml", "metrics.csv")[number % 3]

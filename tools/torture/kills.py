@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from residual_attention.training import results
 from residual_attention.training.config import RunConfig
@@ -50,18 +51,20 @@ def _while_drawing(seconds: float) -> Callable[[], None]:
     def prepare() -> None:
         draw = results.draw
 
-        def drawing(*arguments: object) -> None:
+        def drawing(*arguments: Any) -> Any:
             threading.Timer(seconds, _kill_me).start()
-            draw(*arguments)  # type: ignore[arg-type]
+            return draw(*arguments)
 
-        results.draw = drawing  # type: ignore[assignment]
+        results.draw = drawing
 
     return prepare
 
 
 def _finish(config: RunConfig, log: Path, expected: Path, drawn: bool = False) -> str | None:
     """Run the command to its end; what is wrong with the result."""
-    status = small.ended(small.trained(config, log, None if drawn else small.without_pictures))
+    first = config.out == expected
+    before = None if drawn else small.without_pictures
+    status = small.undisturbed(config, log, before) if first else small.ended(small.trained(config, log, before))
     if status != 0:
         return f"exit {status}: {log.read_text()[-300:]}"
     run = config.out
@@ -82,7 +85,7 @@ def _killed_at(config: RunConfig, log: Path, seconds: float) -> bool:
 
 def kills(task: Task) -> dict[str, Tally]:
     data, shapes = small.write_images(task.folder / "images"), small.write_boxes(task.folder / "boxes")
-    configs: dict[str, Callable[[Path], RunConfig]] = dict.fromkeys(FULL, small.digits)
+    configs: dict[str, Callable[[Path], RunConfig]] = dict.fromkeys(FULL, small.thin)
     configs["with workers"] = lambda out: small.files(out, data)
     configs["detection"] = lambda out: small.boxes(out, shapes)
     tallies = {}
@@ -94,10 +97,11 @@ def kills(task: Task) -> dict[str, Tally]:
 def _of_kind(kind: str, config_for: Callable[[Path], RunConfig], task: Task) -> Tally:
     tally, random = Tally(), task.random
     expected, log = task.folder / "expected", task.folder / "log"
-    started = time.monotonic()
     if failure := _finish(config_for(expected), log, expected):
         tally.bad(f"undisturbed: {failure}")
         return tally
+    started = time.monotonic()
+    small.ended(small.trained(config_for(task.folder / "timed"), log, small.without_pictures))
     whole_s = time.monotonic() - started
     for number in task.numbers(FULL[kind]):
         config, log = config_for(task.folder / f"run-{number}"), task.folder / f"log-{number}"
@@ -123,14 +127,15 @@ def signals(task: Task) -> dict[str, Tally]:
     """SIGTERM at any time: exit 143 (or the end, when it came too late), and the same command finishes the run."""
     tally, random = Tally(), task.random
     expected, log = task.folder / "expected", task.folder / "log"
-    started = time.monotonic()
-    if failure := _finish(small.digits(expected), log, expected, drawn=True):
+    if failure := _finish(small.thin(expected), log, expected, drawn=True):
         tally.bad(f"undisturbed: {failure}")
         return {"SIGTERM": tally}
+    started = time.monotonic()
+    small.ended(small.trained(small.thin(task.folder / "timed"), log))
     whole_s = time.monotonic() - started
     for number in task.numbers(FULL_SIGNALS):
         run, log = task.folder / f"run-{number}", task.folder / f"log-{number}"
-        pid = small.trained(small.digits(run), log)
+        pid = small.trained(small.thin(run), log)
         time.sleep(random.uniform(0, whole_s))
         os.kill(pid, signal.SIGTERM)
         status = small.ended(pid)
@@ -139,7 +144,7 @@ def signals(task: Task) -> dict[str, Tally]:
         if status not in (0, 143, -signal.SIGTERM) or (status == -signal.SIGTERM and begun and not _over(run)):
             tally.bad(f"run {number}: exit {status}: {log.read_text()[-300:]}")
             continue
-        failure = _finish(small.digits(run), log, expected, drawn=True)
+        failure = _finish(small.thin(run), log, expected, drawn=True)
         if failure is None and json.loads((run / "summary.json").read_text())["status"] != "done":
             failure = "not done"
         outcome = {0: "came too late", 143: "saved, exit 143"}.get(status, "before the first save")

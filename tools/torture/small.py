@@ -1,12 +1,14 @@
 """The smallest runs that do everything a run does, in forked processes that need not import torch again."""
 
 import contextlib
+import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,18 @@ THIN: dict[str, Any] = {"widths": (16, 16, 16), "mask_depths": (1, 1, 1), "t": 1
 TIMES = ("images_per_s", "time_s")  # columns that differ from run to run
 
 
-def digits(out: Path) -> TrainConfig:
-    """Four steps in two epochs over 32 digits, with everything random turned on."""
+def thin(out: Path) -> TrainConfig:
+    """Four steps in two epochs over a few tiny images, with everything random turned on."""
+    data = out.parent / "tiny"
+    if not data.is_dir():
+        write_images(data, side=16, each=12)
     return TrainConfig(
         **THIN,
-        data="digits",
-        limit_train=32,
-        batch_size=16,
+        data=str(data),
+        model="attention56_cifar",
+        image_size=16,
+        limit_train=16,
+        batch_size=8,
         epochs=2,
         lr=0.05,
         ema=0.9,
@@ -47,7 +54,7 @@ def digits(out: Path) -> TrainConfig:
 
 def files(out: Path, data: Path, workers: int = 2) -> TrainConfig:
     """Images that worker processes decode."""
-    config = replace(digits(out), data=str(data), image_size=72, batch_size=6, color_jitter=0.2, workers=workers)
+    config = replace(thin(out), data=str(data), image_size=72, batch_size=6, color_jitter=0.2, workers=workers)
     return replace(config, limit_train=None, epochs=1)
 
 
@@ -72,11 +79,13 @@ def boxes(out: Path, data: Path) -> DetectConfig:
     )
 
 
-def write_images(root: Path) -> Path:
+def write_images(root: Path, side: int = 72, each: int = 8) -> Path:
     for label in "ab":
         (root / label).mkdir(parents=True)
-        for i in range(8):
-            noise = torch.randint(0, 255, (72, 72, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(i))
+        for i in range(each):
+            noise = torch.randint(
+                0, 255, (side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(i)
+            )
             Image.fromarray(noise.numpy()).save(root / label / f"{i}.png")
     return root
 
@@ -152,6 +161,24 @@ def trained(config: RunConfig, log: Path, before: Callable[[], None] | None = No
         train(config)
 
     return forked(run, log)
+
+
+def undisturbed(config: RunConfig, log: Path, before: Callable[[], None] | None = None) -> int:
+    """Train in a forked process; this one then imports what that one had to, so that the next start faster."""
+    modules = log.with_suffix(".modules")
+
+    def run() -> None:
+        if before is not None:
+            before()
+        train(config)
+        modules.write_text(json.dumps(sorted(sys.modules)))
+
+    status = ended(forked(run, log))
+    for name in json.loads(modules.read_text()) if modules.is_file() else ():
+        if name not in sys.modules:
+            with contextlib.suppress(Exception):
+                import_module(name)
+    return status
 
 
 def without_pictures() -> None:

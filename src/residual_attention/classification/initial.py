@@ -26,6 +26,12 @@ def read_classifier(config: TrainConfig) -> Start | None:
     return start
 
 
+def _suggested(data: Path) -> int:
+    """The side in px that suits the images of a folder or list."""
+    pairs = list_images(data).splits.values()
+    return suggested_image_size([path for of_split in pairs for path, _ in of_split], [])
+
+
 def started_from(config: TrainConfig, start: Start) -> TrainConfig:
     """The configuration with the network, channels and image side of ``start``; larger images get twice its side."""
     assert start.card.preprocess is not None
@@ -34,8 +40,7 @@ def started_from(config: TrainConfig, start: Start) -> TrainConfig:
     if size is None:
         size = own.image_size
         if config.data not in SOURCES and is_on_disk(Path(config.data)):
-            pairs = list_images(Path(config.data)).splits.values()
-            size = min(suggested_image_size([path for of in pairs for path, _ in of], []), FINER * size)
+            size = min(_suggested(Path(config.data)), FINER * size)
     options = {key: value for key, value in start.network_options.items() if getattr(config, key) is None}
     return replace(
         config,
@@ -55,13 +60,13 @@ def prepared_for_trunk(config: TrainConfig, known: Preprocess | None) -> tuple[T
     """
     if config.trunk is None:
         return config, None
-    size = config.image_size
-    if size is None:
-        size = trunk_cfg(config)["input_size"][-1]
+    size = config.image_size or 0
+    if config.image_size is None:
+        size = int(trunk_cfg(config)["input_size"][-1])
         if config.data in SOURCES:
             size = _OWN_SIZES.get(config.data, size)
-        elif Path(config.data).is_dir():
-            size = min(size, suggested_image_size(Path(config.data))) if size >= 224 else size
+        elif is_on_disk(Path(config.data)) and size >= 224:
+            size = min(size, _suggested(Path(config.data)))
     chans = config.in_chans or 3
     config = replace(config, image_size=size, in_chans=chans)
     return config, known or trunk_preprocess(config, size, config.resize, chans)

@@ -24,6 +24,7 @@ from .grouping import Groups, flattened, grouped_class
 
 T = TypeVar("T")
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
+NEGATIVE = ("-inf", "-infinity", "-nan")
 _RULE = re.compile(r"[╭╰╮╯│|─\-\s]*")  # tyro draws its boxes in ASCII if the output is not UTF-8
 
 
@@ -50,6 +51,8 @@ def _with_switches(cls: type, argv: list[str]) -> list[str]:
             out += [f"--{name}"] + ([value.capitalize()] if value else [])
             if not value and following not in ("true", "false", "none"):
                 out.append("True")
+        elif argument.lower() in NEGATIVE and out and out[-1].startswith("--") and "=" not in out[-1]:
+            out[-1] += f"={argument}"  # a value, though it looks like a flag
         elif out and out[-1].removeprefix("--") in switches and argument.lower() in ("true", "false", "none"):
             out.append(argument.capitalize())
         else:

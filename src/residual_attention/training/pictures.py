@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..names import one_line
+from .interrupt import Interrupted
 
 
 @dataclass
@@ -18,5 +19,7 @@ class Attempts:
         """Note an error of the drawing called ``name``, and go on. A signal still stops the run."""
         try:
             yield
+        except Interrupted:
+            raise
         except Exception as error:
             self.failed[name] = one_line(f"{type(error).__name__}: {error}")

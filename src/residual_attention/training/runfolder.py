@@ -46,7 +46,9 @@ BEGUN = frozenset({".lock", "checkpoints", "config.yaml", "problems.txt", "tenso
 
 
 def _is_leftover(path: Path) -> bool:
-    return re.fullmatch(r"\.(last|best)\.safetensors\.\d+\.tmp", path.name) is not None
+    """Whether a write that was killed left the file, before or during the first save."""
+    names = r"last\.safetensors|best\.safetensors|config\.yaml|problems\.txt"
+    return re.fullmatch(rf"\.({names})\.\d+\.tmp", path.name) is not None
 
 
 class RunInUse(UserError):
@@ -83,7 +85,7 @@ class RunFolder:
             raise UserError(f"{self.path} is not a folder; choose another --out")
         found = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
         begun = self.checkpoints.is_dir() and all(_is_leftover(entry) for entry in self.checkpoints.iterdir())
-        others = [name for name in found if not (begun and name in BEGUN)]
+        others = [name for name in found if not (begun and (name in BEGUN or _is_leftover(self.path / name)))]
         if others:
             raise UserError(
                 f"{self.path} is not empty and is not a run: {printable(others[0])} would be in danger; "

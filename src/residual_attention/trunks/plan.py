@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -34,7 +35,8 @@ def plan_of(trunk: Trunk) -> TrunkPlan:
     Raises UserError for a network without spatial stages, and names some that have them.
     """
     network = on_meta(trunk)
-    image_size = network.pretrained_cfg["input_size"][-1]  # type: ignore[index]
+    known: Any = network.pretrained_cfg
+    image_size = int(known["input_size"][-1])
     try:
         if getattr(network, "output_fmt", "NCHW") != "NCHW":
             raise NotAChainError("its features are not maps (B, C, H, W)")
