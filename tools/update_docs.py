@@ -18,6 +18,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "measures on CIFAR-10": lambda: masks.measures("measures_cifar10"),
         "measures on cells": lambda: masks.measures("measures_cells"),
         "statistics": lambda: masks.statistics("measures_cifar10"),
+        "interventions": lambda: masks.interventions("interventions_cifar10"),
         "cost": masks.cost,
     },
     "docs/reproduction.md": {"reproduced": reproduction.overview, "verdicts": reproduction.verdicts},

@@ -49,3 +49,25 @@ def cost() -> str:
         f"takes {noise:.3f}). The readings *class* and *excited* need a backward pass: "
         f"{result['ratio_to_predict']['with_class_gradients']:.2f} times. `{result['command']}`; {machine(result)}."
     )
+
+
+def _percent(value: dict[str, float]) -> str:
+    return f"{value['mean']:.1f} [{value['low']:.1f}, {value['high']:.1f}]"
+
+
+def interventions(name: str) -> str:
+    """One row per intervention on all modules, the unchanged network first; single modules are in the record."""
+    result = read(name)
+    if result is None:
+        return f"`{name}`: not run."
+    found = {"unchanged": result["unchanged"], **result["effects"]["all modules"]}
+    rows = [
+        [masks, *(_percent(effect[figure]) for figure in ("accuracy_pct", "confidence_pct", "changed_pct"))]
+        for masks, effect in found.items()
+    ]
+    note = (
+        f"All modules of `{result['network']}`, {result['images']} images, seed {result['seed']}, in %, with 95 % "
+        f"bootstrap intervals over images; single modules are in `results/{name}.json`; {machine(result)}.\n"
+        f"`{result['command']}`"
+    )
+    return table(["masks", "accuracy", "confidence", "changed answers"], rows) + "\n\n" + note
