@@ -235,6 +235,18 @@ def error_pct(model: nn.Module, data: Images) -> float:
     return 100 * wrong / len(data.labels)
 
 
+@torch.inference_mode()
+def agreement_pct(one: nn.Module, other: nn.Module, data: Images, count: int = 1000) -> float:
+    """The share of ``count`` images to which both give the same class."""
+    device = next(one.parameters()).device
+    images = data.images[torch.linspace(0, len(data.labels) - 1, min(count, len(data.labels))).long()]
+    tops = [
+        torch.cat([model.eval()(data.normalized(part.to(device))).argmax(1) for part in images.split(250)])
+        for model in (one, other)
+    ]
+    return 100 * (tops[0] == tops[1]).double().mean().item()
+
+
 def mosaics(data: Images, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Normalised mosaics (1, 3, 2S, 2S) of four classes, and their labels (4,), row by row."""
     rng = np.random.default_rng(seed)
@@ -314,6 +326,12 @@ def run_cell(
     )
     model = network_for(cell["arm"], cell["network"], weights, setting, cell["seed"]).to(device)
     scratch = cell["arm"] == "from scratch"
+    start = {}
+    if cell["arm"] == "with masks":
+        plain = network_for("without masks", cell["network"], weights, setting, cell["seed"]).to(device)
+        start = {"same_top1_at_start_pct": round(agreement_pct(model, plain, halves["test first"]), 2)}
+    model.reset_classifier(setting.classes)  # the file's classifier is for the first half's classes
+    model.to(device)
     lr = NETWORKS[cell["network"]] if scratch else FINETUNE_LR
     decay = None if scratch else setting.layer_decay
     data = halves["train second"].each(cell["images_per_class"], cell["seed"])
@@ -323,6 +341,7 @@ def run_cell(
         **cell,
         "error_pct": round(error_pct(model, halves["test second"]), 3),
         "pretrained_error_pct": round(before, 3),
+        **start,
         **length,
         "parameters": sum(p.numel() for p in model.parameters()),
         "localisation": localisation(model, halves["test second"], setting.mosaics),

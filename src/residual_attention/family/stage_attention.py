@@ -9,8 +9,8 @@ from torch import nn
 from .attention import AttentionModule, Fusion, MixedMask, SoftMaskBranch, residual_fusion
 from .units import PREACT, BNReLU, UnitStyle, conv
 
-START = 4.0
-"""The size of the bias of a mixed mask's last convolution at the start: sigmoid(-4) = 0.018."""
+START = 5.0
+"""The size of the bias of a mixed mask's last convolution at the start: sigmoid(-5) = 0.0067."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,7 +106,7 @@ class NetworkOptions:
     mask_widths: tuple[int, ...] | None = None
     """Channels inside the mask branch, per stage (--trunk only)."""
     mask_start: float | None = None
-    """Bias of the masks' last convolution at the start; -4 by default (--trunk only)."""
+    """Bias of the masks' last convolution at the start; -5 by default (--trunk only)."""
     mask_activation: str | None = chosen_from(MASK_ACTIVATIONS)
     mask_structure: str | None = chosen_from(MASK_STRUCTURES)
     learning: str | None = chosen_from(LEARNINGS)

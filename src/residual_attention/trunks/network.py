@@ -37,8 +37,8 @@ class TrunkNetwork(StagedNetwork):
             image size by default.
         mask_widths: channels inside the masks; by default a quarter of x's, or less so that all masks together cost at
             most a quarter of the trunk's multiply-accumulates.
-        mask_start: the bias b of a mask's last convolution at the start; -4 by default, so that M is 0.018
-            (+4 for learning=naive, where the identity is M = 1).
+        mask_start: the bias b of a mask's last convolution at the start; -5 by default, so that M is 0.007
+            (+5 for learning=naive, where the identity is M = 1).
         mask_activation, mask_structure, learning, r, skip, dropout: as in `ResidualAttentionNetwork`. Only the *mixed*
             activation can start near the identity.
 
