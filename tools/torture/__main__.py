@@ -58,6 +58,7 @@ def main() -> int:
 
         about = {
             "size": given.size,
+            "seconds_limit": given.seconds,
             "date": time.strftime("%Y-%m-%d"),
             "hardware": hardware(torch.device("cpu")),
             "versions": versions(),

@@ -147,13 +147,13 @@ def parse(
 
 def _check_finite(values: dict[str, object], prog: str) -> None:
     """Raise UserError, naming the flag, for ``inf`` and ``nan``, which are numbers to Python and to tyro, and for
-    integers that no step, image or byte counts to."""
+    numbers that no step, image or byte counts to."""
     for name, value in values.items():
         flag = f"--{name.replace('_', '-')}"
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 raise UserError(f"{flag} must be a finite number, not {number}; see `{prog} --help`")
-            if isinstance(number, int) and abs(number) > MAX_COUNT:
+            if isinstance(number, int | float) and abs(number) > MAX_COUNT:
                 raise UserError(f"{flag} must be at most 2^53, not {number}; see `{prog} --help`")
 
 

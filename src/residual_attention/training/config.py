@@ -89,7 +89,7 @@ def check_numbers(config: RunConfig) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 raise UserError(f"{field.name} must be a finite number, not {number}")
-            if isinstance(number, int) and abs(number) > MAX_COUNT:
+            if isinstance(number, int | float) and abs(number) > MAX_COUNT:
                 raise UserError(f"{field.name} must be at most 2^53, not {number}")
 
 
