@@ -14,10 +14,9 @@ from ..checkpoints import Classifier
 from ..data.images import ImageError
 from .guards import check_address, middleware, one_line_errors, uploads_only
 from .session import Session, before_and_after, module_names, open_session, overlay, reading_labels
-from .store import FORGET_AFTER_S, SessionStore
+from .store import FORGET_AFTER_S, MAX_SESSIONS, SessionStore
 
 MAX_FILE_MB = 20
-MAX_STATES = 200  # browser tabs that Gradio remembers; the masks are in our own store
 NOTHING = (None, "", [], "")  # picture and line, then before and after with theirs, without an image
 FORGOTTEN = (None, "This image is no longer kept: choose it again.", [], "")
 FIRST_READING = READINGS.default
@@ -209,7 +208,7 @@ def launch(
         share=False,
         max_file_size=f"{MAX_FILE_MB}mb",
         ssr_mode=False,
-        state_session_capacity=MAX_STATES,
+        state_session_capacity=MAX_SESSIONS,
         footer_links=[],
         app_kwargs={"middleware": middleware(host)},
         theme=theme,

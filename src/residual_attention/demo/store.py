@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .session import Session
 
-MAX_SESSIONS = 40
+MAX_SESSIONS = 40  # of ours, and of Gradio's own states, which take 0.4 MiB each
 MAX_BYTES = 256 * 2**20
 FORGET_AFTER_S = 1800
 
