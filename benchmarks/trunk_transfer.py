@@ -50,7 +50,7 @@ IMAGES_PER_CLASS = (20, 100, 500)
 ARMS = ("without masks", "with masks", "from scratch")
 NETWORKS = {"plain56_cifar": 0.1, "resnet18_cifar": 0.05}  # and the peak rate of their training
 FINETUNE_LR = 0.02
-MOSAICS = 200
+MOSAICS = 100
 WARM_STEPS = 3
 
 default_cfgs = generate_default_cfgs(
@@ -129,7 +129,7 @@ class Setting:
 
 
 def cifar(data_dir: Path | None) -> tuple[Images, Images]:
-    dataset = load_dataset(DataRequest("cifar100", data_dir=data_dir, val_fraction=0.0))
+    dataset = load_dataset(DataRequest(data="cifar100", data_dir=data_dir, val_fraction=0.0))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (dataset.preprocess.mean, dataset.preprocess.std))
     parts = []
     for samples in (dataset.train, dataset.test):
@@ -310,7 +310,7 @@ def pretrained(
 def network_for(arm: str, network: str, weights: Path, setting: Setting, seed: int) -> StagedNetwork:
     """The network of an arm. Without masks it is the trunk alone; from scratch it has no masks either."""
     torch.manual_seed(1000 + seed)
-    masks = {} if arm == "with masks" else {"learning": "plain"}
+    masks: dict[str, Any] = {} if arm == "with masks" else {"learning": "plain"}
     if arm == "with masks":
         options = {"mask_start": setting.mask_start, "mask_widths": setting.mask_width}
         masks |= {key: value for key, value in options.items() if value is not None}
@@ -368,7 +368,7 @@ def interval(values: list[float]) -> tuple[float, float, float]:
     mean = statistics.mean(values)
     if len(values) < 2:
         return mean, math.nan, math.nan
-    half = student.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    half = float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
     return mean, mean - half, mean + half
 
 
@@ -439,7 +439,7 @@ def main(argv: list[str] | None = None, say: Callable[[str], None] = print) -> N
     }
     device = resolve_device(given.device)
     folder = given.work or (given.out.parent if given.smoke else Path("runs")) / "trunk_transfer"
-    result = json.loads(given.out.read_text()) if given.out.is_file() else {"cells": []}
+    result: dict[str, Any] = json.loads(given.out.read_text()) if given.out.is_file() else {"cells": []}
     keys = ("variant", "network", "images_per_class", "arm", "seed")
     done = {tuple(cell[key] for key in keys) for cell in result["cells"]}
     command = shlex.join(["python", "benchmarks/trunk_transfer.py", *(sys.argv[1:] if argv is None else argv)])

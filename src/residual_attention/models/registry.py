@@ -82,11 +82,12 @@ def attention_trunk(pretrained: bool = False, pretrained_cfg: Any = None, **kwar
         partial(_trunk_network, pretrained=pretrained and not whole),  # type: ignore[arg-type]
         TRUNK,
         pretrained and whole,
-        pretrained_cfg=pretrained_cfg,
+        pretrained_cfg=pretrained_cfg,  # type: ignore[arg-type]
         feature_cfg={"feature_cls": "getter"},
         kwargs_filter=("img_size", "drop_path_rate"),  # type: ignore[arg-type]
         **kwargs,
     )
     if isinstance(model, TrunkNetwork) and not whole:
-        model.pretrained_cfg = model.default_cfg = {**model.trunk_cfg, **(kwargs.get("pretrained_cfg_overlay") or {})}
+        model.pretrained_cfg = {**model.trunk_cfg, **(kwargs.get("pretrained_cfg_overlay") or {})}
+        model.default_cfg = model.pretrained_cfg  # type: ignore[assignment]
     return model
