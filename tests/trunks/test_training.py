@@ -157,7 +157,7 @@ def test_masks_and_classifier_learn_fastest_and_the_stem_slowest(schedule):
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     rates = {name: rate[id(p)] for name, p in model.named_parameters()}
     assert {r for n, r in rates.items() if ".mask." in n or n.startswith("head.")} == {0.1}
-    first, last = rates["stem.0.stem_0.weight"], rates["stages.2.1.trunk.stages_2_blocks_1.conv_dw.weight"]
+    first, last = rates["stem.0.stem_0.weight"], rates["stages.2.1.trunk.stages_3_blocks_1.conv_dw.weight"]
     assert first < last == pytest.approx(0.05)
     assert plan.lr == pytest.approx(0.1)
 

@@ -15,6 +15,7 @@ from ..training.start import Start, read_start
 from ..training.trunk import trunk_cfg, trunk_preprocess
 from .config import TrainConfig
 
+SIZES_OF_DATA = {"digits": 32, "cifar10": 32, "cifar100": 32}  # px; other data sets are seen at the trunk's
 FINER = 2  # times the side that the weights were trained at, for larger images
 
 
@@ -60,19 +61,16 @@ def prepared_for_trunk(config: TrainConfig, known: Preprocess | None) -> tuple[T
     """
     if config.trunk is None:
         return config, None
-    size = config.image_size or 0
-    if config.image_size is None:
-        size = int(trunk_cfg(config)["input_size"][-1])
-        if config.data in SOURCES:
-            size = _OWN_SIZES.get(config.data, size)
-        elif is_on_disk(Path(config.data)) and size >= 224:
-            size = min(size, _suggested(Path(config.data)))
-    chans = config.in_chans or 3
+    size, chans = config.image_size or _size_on_trunk(config), config.in_chans or 3
     config = replace(config, image_size=size, in_chans=chans)
     return config, known or trunk_preprocess(config, size, config.resize, chans)
 
 
-_OWN_SIZES = {"digits": 32, "cifar10": 32, "cifar100": 32}
+def _size_on_trunk(config: TrainConfig) -> int:
+    own = int(trunk_cfg(config)["input_size"][-1])
+    if config.data in SOURCES:
+        return SIZES_OF_DATA.get(config.data, own)
+    return min(own, _suggested(Path(config.data))) if is_on_disk(Path(config.data)) else own
 
 
 def copy_weights(model: StagedNetwork, start: Start) -> str:

@@ -88,6 +88,6 @@ def attention_trunk(pretrained: bool = False, pretrained_cfg: Any = None, **kwar
         **kwargs,
     )
     if isinstance(model, TrunkNetwork) and not whole:
-        described: Any = {**model.trunk_cfg, **(kwargs.get("pretrained_cfg_overlay") or {})}
-        model.pretrained_cfg = model.default_cfg = described
+        model.pretrained_cfg = {**model.trunk_cfg, **(kwargs.get("pretrained_cfg_overlay") or {})}
+        model.default_cfg = model.pretrained_cfg  # type: ignore[assignment]
     return model

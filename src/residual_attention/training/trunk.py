@@ -29,14 +29,14 @@ def with_trunk(config: ConfigT) -> ConfigT:
     weights = config.trunk_weights
     if config.init == "auto":  # the weights that ship are another network's
         config = replace(config, init=None)
-    named = config.trunk
-    assert named is not None
-    if named.startswith(LOCAL):
-        trunk, file = read_local(named)
+    name = config.trunk
+    assert name is not None
+    if name.startswith(LOCAL):
+        trunk, file = read_local(name)
         weights = weights or str(file.resolve())
         texts = as_texts(trunk) + (config.trunk_args or ())
         return replace(config, model=NAME, trunk=trunk.name, trunk_args=texts or None, trunk_weights=weights)
-    trunk = trunk_of(named, config.trunk_args)
+    trunk = trunk_of(name, config.trunk_args)
     weights = weights or (TIMM if trunk.has_tag and config.init in (None, NONE, "auto") else NONE)
     if weights not in (TIMM, NONE) and Path(weights).exists():
         weights = str(Path(weights).resolve())

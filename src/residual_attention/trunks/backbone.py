@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..errors import UserError
 from ..family import list_models
@@ -102,10 +101,11 @@ def read_local(name: str) -> tuple[Trunk, Path]:
     return trunk_of(architecture, {k: v for k, v in arguments.items() if k not in ("num_classes", "in_chans")}), file
 
 
-def build(
-    trunk: Trunk, *, num_classes: int, in_chans: int = 3, dropout: float = 0.0, weights: Weights = False
-) -> nn.Module:
-    """timm's network, whole. Raises UserError in one line: arguments that do not fit, or weights that cannot be had."""
+def build(trunk: Trunk, *, num_classes: int, in_chans: int = 3, dropout: float = 0.0, weights: Weights = False) -> Any:
+    """timm's network, a module with timm's verbs, whole.
+
+    Raises UserError in one line: arguments that do not fit, or weights that cannot be had.
+    """
     import timm
 
     options: dict[str, Any] = {**trunk.options, "num_classes": num_classes, "in_chans": in_chans}
@@ -173,7 +173,7 @@ def _given_weights(trunk: Trunk, weights: str) -> dict[str, Any]:
     return found if weight is None else {**found, "num_classes": weight.shape[0]}
 
 
-def on_meta(trunk: Trunk, in_chans: int = 3) -> nn.Module:
+def on_meta(trunk: Trunk, in_chans: int = 3) -> Any:
     """The network without storage, in eval mode."""
     with torch.device("meta"):
         return build(trunk, num_classes=1000, in_chans=in_chans).eval()

@@ -111,8 +111,8 @@ class TrunkNetwork(StagedNetwork):
         self.final = _chained(network, plan.layout.final)
         self.norm = nn.Identity()
         self.head = _without_body(network, [*plan.layout.stem, *plan.layout.stages], plan.layout.final)
-        self.num_features = network.num_features  # type: ignore[assignment]
-        self.head_hidden_size: Any = getattr(network, "head_hidden_size", network.num_features)
+        self.num_features = network.num_features
+        self.head_hidden_size = getattr(network, "head_hidden_size", network.num_features)
         self.trunk_cfg = self.pretrained_cfg = _described(network, num_classes, in_chans)
         self.modules_per_stage = tuple(int(bool(stage.trunk)) for stage in plan.layout.stages)
         self.feature_info = _feature_levels(plan.layout.stem, plan.layout.stages)
@@ -186,10 +186,9 @@ def _without_body(network: nn.Module, stages: Sequence[Stage], final: Sequence[L
     return network
 
 
-def _described(network: nn.Module, num_classes: int, in_chans: int) -> dict[str, Any]:
+def _described(network: Any, num_classes: int, in_chans: int) -> dict[str, Any]:
     """timm's ``pretrained_cfg`` of the trunk, for this network: its preprocessing, and where its parts lie here."""
-    known: Any = network.pretrained_cfg
-    cfg: dict[str, Any] = {key: value for key, value in dict(known).items() if key not in OF_THE_WEIGHTS}
+    cfg = {key: value for key, value in dict(network.pretrained_cfg).items() if key not in OF_THE_WEIGHTS}
     classifier = cfg.get("classifier")
     names = (classifier,) if isinstance(classifier, str) else classifier or ()
     sides = tuple(cfg["input_size"][1:])
