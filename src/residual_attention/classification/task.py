@@ -288,6 +288,8 @@ def prepare_on(
     """`prepare_classification` on data that are already loaded, and from weights that are already read."""
     if dataset.val is not None and len(dataset.val) == 0:
         dataset = replace(dataset, val=None)
+    if dataset.several:
+        raise UserError(f"{config.data} gives an image several labels; a classifier is trained on one label an image")
     if card is not None:
         _same_data(config, dataset, card)
     plan = make_plan(config, dataset, machine)

@@ -115,14 +115,15 @@ def read_record(places: Places, protocol: str, cell: Cell) -> dict[str, Any] | N
         settings = record["settings"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path} is damaged; delete it to have the cell recorded or run again") from None
-    ran = TrainConfig.from_dict({k: v for k, v in settings.items() if k not in OF_THE_MACHINE})
+    ran = TrainConfig.from_dict({k: v for k, v in settings.items() if k not in NOT_COMPARED})
     _check_same(cell, ran, path)
     return record
 
 
-OF_THE_MACHINE = {
+NOT_COMPARED = {  # the machine's settings, and what has no effect on the data sets of the tables
     "data_dir",
     "workers",
+    "split_rule",
     *(option.name for kind in (MachineOptions, OutputOptions) for option in fields(kind)),
 }
 RESOLVED = {"image_size", "in_chans", "flip", "crop_padding", "repeats"}  # resolved from the data if None
@@ -140,7 +141,7 @@ def _check_same(cell: Cell, ran: TrainConfig, place: Path) -> None:
         declared["epochs"] = found["epochs"]
     for key, value in declared.items():
         chosen = value is None and key in RESOLVED
-        if key not in OF_THE_MACHINE and not chosen and found[key] != value:
+        if key not in NOT_COMPARED and not chosen and found[key] != value:
             raise UserError(
                 f"{place} was made with {key} {found[key]}, but the table now says {value}; delete it and all other "
                 f"files of {cell.key} to run the cell again"
@@ -194,7 +195,7 @@ def write_record(places: Places, protocol: str, cell: Cell, summary: dict[str, A
 def settings_of(config: TrainConfig) -> dict[str, Any]:
     """Fields that differ from the configuration's defaults, without those of the machine."""
     plain, default = config.to_dict(), TrainConfig().to_dict()
-    return {key: value for key, value in plain.items() if value != default[key] and key not in OF_THE_MACHINE}
+    return {key: value for key, value in plain.items() if value != default[key] and key not in NOT_COMPARED}
 
 
 @cache
