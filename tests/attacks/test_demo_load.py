@@ -22,6 +22,8 @@ from residual_attention.demo.session import Session, open_session
 from residual_attention.demo.store import SessionStore, held_bytes
 from residual_attention.errors import UserError
 
+pytestmark = pytest.mark.slow  # run by `make test-slow`
+
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Session:

@@ -12,6 +12,8 @@ from residual_attention.tasks import resume, train
 from residual_attention.training import results
 from residual_attention.training.interrupt import Interrupted
 
+pytestmark = pytest.mark.slow  # run by `make test-slow`
+
 
 @pytest.mark.parametrize("place", ["load_best", "draw", "_say_end"])
 def test_the_report_is_finished_by_resume(tiny_config, monkeypatch: pytest.MonkeyPatch, place: str) -> None:

@@ -24,6 +24,8 @@ import os, signal
 from pathlib import Path
 from residual_attention.training import loop
 
+pytestmark = pytest.mark.slow  # run by `make test-slow`
+
 train_step, mark = loop.train_step, Path(os.environ["MARK"])
 
 def dying(job, state, batch):

@@ -29,6 +29,8 @@ from residual_attention.classification.results import ClassificationOutcome
 from residual_attention.cli.main import main
 from residual_attention.experiments.declarations import EXPERIMENTS
 
+pytestmark = pytest.mark.slow  # run by `make test-slow`
+
 SMALL = {"num_classes": 2, "widths": [16, 16, 16], "mask_depths": [1, 1, 1], "final_width": 16}
 CARD = {
     "model": "attention56_cifar",

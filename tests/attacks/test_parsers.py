@@ -32,6 +32,8 @@ from residual_attention.documents import parse_json, parse_yaml
 from residual_attention.errors import UserError
 from residual_attention.training.duration import seconds_of
 
+pytestmark = pytest.mark.slow  # run by `make test-slow`
+
 EXAMPLES = int(os.environ.get("RAN_EXAMPLES", "40"))
 fuzzed = settings(
     max_examples=EXAMPLES,

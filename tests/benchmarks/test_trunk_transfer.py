@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # run by `make test-slow`
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -14,6 +14,8 @@ from torch import nn
 import residual_attention.models  # noqa: F401 (registers the names with timm)
 from residual_attention import attention_masks, create_model, load
 
+pytestmark = pytest.mark.slow  # run by `make test-slow`
+
 SHIPPED = "attention56_cifar.cifar10"
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # run by `make test-slow`
+
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("ipykernel")
 nbclient = pytest.importorskip("nbclient")

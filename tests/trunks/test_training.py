@@ -19,6 +19,8 @@ from residual_attention.training.interrupt import Interrupted
 from residual_attention.training.optimization import Schedule, build_optimizer
 from residual_attention.trunks.network import TrunkNetwork
 
+pytestmark = pytest.mark.slow  # run by `make test-slow`
+
 TINY = "test_convnext"
 SHORT = [
     "--image-size",
