@@ -13,6 +13,8 @@ from residual_attention.errors import UserError
 from residual_attention.tasks import train
 from residual_attention.training import distributed
 
+pytestmark = pytest.mark.slow  # run by `make test-slow`
+
 THIN = (
     "train digits --steps 4 --limit-train 64 --batch-size 16 --widths 16 16 16 --mask-depths 1 1 1 --t 1 "
     "--precision fp32 --device cpu --checkpoint-steps 1 --learning plain"
@@ -23,8 +25,6 @@ DYING = """
 import os, signal
 from pathlib import Path
 from residual_attention.training import loop
-
-pytestmark = pytest.mark.slow  # run by `make test-slow`
 
 train_step, mark = loop.train_step, Path(os.environ["MARK"])
 

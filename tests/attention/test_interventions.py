@@ -85,7 +85,7 @@ def test_the_command_writes_figures_and_a_picture(tmp_path, capsys):
     assert found["unchanged"]["changed_pct"]["mean"] == 0
     assert set(found["effects"][ALL]) == set(INTERVENTIONS)
     assert found["effects"][ALL]["1"]["changed_pct"]["mean"] > 0
-    assert {file.name for file in out.iterdir()} == {f"interventions.{kind}" for kind in ("json", "csv", "png")}
+    assert {file.name for file in out.glob("[!.]*")} == {f"interventions.{kind}" for kind in ("json", "csv", "png")}
     assert json.loads((out / "interventions.json").read_text())["effects"] == found["effects"]
 
 

@@ -77,6 +77,8 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
     """
     try:
         entries = json.loads(require_regular(path).read_text())
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"no boxes file at {path}") from None
     except (ValueError, RecursionError):

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from ..data.placement import SplitRule
-from ..data.request import MAX_IMAGE_SIZE, Resize
+from ..data.request import MAX_IMAGE_SIZE, Resize, SplitRule
 from ..data.strengths import Augment
 from ..errors import UserError
 from ..training.config import RunConfig, check_between, check_least

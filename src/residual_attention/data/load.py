@@ -11,9 +11,9 @@ from ..plugins import FLAG
 from .arrange import arranged
 from .datasets import Dataset, file_samples, from_listing, from_shards
 from .listing import given_splits, is_on_disk, list_images
-from .placement import Placed, SplitRule
+from .placement import Placed
 from .preprocess import Preprocess
-from .request import DataRequest
+from .request import DataRequest, SplitRule
 from .samples import FileSamples, Samples, decode, fits_in_memory
 from .shards import find_shards
 from .sources import SOURCES

@@ -12,12 +12,11 @@ images is 4 on average, not always. Three exceptions, all reported or kept:
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from .fingerprints import DIGEST_BYTES, Families, Pair
 from .randomness import derive_seed
 
-SplitRule = Literal["content", "shuffle"]
 FEW = 3  # images of a class, from which on one is held out
 SPLITS = ("train", "val", "test")
 RANGE = float(2**63)  # of derive_seed

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .placement import SplitRule
-
 Resize = Literal["crop", "squash", "letterbox"]
+SplitRule = Literal["content", "shuffle"]
 MAX_IMAGE_SIZE = 4000  # px, the side of the network's square input
 
 

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ..data.placement import SplitRule
-from ..data.request import MAX_IMAGE_SIZE
+from ..data.request import MAX_IMAGE_SIZE, SplitRule
 from ..errors import UserError
 from ..training.config import RunConfig, check_between, check_least
 
