@@ -227,7 +227,7 @@ def test_defaults_hold_out_a_test_and_a_configuration_from_before_does_not(every
     beside(everything, tmp_path / "data")
     assert detect_defaults().test_fraction == 0.1
     older = {**detect_defaults().to_dict(), "data": str(tmp_path / "data")}
-    del older["test_fraction"]
+    del older["test_fraction"], older["split_rule"]
     before = load_detection(DetectConfig.from_dict(older))
     assert before.test is None
     assert (len(before.train), len(before.val)) == (14, 2)
