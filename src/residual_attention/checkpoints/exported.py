@@ -33,14 +33,14 @@ def present_engines() -> list[str]:
 
 def check_engine(name: str) -> None:
     """Raise UserError for an engine that does not exist."""
-    if name == "torch":
-        raise UserError("an .onnx file is not run by torch; choose openvino or onnxruntime")
-    if name != "auto" and name not in ENGINES:
+    if name not in ("auto", "torch", *ENGINES):
         raise UserError(f"engine must be auto, {' or '.join(ENGINES)}, not {name!r}")
 
 
 def choose_engine(name: str = "auto") -> str:
     """Resolve ``auto`` to an installed engine. Raises UserError for an engine that is unknown or not installed."""
+    if name == "torch":
+        raise UserError("an .onnx file is not run by torch; choose openvino or onnxruntime")
     check_engine(name)
     present = present_engines()
     if name == "auto":
