@@ -4,19 +4,16 @@ python benchmarks/masks.py [--out results/benchmark_masks.json]
 """
 
 import argparse
-import json
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from record import write_record
 from residual_attention import create_model, record_masks
 from residual_attention.attention.readings import look
-from residual_attention.devices import hardware, versions
 
 ROUNDS = 30
 
@@ -67,7 +64,6 @@ def main() -> None:
         for name, call in ways.items():
             times[name].append(timed(call))
     result = {
-        "command": shlex.join(["python", *sys.argv]),
         "network": given.network,
         "image_size_px": given.size,
         "batch": 1,
@@ -78,14 +74,8 @@ def main() -> None:
             name: round(statistics.median(v / p for v, p in zip(values, times["predict"], strict=True)), 3)
             for name, values in times.items()
         },
-        "hardware": hardware(torch.device("cpu")),
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n")
+    write_record(result, given.out)
 
 
 if __name__ == "__main__":

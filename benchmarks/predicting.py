@@ -11,11 +11,8 @@ python benchmarks/predicting.py MODEL FOLDER [--images 1000] [--rounds 3] [--out
 
 import argparse
 import itertools
-import json
 import os
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,12 +20,12 @@ from pathlib import Path
 
 import torch
 
+from record import write_record
 from residual_attention import load
 from residual_attention.checkpoints import Classifier
 from residual_attention.classification.predict import predict
 from residual_attention.data.find import find_images
 from residual_attention.data.images import read_image
-from residual_attention.devices import hardware, versions
 from residual_attention.export.engine import fastest
 
 BATCH = 32
@@ -86,7 +83,6 @@ def main() -> None:
                 call()
                 times[name].append(time.perf_counter() - start)
     result = {
-        "command": shlex.join(["python", *sys.argv]),
         "model": model.card.model,
         "image_size_px": model.preprocess.image_size,
         "images": given.images,
@@ -98,14 +94,8 @@ def main() -> None:
             name: round(statistics.median(d / t for t, d in zip(found, times["decoding"], strict=True)), 3)
             for name, found in times.items()
         },
-        "hardware": hardware(torch.device("cpu")),
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n")
+    write_record(result, given.out)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ python benchmarks/serving.py MODEL FOLDER [--seconds 10] [--rounds 2] [--out res
 """
 
 import argparse
-import json
-import shlex
 import statistics
 import subprocess
 import sys
@@ -17,10 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import torch
 
+from record import write_record
 from residual_attention.data.find import find_images
-from residual_attention.devices import hardware, versions
 
 CLIENTS = (1, 4, 16)
 BATCHES = (1, 16)
@@ -88,7 +85,6 @@ def main() -> None:
                 for clients in CLIENTS:
                     found.setdefault((batch, clients), []).append(load(address, photos, clients, given.seconds))
     result = {
-        "command": shlex.join(["python", *sys.argv]),
         "model": about["model"],
         "image_size_px": about["image_size"],
         "engine": engine,
@@ -99,14 +95,8 @@ def main() -> None:
             | {name: round(statistics.median(one[name] for one in rows), 1) for name in rows[0]}
             for (batch, clients), rows in sorted(found.items())
         ],
-        "hardware": hardware(torch.device("cpu")),
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n")
+    write_record(result, given.out)
 
 
 if __name__ == "__main__":

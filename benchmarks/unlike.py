@@ -15,16 +15,13 @@ python benchmarks/unlike.py --cifar10 DIR --cifar100 DIR [--out results/unlike_c
 """
 
 import argparse
-import json
-import shlex
-import sys
-import time
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
+from record import write_record
 from residual_attention import load
 from residual_attention.checkpoints import Classifier
 from residual_attention.checkpoints.confidence import likeness
@@ -33,7 +30,6 @@ from residual_attention.data.loading import evaluation_batches
 from residual_attention.data.request import DataRequest
 from residual_attention.data.samples import Samples
 from residual_attention.data.splits import evenly_spaced
-from residual_attention.devices import hardware, versions
 
 MODELS = ("attention56_cifar.cifar10", "attention92_cifar.cifar10")
 
@@ -116,18 +112,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     result = {
-        "command": shlex.join(["python", *sys.argv]),
         "images": given.images,
         "train_images": given.train_images,
         "models": {name: measured(name, given) for name in MODELS},
-        "hardware": hardware(torch.device("cpu")),
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n")
+    write_record(result, given.out)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Start:
 def read_start(config: RunConfig) -> Start | None:
     """The checkpoint of ``--init``, or None to start from scratch.
 
-    Raises UserError if there is no such MODEL, if it cannot be trained, or if ``--model`` names a different network.
+    Raises UserError if MODEL does not exist or cannot be trained, or if ``--model`` names a different network.
     """
     if config.init in (None, "none"):
         return None

@@ -17,15 +17,15 @@ from .plan import plan_of
 from .stages import Stage
 
 OF_THE_WEIGHTS = {"state_dict", "file", "url", "hf_hub_id", "hf_hub_filename", "source", "tag", "custom_load"}
-"""What a trunk's ``pretrained_cfg`` says of its weights, which are not those of the network around it."""
+"""Keys of a trunk's ``pretrained_cfg`` that describe its weights, not those of the network around it."""
 
 
 class TrunkNetwork(StagedNetwork):
     """A convolutional network of timm's with a soft mask branch in each stage of at least two blocks.
 
     In such a stage x is the first block's output, T the rest of the stage, M a mask branch on x, and
-    H = (1 + M) * T (paper, eq. 3). Stages are told apart by the size of their maps, from a quarter of the image's side
-    on (from 32x32 in networks for small images). Departures from the paper: see `StageAttention`.
+    H = (1 + M) * T (paper, eq. 3). A stage is the blocks whose maps have the same size, from a quarter of the image's
+    side on (from 32x32 in networks for small images). Departures from the paper: see `StageAttention`.
 
     Args:
         num_classes: outputs of the classifier; 0 returns the pooled features.
