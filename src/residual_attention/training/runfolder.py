@@ -31,10 +31,8 @@ def default_run_path(data: str, model: str) -> Path:
 
 
 def keep_out_of_data(run: Path, config: RunConfig) -> None:
-    """Raise UserError for a run folder inside the data folder, which is never written to."""
+    """Raise UserError for a run folder inside the data folder, which is never written to. It may lie beside a list."""
     for data in (Path(config.data), getattr(config, "data_dir", None)):
-        if data is not None and data.is_file():
-            data = data.parent
         if data is not None and data.is_dir() and run.resolve().is_relative_to(data.resolve()):
             raise UserError(
                 f"the run folder {run} is inside the data folder {data}, which is never written to; "
@@ -88,8 +86,7 @@ class RunFolder:
         others = [name for name in found if not (begun and (name in BEGUN or _is_leftover(self.path / name)))]
         if others:
             raise UserError(
-                f"{self.path} is not empty and is not a run: {printable(others[0])} would be in danger; "
-                "choose another --out"
+                f"{self.path} is not empty and is not a run (it holds {printable(others[0])}); choose another --out"
             )
 
     def create(self) -> None:
