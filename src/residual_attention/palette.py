@@ -8,7 +8,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import Formatter
 
 from .names import printable
 
@@ -22,11 +22,8 @@ class PlainFigure(Figure):
     """A figure that draws names as they are: not as mathematics, and without control characters."""
 
     def savefig(self, fname: Any, **options: Any) -> None:
-        powers = {label for axes in self.axes for axis in (axes.xaxis, axes.yaxis) for label in _powers_of_ten(axis)}
         for text in self.findobj(Text):
             assert isinstance(text, Text)
-            if text in powers:
-                continue
             text.set_parse_math(False)
             text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
         with warnings.catch_warnings():
@@ -35,10 +32,19 @@ class PlainFigure(Figure):
             super().savefig(fname, **options)
 
 
-def _powers_of_ten(axis: Axis) -> list[Text]:
-    """The tick labels of a logarithmic axis, which matplotlib writes as mathematics."""
-    formatters = (axis.get_major_formatter(), axis.get_minor_formatter())
-    return axis.get_ticklabels(which="both") if any(isinstance(each, LogFormatter) for each in formatters) else []
+class PlainNumbers(Formatter):
+    """Ticks of a logarithmic axis as numbers, not as powers of ten; beyond a decade, only 1, 2 and 5 of each."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        assert self.axis is not None
+        low, high = self.axis.get_view_interval()
+        leading = f"{x:e}".split("e")[0].rstrip("0.")
+        return f"{x:g}" if high < 10 * low or leading in ("1", "2", "5") else ""
+
+
+def plain_ticks(axis: Axis) -> None:
+    axis.set_major_formatter(PlainNumbers())
+    axis.set_minor_formatter(PlainNumbers())
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:

@@ -11,7 +11,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ..palette import BLUE, GRAY, GREEN, ORANGE, new_figure, shortened
+from ..palette import BLUE, GRAY, GREEN, ORANGE, new_figure, plain_ticks, shortened
 
 NUMBERED_CLASSES = 20  # up to this many, the confusion matrix shows its counts
 NAMED_CLASSES = 50  # beyond this, only every n-th class is named
@@ -41,6 +41,7 @@ def draw_curves(metrics_csv: Path, out: Path) -> None:
     _curve(loss, epochs, rows, "loss", "cross-entropy (nats)")
     _curve(error, epochs, rows, "error_pct", "error (%)")
     loss.set_yscale("log")
+    plain_ticks(loss.yaxis)
     error.set_ylim(bottom=0)
     val = _column(rows, "val_error_pct")
     if not np.isnan(val).all():
