@@ -101,16 +101,21 @@ def test_an_interrupted_cell_is_gone_on_with(short, tmp_path, monkeypatch, capsy
     assert steps[:4] == [3, 4, 5, 0]  # the rest of the first, then the second
 
 
-def test_a_signal_in_a_cells_last_evaluation_stops_before_the_next(short, tmp_path, monkeypatch, capsys):
+def test_a_signal_in_a_cells_last_evaluation_stops_in_it_and_the_next_call_finishes_it(
+    short, tmp_path, monkeypatch, capsys
+):
     evaluate = ClassificationTask.evaluate
 
     def stopping(task, model):
         os.kill(os.getpid(), signal.SIGTERM)
         return evaluate(task, model)
 
-    monkeypatch.setattr(ClassificationTask, "evaluate", stopping)
-    assert main(["reproduce", "mask_structure", *short]) == 143
-    assert "stopped after cell digits_attention56_cifar_seed0, which is done" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassificationTask, "evaluate", stopping)
+        assert main(["reproduce", "mask_structure", *short]) == 143
+    assert "stopped in cell digits_attention56_cifar_seed0, saved" in capsys.readouterr().err
+    assert not list((tmp_path / "records/smoke").glob("cells/*"))
+    assert main(["reproduce", "mask_structure", *short, "--only", "encoder and decoder"]) == 0
     assert len(list((tmp_path / "records/smoke/cells").iterdir())) == 1
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
