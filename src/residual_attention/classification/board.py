@@ -1,7 +1,5 @@
 """TensorBoard for classifiers: the graph, the first batch, and the masks of fixed validation images."""
 
-import logging
-import warnings
 from pathlib import Path
 
 import torch
@@ -30,17 +28,9 @@ class ClassifierBoard(TensorBoard):
         self.preprocess, self.watched = preprocess, watched
 
     def start(self, model: nn.Module) -> None:
-        """Log the network's graph, unless tracing fails."""
-        if self.watched is None:
-            return
-        training = model.training
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tracing warns about sizes, which are correct for these images
-            try:
-                self.writer.add_graph(model.eval(), self.watched[:1])
-            except Exception as error:
-                logging.getLogger(__name__).info("no graph: %s", error)
-        model.train(training)
+        """Log the network's graph."""
+        if self.watched is not None:
+            self.graph(model, self.watched[:1])
 
     def batch(self, batch: TrainBatch, step: int) -> None:
         shown = torch.from_numpy(as_picture(self.preprocess.denormalize(batch.images[:32].cpu())))

@@ -21,8 +21,15 @@ class _Expendable:
         self._writer, self._folder, self._lost = writer, folder, False
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._writer, name)
+        return self._guarded(getattr(self._writer, name))
 
+    def add_graph_def(self, content: bytes) -> None:
+        """Log a serialised ``GraphDef``."""
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._guarded(self._writer.file_writer.add_event)(Event(graph_def=content))
+
+    def _guarded(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
             if self._lost:
                 return None
@@ -63,10 +70,24 @@ class TensorBoard:
             raise WriteError(
                 f"cannot write {folder}: {error.strerror or error}; move it away, or choose another --out"
             ) from error
-        self.writer: SummaryWriter = _Expendable(writer, folder)  # type: ignore[assignment]
+        self._expendable = _Expendable(writer, folder)
+        self.writer: SummaryWriter = self._expendable  # type: ignore[assignment]
 
     def start(self, model: nn.Module) -> None:
         """Called before the first step of a new run."""
+
+    def graph(self, model: nn.Module, images: Tensor) -> None:
+        """Log the graph of ``model`` in eval mode, unless torch.fx cannot trace it."""
+        from .graph import graph_of
+
+        training = model.training
+        try:
+            graph = graph_of(model.eval(), images)
+        except Exception as error:
+            logging.getLogger(__name__).info("no graph: %s", error)
+        else:
+            self._expendable.add_graph_def(graph.SerializeToString())
+        model.train(training)
 
     def batch(self, batch: Any, step: int) -> None:
         """Called with the first batch, as the network receives it."""
