@@ -44,7 +44,7 @@ def digest_of(rows: Sequence[tuple[str, Path, str]], **more: Iterable[str]) -> d
         "classes": _hex(label for _, _, label, _ in ordered),
     }
     paths = [path for *_, path in ordered]
-    if len(paths) <= MOST_STATS and all(path.is_file() for path in paths):
+    if len(paths) <= MOST_STATS and all(os.path.isfile(path) for path in paths):
         found["sizes"] = _hex(str(path.stat().st_size) for path in paths)
         found["contents"] = _hex(_ends(paths[i]) for i in evenly_spaced(len(paths), SAMPLED).tolist())
     return found | {what: _hex(parts) for what, parts in more.items()}

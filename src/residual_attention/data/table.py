@@ -7,6 +7,7 @@ multi-label; an empty cell then means none of them.
 
 import csv
 import io
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -41,11 +42,16 @@ def is_list(path: Path) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text; save it as CSV UTF-8") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+    if "\0" in text:
+        raise UserError(
+            f"{path} is not text: it has a NUL character in line {text[: text.index(chr(0))].count(chr(10)) + 1}"
+        )
+    return text
 
 
 def _delimiter(header: str) -> str:
@@ -99,7 +105,7 @@ def _plain_rows(path: Path, lines: list[str]) -> list[Row]:
         if not name or name.startswith("#"):
             continue
         parts = name.split("\t") if "\t" in name else name.rsplit(None, 1)
-        if len(parts) == 2 and not (path.parent / name).is_file():
+        if len(parts) == 2 and not os.path.isfile(path.parent / name):
             file, labels = path.parent / parts[0].strip(), SEPARATORS.split(parts[1])
         elif "/" in name or "\\" in name:
             file, labels = path.parent / name, [Path(name).parent.name]
@@ -118,7 +124,7 @@ def _read_rows(path: Path) -> list[Row]:
         or {"path", "label"} <= _columns(next(csv.reader([lines[0]], delimiter=_delimiter(lines[0])))).keys()
     )
     rows = _csv_rows(path, lines) if is_table else _plain_rows(path, lines)
-    if not any(row.path.is_file() for row in rows):
+    if not any(os.path.isfile(row.path) for row in rows):
         first = f"; the first is {rows[0].path}" if rows else ""
         raise UserError(f"{path}: none of its {len(rows)} files exists{first}; paths are relative to the list's folder")
     return rows

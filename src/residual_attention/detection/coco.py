@@ -130,10 +130,10 @@ def _image_of(file: Path, name: str, tree: Tree) -> Path | None:
     """The image's path: in a usual folder, else anywhere; the expected path if it is missing, None if ambiguous."""
     candidates = [folder / name for folder in _image_folders(file)]
     for candidate in candidates:
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return candidate
     found = tree.image((name,), file, tree.split_of(file, by_name=True))
-    return found if found is None or found.is_file() else candidates[0]
+    return found if found is None or os.path.isfile(found) else candidates[0]
 
 
 def as_coco(pictures: Pictures, relative_to: Path | None = None) -> dict[str, Any]:

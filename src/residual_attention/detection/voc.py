@@ -4,6 +4,7 @@ Corners in VOC files count pixels from 1, and both lie inside the box (Everingha
 here a box starts at ``xmin - 1`` and ends at ``xmax``.
 """
 
+import os
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Sequence
@@ -77,13 +78,13 @@ def _image_of(tree: Tree, stem: str, filename: str, near: Path) -> Path | None:
     images = tree.root / "JPEGImages"
     for suffix in SUFFIXES:
         for candidate in (images / f"{stem}{suffix}", images / f"{stem}{suffix.upper()}"):
-            if candidate.is_file():
+            if os.path.isfile(candidate):
                 return candidate
     named = images / Path(filename).name
-    if filename and named.is_file():
+    if filename and os.path.isfile(named):
         return named
     found = tree.image((stem, filename), near)
-    return found if found is None or found.is_file() else images / f"{stem}.jpg"
+    return found if found is None or os.path.isfile(found) else images / f"{stem}.jpg"
 
 
 def _whole(node: ElementTree.Element, tag: str) -> int:

@@ -4,6 +4,7 @@ The class names are in ``data.yaml`` (``names``) or, one per line, in ``classes.
 polygon; its bounding box is the box. An image without a label file, in a folder where others have one, has no boxes.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -138,9 +139,9 @@ def _folder(entry: str, path: Path, content: dict[str, Any], tree: Tree) -> Path
     below = plain.split("../")[-1]  # Roboflow's paths are one level too high
     for base in (path.parent / str(content.get("path") or ""), path.parent, tree.root):
         for folder in (base / plain, base / below):
-            if folder.is_dir() and folder.resolve().is_relative_to(tree.root.resolve()):
+            if os.path.isdir(folder) and folder.resolve().is_relative_to(tree.root.resolve()):
                 return tree.root / folder.resolve().relative_to(tree.root.resolve())
-            if folder.is_file():
+            if os.path.isfile(folder):
                 raise UserError(
                     f"{path}: {entry} is a list of images, which is not supported; put the images into folders "
                     "train, val and test"
