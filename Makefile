@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install train test browser test-slow torture lint format types check docs wheel clean
+.PHONY: help install train test browser test-slow torture audit lint format types check docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +30,12 @@ test-slow: $(STAMP) ## the slow tests: full compilation of every unit
 	$(BIN)/python -m pytest -m "slow or gpu"
 
 SIZE ?= 1
-torture: $(STAMP) ## kills, signals, faults, flips, load and malformed input by the thousand (hours; SIZE=0.05: minutes)
+torture: $(STAMP) ## kills, faults, flips, load, malformed and fuzzed input by the thousand (hours; SIZE=0.05: minutes)
 	$(BIN)/python -m tools.torture --size $(SIZE)
+
+audit: $(STAMP) ## known vulnerabilities of the pinned versions, as the package index lists them
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 lint: $(STAMP) ## ruff: lint and format check
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tables import detection, masks, reproduction, runs, speed, summary, trunks
+from tables import detection, masks, reproduction, runs, speed, summary, torture, trunks
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
@@ -28,6 +28,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "claims": reproduction.in_short,
         "speed": speed.in_short,
     },
+    "SECURITY.md": {"attacks": torture.counts},
     "docs/trunks.md": {"trunks": trunks.ledger, "transfer": trunks.transfer},
     "docs/speed.md": {
         "machine": speed.machine_line,

@@ -17,7 +17,7 @@ from residual_attention.devices import hardware, versions
 
 from .parts import Part, Task
 
-PARTS = ("flips", "faults", "kills", "signals", "load", "malformed", "parsers", "cluster")
+PARTS = ("flips", "faults", "kills", "signals", "load", "malformed", "parsers", "fuzz", "cluster")
 MODULES = {"signals": "kills", "malformed": "suites", "parsers": "suites"}
 REPORT = Path("results/torture.json")
 
