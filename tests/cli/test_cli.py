@@ -203,8 +203,7 @@ def pictures(tmp_path_factory) -> Path:
 
 
 def test_predict_takes_files_folders_and_globs(finished, pictures, capsys):
-    best = str(finished / "checkpoints" / "best.safetensors")
-    assert main(["predict", best, str(pictures / "digit3.png"), "--top-k", "3"]) == 0
+    assert main(["predict", "attention56_cifar.digits", str(pictures / "digit3.png"), "--top-k", "3"]) == 0
     (line,) = capsys.readouterr().out.strip().splitlines()
     assert line.startswith(f"{pictures}/digit3.png   3 ")
     assert line.count("%") == 3

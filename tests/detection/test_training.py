@@ -167,8 +167,7 @@ def assert_same(one: Path, other: Path) -> None:
         assert [key for key in a if not torch.equal(a[key], b[key])] == []
 
 
-@pytest.mark.parametrize("detector", ["faster_rcnn", "retinanet", "fcos"])
-@pytest.mark.parametrize("step, workers", [(1, 0), (5, 2)])
+@pytest.mark.parametrize("detector, step, workers", [("faster_rcnn", 1, 0), ("retinanet", 5, 2), ("fcos", 1, 2)])
 def test_a_stopped_run_goes_on_bit_for_bit(config_for, tmp_path, monkeypatch, detector, step, workers):
     monkeypatch.setattr("residual_attention.training.run.finish", lambda *_: {})
     config = config_for(detector=detector, fpn_channels=64)

@@ -21,7 +21,7 @@ pytest.importorskip("onnxscript", reason="the extra export is not installed")
 pytest.importorskip("onnxruntime", reason="the extra export is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's and the engines' own
 
-QUICK = {"attention56", "attentionnext56", "attention56_cifar_wide"}
+QUICK = {"attention56", "attention56_cifar_wide"}
 SMALL = {"widths": (16, 32, 32), "mask_depths": (2, 1, 1), "t": 1}
 CARD = Card(model="test", classes=tuple(map(str, range(10))))
 
@@ -47,14 +47,9 @@ def test_every_variant_has_the_same_logits(tmp_path, name):
 @pytest.mark.parametrize(
     "overrides",
     [
-        {"mask_activation": "channel"},
-        {"mask_activation": "spatial"},
-        {"mask_structure": "local"},
-        {"learning": "naive"},
-        {"learning": "input", "skip": False},
-        {"skip": False},
-        {"unit": "vgg"},
-        {"unit": "dense"},
+        {"mask_activation": "channel", "learning": "naive", "unit": "vgg"},
+        {"mask_activation": "spatial", "mask_structure": "local"},
+        {"learning": "input", "skip": False, "unit": "dense"},
         {"in_chans": 1, "stem": "cifar_wide"},
     ],
 )

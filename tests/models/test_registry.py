@@ -176,7 +176,10 @@ def test_timm_lists_and_builds_the_family():
     assert model(torch.randn(2, 1, 32, 32)).shape == (2, 4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+CAPTURED = ("attention56", "attentionnext56", "attentioninception56", "attention56_cifar", "attention56_cifar_wide")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in CAPTURED else pytest.mark.slow) for n in NAMES])
 def test_the_graph_is_captured_whole(name):
     model = warm(create_model(name, num_classes=3, **SMALL[name]), small_size(name))
     torch.compiler.reset()

@@ -5,6 +5,7 @@ import yaml
 
 from residual_attention.errors import UserError
 from residual_attention.tasks import resume, train
+from residual_attention.training import budget
 from residual_attention.training.budget import MOST_EPOCHS, Costs, expected_seconds, longest
 from residual_attention.training.duration import seconds_of
 
@@ -49,11 +50,12 @@ def test_too_short_a_budget_says_how_much_is_needed():
         longest(COSTS, side_at, lambda repeats: 10 * repeats, 20.0)
 
 
-def test_a_run_keeps_the_length_it_measured(tiny_config, tmp_path):
-    config = tiny_config(time="40s", warmup_epochs=0.2, limit_train=32, out=tmp_path / "timed")
+def test_a_run_keeps_the_length_it_measured(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "REPORT_S", 1.0)
+    config = tiny_config(time="15s", warmup_epochs=0.2, limit_train=32, out=tmp_path / "timed")
     train(config)
     stored = yaml.safe_load((config.out / "config.yaml").read_text())
-    assert stored["time"] == "40s"
+    assert stored["time"] == "15s"
     assert stored["steps"] is None
     assert stored["epochs"] >= 1
     before = stored["epochs"], stored["repeats"]

@@ -162,7 +162,7 @@ def test_timm_makes_features_of_it(name):
         assert abs(found.shape[-1] - size / reduction) <= 4  # Inception pads none of its first convolutions
 
 
-@pytest.mark.parametrize("name", MARKED)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "resnet18" else pytest.mark.slow) for n in FAMILIES])
 def test_onnx_gives_the_same_logits_and_masks(name, tmp_path):
     pytest.importorskip("onnxscript")
     from residual_attention.export.onnx import export_onnx

@@ -1,5 +1,6 @@
 """Loads a split for a trained model, from its training data or from other data."""
 
+import os
 from pathlib import Path
 
 from ..data.load import load_split
@@ -15,9 +16,9 @@ def _same(data: str, trained: str | None) -> bool:
     """
     if trained is None or data == trained:
         return data == trained
-    if trained == Path(trained).name and not Path(trained).exists():
+    if trained == Path(trained).name and not os.path.exists(trained):
         return Path(data).resolve().name == trained
-    return Path(data).exists() and Path(trained).exists() and Path(data).samefile(trained)
+    return os.path.exists(data) and os.path.exists(trained) and Path(data).samefile(trained)
 
 
 def split_for(
@@ -40,7 +41,7 @@ def split_for(
             raise DataNotFoundError("the model does not record its training data; give DATA")
     if own and data_dir is None and trained.get("data_dir"):
         data_dir = Path(trained["data_dir"])
-    by_name = own and data != trained.get("data") and not Path(trained.get("data") or "").exists()
+    by_name = own and data != trained.get("data") and not os.path.exists(trained.get("data") or "")
     samples, notices = load_split(
         data,
         model.preprocess,

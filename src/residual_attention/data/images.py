@@ -14,6 +14,7 @@
 
 import contextlib
 import importlib
+import os
 import warnings
 from functools import cache
 from pathlib import Path
@@ -99,7 +100,7 @@ def read_image(
         ImageError: the file is missing, unreadable, truncated, not an image, or too large.
     """
     mode = {1: "L", 3: "RGB"}[in_chans]
-    if isinstance(source, Path) and source.exists() and not (source.is_dir() or is_regular(source)):
+    if isinstance(source, Path) and os.path.exists(source) and not (source.is_dir() or is_regular(source)):
         raise ImageError(f"{_name(source)}: not a regular file")
     try:
         with warnings.catch_warnings():

@@ -5,6 +5,7 @@ Boxes are (x0, y0, x1, y1) in continuous pixels of the image as displayed (EXIF 
 """
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -132,7 +133,7 @@ def _sized(picture: Picture, decode: bool, problems: Problems) -> Picture | None
         else:
             width, height = shown_size(picture.path)
     except ImageError as error:
-        kind = "missing image" if not picture.path.exists() else "unreadable image"
+        kind = "missing image" if not os.path.exists(picture.path) else "unreadable image"
         problems.add(kind, picture.path, f"{str(error).removeprefix(f'{picture.path}: ')}; skipped")
         return None
     if picture.width and (picture.width, picture.height) != (width, height):

@@ -1,5 +1,6 @@
 """A trained detector on a split: what ``ran detect eval`` prints."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from .predict import detect_split
 
 
 def _same(data: str, trained: str) -> bool:
-    return data == trained or (Path(data).exists() and Path(trained).exists() and Path(data).samefile(trained))
+    return data == trained or (os.path.exists(data) and os.path.exists(trained) and Path(data).samefile(trained))
 
 
 def _split(model: BaseDetector, data: str | None, split: str, problems: str) -> tuple[str, Pictures, list[str]]:
