@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from residual_attention.family.units import DenseUnit, InceptionUnit, PreActUnit, ResNeXtUnit, VGGUnit
+from residual_attention.family.units import DenseUnit, InceptionUnit, PreActUnit, ResNeXtUnit, VGGUnit, conv
 from residual_attention.models import AttentionModule, ResidualAttentionNetwork, create_model, ledger_row
 
 
@@ -196,3 +196,22 @@ def test_a_network_without_masks_says_so_when_asked_for_them():
     model = create_model("attention56_cifar", learning="plain")
     with pytest.raises(ValueError, match="has no masks"):
         look(model, torch.randn(1, 3, 16, 16))
+
+
+def test_a_narrow_strided_shortcut_has_the_gradients_of_the_usual_convolution():
+    """oneDNN's kernel for it writes past its memory in channels_last."""
+    torch.manual_seed(0)
+    ours = conv(8, 16, 1, 2)
+    theirs = nn.Conv2d(8, 16, 1, 2, bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 8, 9, 12)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        ours.zero_grad()
+        found = ours(images.contiguous(memory_format=layout))
+        found.square().sum().backward()
+        theirs.zero_grad()
+        expected = theirs(images)  # contiguous, which is sound
+        expected.square().sum().backward()
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+    assert type(conv(16, 32, 1, 2)) is nn.Conv2d

@@ -9,14 +9,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 UnitFactory = Callable[..., nn.Module]
+ONEDNN_BLOCK = 16  # channels, with AVX-512
+
+
+class StridedPointwise(nn.Conv2d):
+    """A strided 1x1 convolution: a subset of the positions, then a dense 1x1 convolution.
+
+    oneDNN (3.13, in torch 2.15) writes past its workspace in the backward pass of a strided one with fewer channels
+    than its block in channels_last: wrong gradients, or a crash (uxlfoundation/oneDNN#6035).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        down, right = self.stride
+        return F.conv2d(x[:, :, ::down, ::right], self.weight, self.bias)
 
 
 def conv(in_chs: int, out_chs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """A convolution without bias that keeps the size at stride 1 (odd kernels)."""
-    return nn.Conv2d(in_chs, out_chs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+    kind = StridedPointwise if kernel == 1 and stride > 1 and in_chs < ONEDNN_BLOCK else nn.Conv2d
+    return kind(in_chs, out_chs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
 
 
 class BNReLU(nn.Sequential):
