@@ -5,8 +5,6 @@ augmentation of a decoded file of (seed, epoch, sample). A run can stop after an
 workers.
 """
 
-import atexit
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +14,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
 
@@ -102,17 +99,6 @@ class _EvaluationFiles(TorchDataset):
             return str(error), label, index
 
 
-def _stop_workers_at_exit(loader: DataLoader) -> None:
-    """Stop workers before multiprocessing's exit handler, which would wait forever because they ignore its signal."""
-    known = weakref.ref(loader)
-
-    def end() -> None:
-        if (alive := known()) is not None and alive._iterator is not None:
-            alive._iterator._shutdown_workers()  # type: ignore[attr-defined]
-
-    atexit.register(end)
-
-
 @dataclass(kw_only=True)
 class TrainingData:
     """The training split as batches.
@@ -196,11 +182,7 @@ class TrainingData:
                 yield self.images[indices], self.labels[indices], part[:, 1]
             return
         self.keys.batches = [[tuple(key) for key in part.tolist()] for part in parts]
-        first = self.loader._iterator is None
-        batches = iter(self.loader)
-        if first and self.workers:
-            _stop_workers_at_exit(self.loader)
-        for images, labels, indices, bad in batches:
+        for images, labels, indices, bad in self.loader:
             if bad and not self.skip_bad:
                 raise ImageError(bad[0][1])
             self.skipped.update(index for index, _ in bad)

@@ -1,9 +1,12 @@
 """Worker processes that decode files: their start, the keys they get, what they return, the cores they take."""
 
+import atexit
 import signal
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,10 +46,49 @@ class BatchKeys:
         return len(self.batches)
 
 
+_RUNNING: weakref.WeakSet[Any] = weakref.WeakSet()  # iterators, whose workers run as long as they are referenced
+_WORKERS: weakref.WeakSet[Any] = weakref.WeakSet()  # processes; multiprocessing references those that run
+
+
+@contextmanager
+def workers_end() -> Iterator[None]:
+    """Workers that start within this context end with it.
+
+    If an iterator is left to the garbage collector, its queues may be finalised first, and its workers wait for ever.
+    """
+    others = set(_RUNNING)
+    try:
+        yield
+    finally:
+        for iterator in set(_RUNNING) - others:
+            iterator._shutdown_workers()
+
+
+@atexit.register
+def _stop_workers() -> None:
+    """Before multiprocessing's own exit handler, which would wait for ever: workers ignore its signal."""
+    for iterator in list(_RUNNING):
+        iterator._shutdown_workers()
+    for process in list(_WORKERS):
+        if process.is_alive():
+            process.kill()
+
+
+class FileLoader(DataLoader):
+    """A `DataLoader` whose workers do not outlive the program, even when an iteration was given up."""
+
+    def _get_iterator(self) -> Any:
+        iterator = super()._get_iterator()
+        if self.num_workers:
+            _RUNNING.add(iterator)
+            _WORKERS.update(iterator._workers)
+        return iterator
+
+
 def file_loader(
     files: TorchDataset, keys: BatchKeys, workers: int, device: torch.device, *, workers_stay: bool = False
 ) -> DataLoader:
-    return DataLoader(
+    return FileLoader(
         files,
         batch_sampler=keys,  # type: ignore[arg-type]
         num_workers=workers,

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -19,7 +18,7 @@ from torchvision.transforms.v2 import functional as transform
 from ..data.images import ImageError
 from ..data.order import Replica, batch_indices, epoch_order, steps_per_epoch
 from ..data.randomness import derive_seed, seeded
-from ..data.workers import prepare_worker
+from ..data.workers import FileLoader, prepare_worker
 from ..errors import UserError
 from .annotations import Pictures
 
@@ -136,8 +135,8 @@ def as_float(image: Tensor, device: torch.device) -> Tensor:
     return image.to(device, non_blocking=True).float() / 255
 
 
-def _loader(items: TorchDataset, keys: list, workers: int) -> DataLoader:
-    return DataLoader(
+def _loader(items: TorchDataset, keys: list, workers: int) -> FileLoader:
+    return FileLoader(
         items,
         batch_sampler=keys,
         num_workers=workers,

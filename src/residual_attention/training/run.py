@@ -10,6 +10,7 @@ import torch
 
 from ..checkpoints.card import Card, read_card
 from ..checkpoints.format import read_checkpoint
+from ..data.workers import workers_end
 from ..devices import resolve_device
 from ..documents import blaming
 from ..errors import UserError
@@ -72,7 +73,7 @@ def resume(run: Path, entry: TaskEntry, **changes: Any) -> dict[str, Any]:
 @contextlib.contextmanager
 def begin(config: RunConfig, entry: TaskEntry) -> Iterator[Started]:
     """Start a new run in its own folder and write its first checkpoint."""
-    with process_group(resolve_device(config.device).type) as processes:
+    with workers_end(), process_group(resolve_device(config.device).type) as processes:
         machine = _machine_for(config, processes)
         prepared = entry.prepare(config, machine, processes, None)
         if config.time is not None:
@@ -109,7 +110,7 @@ def reopen(
     accumulation the run continues from the same state, but not bit for bit.
     """
     folder = open_run(run)
-    with process_group(_device_type(folder, changes)) as processes, _locked(folder, processes):
+    with workers_end(), process_group(_device_type(folder, changes)) as processes, _locked(folder, processes):
         processes.barrier()  # no process reads before the main one holds the lock
         tensors, header = read_checkpoint(folder.last)
         card = Card.from_header(header, folder.last)
