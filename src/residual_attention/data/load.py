@@ -20,6 +20,19 @@ from .sources import SOURCES
 from .table import SUFFIXES
 
 
+def found_on_disk(data: str) -> Path:
+    """The folder or list of images that DATA names. Raises UserError if it names none."""
+    path = Path(data)
+    if not path.exists():
+        raise DataNotFoundError(
+            f"no data set or folder named {data!r}{did_you_mean(data, SOURCES)}; "
+            f"data sets: {', '.join(SOURCES)}; or give a folder or a list of images; a plugin's data set needs {FLAG}"
+        )
+    if not is_on_disk(path):
+        raise UserError(f"{path} is neither a folder nor a list of images ({', '.join(SUFFIXES)})")
+    return path
+
+
 def load_dataset(request: DataRequest, preprocess: Preprocess | None = None, placed: Placed | None = None) -> Dataset:
     """Load a named data set or a folder: its splits and its preprocessing (``preprocess`` if given).
 
@@ -31,14 +44,7 @@ def load_dataset(request: DataRequest, preprocess: Preprocess | None = None, pla
     """
     if request.data in SOURCES:
         return SOURCES.value(request.data)(request, preprocess)
-    path = Path(request.data)
-    if not path.exists():
-        raise DataNotFoundError(
-            f"no data set or folder named {request.data!r}{did_you_mean(request.data, SOURCES)}; "
-            f"data sets: {', '.join(SOURCES)}; or give a folder or a list of images; a plugin's data set needs {FLAG}"
-        )
-    if not is_on_disk(path):
-        raise UserError(f"{path} is neither a folder nor a list of images ({', '.join(SUFFIXES)})")
+    path = found_on_disk(request.data)
     if find_shards(path):
         return from_shards(path, request, preprocess)
     listing = arranged(list_images(path), request, placed)
