@@ -57,7 +57,7 @@ class Suspect:
 @dataclass(frozen=True, kw_only=True)
 class Labels:
     """``accuracy_pct``: how often the out-of-sample classifier agrees with the given labels. ``network``: whose
-    features it reads; ``caution``: why they may be too kind. ``left_out``: classes with too few images for ``folds`` folds."""
+    features it reads; ``caution``: why they may be too kind. ``left_out``: classes with too few images."""
 
     checked: int
     network: str

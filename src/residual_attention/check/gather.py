@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -90,14 +90,14 @@ def find_source(data: str, data_dir: Path | None = None, limit: int | None = Non
     if data not in SOURCES:
         source = _on_disk(found_on_disk(data))
     elif data_dir is not None and data_dir.is_dir() and split_folders(data_dir):
-        source = _on_disk(data_dir)
+        source = replace(_on_disk(data_dir), name=data)
     else:
         source = _in_memory(data, data_dir)
     if limit is None or limit >= source.total:
         return source
     chosen = [source.entries[i] for i in evenly_spaced(source.total, limit).tolist()]
     notices = [*source.notices, f"{limit:,} of {source.total:,} images are looked at (--limit), evenly spaced"]
-    return Source(**{**vars(source), "entries": chosen, "notices": notices})
+    return replace(source, entries=chosen, notices=notices)
 
 
 def _on_disk(path: Path) -> Source:

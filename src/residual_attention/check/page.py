@@ -15,6 +15,7 @@ from .findings import Findings, Suspect
 from .gather import Entry, Source
 
 SHOWN_FAMILIES, SHOWN_MEMBERS, SHOWN_SUSPECTS, SHOWN_NAMES = 40, 6, 60, 100
+WEAK_PCT = 60.0  # agreement with the labels below which most suspects are false alarms
 SIDE = 112  # px of a thumbnail
 
 
@@ -101,4 +102,5 @@ def render(findings: Findings, source: Source, families: Sequence[Sequence[int]]
         seconds=short_duration(sum(findings.time_s.values())),
         shown_names=SHOWN_NAMES,
         few=FEW_IMAGES,
+        weak=WEAK_PCT,
     )

@@ -4,9 +4,12 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from ..errors import UserError
 from .randomness import derive_seed
+from .request import DataRequest
+from .samples import Samples, joined
 
 
 def spread(labels: Sequence[int], units: Sequence[int], folds: int, seed: int) -> np.ndarray:
@@ -14,12 +17,13 @@ def spread(labels: Sequence[int], units: Sequence[int], folds: int, seed: int) -
     StratifiedGroupKFold)."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    kind = StratifiedGroupKFold if len(set(units)) < len(units) else StratifiedKFold  # the same, but faster
+    divided = len(set(units)) < len(units)
+    kind = StratifiedGroupKFold if divided else StratifiedKFold  # the same, but faster
     splitter = kind(folds, shuffle=True, random_state=derive_seed(seed, "folds") % 2**32)
     found = np.zeros(len(labels), dtype=np.int64)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")  # the callers check their classes
-        for fold, (_, held) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups=units)):
+        for fold, (_, held) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups=units if divided else None)):
             found[held] = fold
     return found
 
@@ -38,3 +42,27 @@ def fold_of(labels: Sequence[int], units: Sequence[int], classes: Sequence[str],
             "(copies and groups stay together); take fewer folds or add images"
         )
     return spread(labels, units, folds, seed)
+
+
+def fold_notices(fold: int, folds: int, held: int, whole: int, untouched: int) -> list[str]:
+    """What the fold is, and that a given test split is left out."""
+    notices = [f"fold {fold} of {folds}: {held} of {whole} training images are its test split"]
+    if untouched:
+        notices.append(f"the {untouched} images of the given test split are left untouched")
+    return notices
+
+
+def fold_out(
+    train: Samples, val: Samples | None, test: Samples | None, request: DataRequest, notices: list[str]
+) -> tuple[Samples, None, Samples]:
+    """Of the training and validation images, all but the fold, and the fold."""
+    assert request.folding is not None
+    fold, folds = request.folding
+    everything = joined(train, val)
+    if everything.labels.ndim == 2:
+        raise UserError("--folds needs data with one class an image")
+    labels = everything.labels.tolist()
+    names = [str(label) for label in range(max(labels, default=0) + 1)]
+    held = torch.from_numpy(fold_of(labels, range(len(labels)), names, folds, request.seed) == fold - 1)
+    notices += fold_notices(fold, folds, int(held.sum()), len(labels), 0 if test is None else len(test))
+    return everything.subset((~held).nonzero().flatten()), None, everything.subset(held.nonzero().flatten())

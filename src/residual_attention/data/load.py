@@ -121,10 +121,13 @@ def load_split(
     split_rule: SplitRule = "shuffle",
     placed: Placed | None = None,
     several: bool = False,
+    folds: int | None = None,
+    fold: int | None = None,
 ) -> tuple[Samples, list[str]]:
     """Load one split: its samples, with labels in the order of ``classes``, and notices.
 
-    ``seed``, the fractions, ``limit_train``, ``split_rule`` and ``placed`` reproduce the splits of the training run.
+    ``seed``, the fractions, ``limit_train``, ``split_rule``, ``placed`` and ``fold`` of ``folds`` reproduce the splits
+    of the training run.
     All images of a folder without splits are used, unless ``whole=False`` (the model was trained on it);
     ``train_images`` is then the number of images it was trained on, which need not hold if ``placed`` is known.
     ``several``: the model gives several labels an image, so the labels become an (N, K) matrix.
@@ -135,7 +138,7 @@ def load_split(
         ImageError: an image is unreadable.
     """
     notices: list[str] = []
-    if data not in SOURCES and is_on_disk(Path(data)) and not find_shards(Path(data)):
+    if data not in SOURCES and is_on_disk(Path(data)) and not find_shards(Path(data)) and fold is None:
         found = _folder_split(Path(data), split, preprocess, whole, notices)
         if found is not None:
             samples, theirs = found
@@ -151,6 +154,8 @@ def load_split(
         test_fraction=test_fraction,
         limit_train=limit_train,
         split_rule=split_rule,
+        folds=folds,
+        fold=fold,
     )
     dataset = load_dataset(request, preprocess, placed)
     if train_images is not None and not whole and placed is None and len(dataset.train or ()) != train_images:
