@@ -73,6 +73,15 @@ def _counts(findings: Findings) -> list[dict[str, object]]:
     return sorted(rows, key=lambda row: row["counts"][first])  # type: ignore[index]
 
 
+def _shown_members(entries: Sequence[Entry], members: Sequence[int]) -> list[int]:
+    """A few images of a family: first one of each split and class, so that what makes it matter is seen."""
+    first: dict[tuple[str, object], int] = {}
+    for i in members:
+        first.setdefault((entries[i].split, entries[i].label), i)
+    rest = [i for i in members if i not in first.values()]
+    return [*first.values(), *rest][:SHOWN_MEMBERS]
+
+
 def render(findings: Findings, source: Source, families: Sequence[Sequence[int]]) -> str:
     """The page. ``families``: the positions of the images of ``findings.copies.families``."""
     entries = source.entries
@@ -81,7 +90,7 @@ def render(findings: Findings, source: Source, families: Sequence[Sequence[int]]
     copies = [
         {
             "family": family,
-            "images": [_thumbnail(source, entries[i]) for i in members[:SHOWN_MEMBERS]],
+            "images": [_thumbnail(source, entries[i]) for i in _shown_members(entries, members)],
             "more": max(0, len(members) - SHOWN_MEMBERS),
         }
         for family, members in shown

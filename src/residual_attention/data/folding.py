@@ -23,7 +23,9 @@ def spread(labels: Sequence[int], units: Sequence[int], folds: int, seed: int) -
     found = np.zeros(len(labels), dtype=np.int64)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")  # the callers check their classes
-        for fold, (_, held) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups=units if divided else None)):
+        for fold, (_, held) in enumerate(
+            splitter.split(np.zeros(len(labels)), labels, groups=units if divided else None)
+        ):
             found[held] = fold
     return found
 
