@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from residual_attention.check.gather import find_source
+from residual_attention.check.gather import find_source, gather
 from residual_attention.check.labels import caution, default_network, judge, trained_on
+from residual_attention.checkpoints import load
 from residual_attention.cli.main import main
 from residual_attention.data.folding import spread
 
@@ -191,12 +192,22 @@ def test_a_list_of_several_labels_is_checked_without_suspects(data, tmp_path):
     document = json.loads((tmp_path / "c/check.json").read_text())
     assert "several labels" in document["labels_skipped"]
     assert document["overview"]["counts"]["all"] == {"a": 4, "b": 6}
+    assert str(data) not in (tmp_path / "c/check.html").read_text()
 
 
 def test_the_limit_is_said(data):
     source = find_source(str(data), limit=10)
     assert len(source.entries) == 10
     assert any("10 of " in notice for notice in source.notices)
+
+
+def test_an_embedded_data_set_is_read_from_memory():
+    source = find_source("digits", limit=40)
+    gathered = gather(source, load("attention56_cifar.cifar100").preprocess)
+    assert gathered.inputs.shape == (40, 3, 32, 32)
+    assert {one.mode for one in gathered.prints} == {"L"}
+    assert source.shown(source.entries[0]) == "train 0"
+    assert source.entries[-1].split == "test"
 
 
 def test_the_network_has_not_trained_on_the_data_that_it_judges():

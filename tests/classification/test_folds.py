@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from residual_attention.checkpoints import load
@@ -49,6 +50,15 @@ def test_each_image_is_in_one_fold_and_copies_are_not_divided(photos):
         assert any("4 images of the given test split are left untouched" in notice for notice in one.notices)
     digests = [{digest for digest, side in one.placed.sides.items() if side == "test"} for one in found]
     assert not digests[0] & digests[1] | digests[0] & digests[2] | digests[1] & digests[2]
+
+
+def test_what_an_earlier_run_tested_on_does_not_join_a_fold(photos):
+    before = load_dataset(DataRequest(data=str(photos / "train"), test_fraction=0.4)).placed
+    assert "test" in before.sides.values()
+    request = DataRequest(data=str(photos), folds=3, fold=1)
+    found, plain = load_dataset(request, placed=before), load_dataset(request)
+    assert torch.equal(found.test.labels, plain.test.labels)
+    assert any("were trained on by an earlier run" in notice for notice in found.notices)
 
 
 def test_a_list_keeps_its_groups_together(photos, tmp_path):

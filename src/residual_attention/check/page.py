@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image as Pillow
 
@@ -39,6 +40,12 @@ def _data_url(image: Pillow.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def _shown(path: str) -> str:
+    """The name on the page; of a path that is not below the data's folder, its last two parts alone."""
+    parts = Path(path).parts
+    return printable("/".join(parts[-2:]) if Path(path).is_absolute() else path)
+
+
 def _thumbnail(source: Source, entry: Entry) -> Thumbnail:
     try:
         picture = _data_url(source.picture(entry, SIDE))
@@ -47,7 +54,7 @@ def _thumbnail(source: Source, entry: Entry) -> Thumbnail:
     labels = (entry.label,) if isinstance(entry.label, int) else entry.label
     classes = ", ".join(source.classes[label] for label in labels)
     split = "" if entry.split == "all" else entry.split
-    return Thumbnail(picture, printable(source.shown(entry)), split, classes)
+    return Thumbnail(picture, _shown(source.shown(entry)), split, classes)
 
 
 def _headline(findings: Findings, source: Source) -> list[dict[str, str]]:
@@ -105,8 +112,8 @@ def render(findings: Findings, source: Source, families: Sequence[Sequence[int]]
         counts=_counts(findings),
         copies=copies,
         suspects=suspects,
-        unreadable=[(printable(one.path), one.reason) for one in findings.unreadable[:SHOWN_NAMES]],
-        blank=[printable(name) for name in findings.overview.blank[:SHOWN_NAMES]],
+        unreadable=[(_shown(one.path), one.reason) for one in findings.unreadable[:SHOWN_NAMES]],
+        blank=[_shown(name) for name in findings.overview.blank[:SHOWN_NAMES]],
         notices=[printable(notice) for notice in findings.notices],
         seconds=short_duration(sum(findings.time_s.values())),
         shown_names=SHOWN_NAMES,

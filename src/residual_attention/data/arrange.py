@@ -9,7 +9,7 @@ from .fingerprints import Families, Fingerprint, Pair, exact_copies, fingerprint
 from .folders import MAX_NAMED, FolderListing, Label
 from .folding import fold_notices, fold_of
 from .placement import SPLITS, Item, Placed, place, units_of
-from .request import DataRequest
+from .request import DataRequest, folding
 
 MAX_LOOKED = 20_000  # images that are decoded to find near copies; of more, only exact copies are found,
 MAX_READ = 200_000  # and of more than this, with splits of their own, none
@@ -22,7 +22,7 @@ def _classes(label: Label) -> frozenset[int]:
 
 def missing_splits(listing: FolderListing, request: DataRequest) -> dict[str, float]:
     """The splits to hold out, with their shares, in their order. No test split is made where others are given."""
-    if request.folding:
+    if folding(request):
         return {"val": request.val_fraction}
     fractions = {"test": request.test_fraction} if "all" in listing.splits else {}
     if not listing.splits.get("val"):
@@ -35,21 +35,21 @@ def arranged(listing: FolderListing, request: DataRequest, placed: Placed | None
 
     Unchanged under the split rule *shuffle*. ``placed``: images of an earlier run.
     """
-    if request.split_rule == "shuffle" and not request.folding:
+    if request.split_rule == "shuffle" and not folding(request):
         return listing
     rows = [
         (split, path, label)
         for split, pairs in listing.splits.items()
         for path, label in pairs
-        if split != "test" or not request.folding
+        if split != "test" or not folding(request)
     ]
     fractions, notices = missing_splits(listing, request), list(listing.notices)
-    if len(rows) > MAX_READ and not any(fractions.values()) and not request.folding:
+    if len(rows) > MAX_READ and not any(fractions.values()) and not folding(request):
         notices.append(f"more than {MAX_READ:,} images: copies across splits are not searched for")
         return replace(listing, notices=notices)
     prints = list(fingerprints([path for _, path, _ in rows], look=len(rows) <= MAX_LOOKED))
     near = near_copies(prints)
-    if request.folding:
+    if folding(request):
         rows = _with_fold(listing, rows, prints, near, request, notices)
     mine = [i for i, (split, _, _) in enumerate(rows) if split in ("all", "train")]
     sides = [split for split, _, _ in rows]
@@ -57,7 +57,8 @@ def arranged(listing: FolderListing, request: DataRequest, placed: Placed | None
         items = [Item(prints[i].digest, _classes(rows[i][2]), listing.groups.get(rows[i][1])) for i in mine]
         where = {i: position for position, i in enumerate(mine)}
         pairs = [Pair(where[p.first], where[p.second], p.exact) for p in near if p.first in where and p.second in where]
-        found = place(items, pairs, fractions=fractions, seed=request.seed, placed=placed)
+        known = None if folding(request) else placed  # each image is tested in its fold, and in no other
+        found = place(items, pairs, fractions=fractions, seed=request.seed, placed=known)
         for i, side in zip(mine, found.sides, strict=True):
             sides[i] = side
         notices += _held_out_notices(listing, found.lenders, sides, mine, fractions)
@@ -74,7 +75,7 @@ def arranged(listing: FolderListing, request: DataRequest, placed: Placed | None
         listing,
         splits={split: pairs for split, pairs in splits.items() if pairs},
         notices=notices,
-        ours=frozenset(fractions) | ({"test"} if request.folding else set()),
+        ours=frozenset(fractions) | ({"test"} if folding(request) else set()),
         placed=(placed or Placed()).joined(record),
     )
 
@@ -91,10 +92,10 @@ def _with_fold(
 
     The fold of an image does not depend on the names of the files, only on their contents and classes.
     """
-    assert request.folding is not None
+    assert folding(request) is not None
     if listing.several:
         raise UserError("--folds needs data with one class an image")
-    fold, folds = request.folding
+    fold, folds = folding(request)
     items = [
         Item(one.digest, _classes(row[2]), listing.groups.get(row[1])) for one, row in zip(prints, rows, strict=True)
     ]

@@ -13,7 +13,7 @@ from .folding import fold_out
 from .placement import Placed
 from .preprocess import Preprocess
 from .readable import check_classes, check_files, unreadable_notice
-from .request import DataRequest
+from .request import DataRequest, folding
 from .samples import FileSamples, Samples, TensorSamples, decode, fits_in_memory
 from .sampling import count_channels, suggested_image_size
 from .shards import read_shards
@@ -89,9 +89,9 @@ def split_as_configured(
 ) -> tuple[Samples, Samples | None, Samples | None]:
     """Hold out validation images if there are none, then apply ``limit_train`` and label noise to training images.
 
-    With ``request.folding`` the fold is the test split first.
+    With ``request.fold`` the fold is the test split first.
     """
-    if request.folding:
+    if folding(request):
         train, val, test = fold_out(train, val, test, request, notices)
     if val is None:
         train, val = hold_out(train, request.val_fraction, request.seed, "validation", notices)
@@ -146,11 +146,11 @@ def _complete_splits(
         request = replace(request, val_fraction=0.0, test_fraction=0.0, fold=None)
     train, val, test = splits.get("train"), splits.get("val"), splits.get("test")
     given = {name: name in splits and name not in ours for name in ("val", "test")}
-    if train is None and request.folding:
+    if train is None and folding(request):
         train = splits["all"]
     if train is None:
         train, test = hold_out(splits["all"], request.test_fraction, request.seed, "test", notices)
-    elif test is None and not ours & {"test"} and not request.folding:
+    elif test is None and not ours & {"test"} and not folding(request):
         notices.append("no test split, so no test results are reported")
     train, val, test = split_as_configured(train, val, test, request, num_classes, notices)
     val, bad_val = check_files(val, preprocess, skip_bad=request.skip_bad_images and not given["val"])

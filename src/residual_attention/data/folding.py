@@ -58,8 +58,9 @@ def fold_out(
     train: Samples, val: Samples | None, test: Samples | None, request: DataRequest, notices: list[str]
 ) -> tuple[Samples, None, Samples]:
     """Of the training and validation images, all but the fold, and the fold."""
-    assert request.folding is not None
-    fold, folds = request.folding
+    assert request.fold is not None
+    assert request.folds is not None
+    fold, folds = request.fold, request.folds
     everything = joined(train, val)
     if everything.labels.ndim == 2:
         raise UserError("--folds needs data with one class an image")

@@ -40,7 +40,7 @@ class DataRequest:
     folds: int | None = None
     fold: int | None = None
 
-    @property
-    def folding(self) -> tuple[int, int] | None:
-        """(fold, folds), from 1, if the test split is to be a fold of the training and validation images."""
-        return None if self.folds is None or self.fold is None else (self.fold, self.folds)
+
+def folding(request: DataRequest) -> tuple[int, int] | None:
+    """(fold, folds), from 1, if the test split is to be a fold of the training and validation images."""
+    return None if request.folds is None or request.fold is None else (request.fold, request.folds)
