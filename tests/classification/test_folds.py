@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,15 @@ def test_each_image_is_in_one_fold_and_copies_are_not_divided(photos):
         assert any("4 images of the given test split are left untouched" in notice for notice in one.notices)
     digests = [{digest for digest, side in one.placed.sides.items() if side == "test"} for one in found]
     assert not digests[0] & digests[1] | digests[0] & digests[2] | digests[1] & digests[2]
+
+
+def test_the_names_of_files_do_not_matter(photos, tmp_path):
+    renamed = tmp_path / "photos"
+    for path in (photos / "train").rglob("*.*"):
+        target = renamed / path.parent.name / f"{zlib.crc32(path.name.encode())}{path.suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    assert folded(renamed, 2).placed == folded(photos, 2).placed
 
 
 def test_what_an_earlier_run_tested_on_does_not_join_a_fold(photos):

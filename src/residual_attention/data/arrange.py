@@ -92,10 +92,11 @@ def _with_fold(
 
     The fold of an image does not depend on the names of the files, only on their contents and classes.
     """
-    assert folding(request) is not None
+    assert request.fold is not None
+    assert request.folds is not None
     if listing.several:
         raise UserError("--folds needs data with one class an image")
-    fold, folds = folding(request)
+    fold, folds = request.fold, request.folds
     items = [
         Item(one.digest, _classes(row[2]), listing.groups.get(row[1])) for one, row in zip(prints, rows, strict=True)
     ]

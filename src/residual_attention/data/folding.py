@@ -17,14 +17,16 @@ def spread(labels: Sequence[int], units: Sequence[int], folds: int, seed: int) -
     StratifiedGroupKFold)."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    divided = len(set(units)) < len(units)
+    number: dict[int, int] = {}
+    groups = [number.setdefault(unit, len(number)) for unit in units]  # by appearance: their numbers mean nothing
+    divided = len(number) < len(units)
     kind = StratifiedGroupKFold if divided else StratifiedKFold  # the same, but faster
     splitter = kind(folds, shuffle=True, random_state=derive_seed(seed, "folds") % 2**32)
     found = np.zeros(len(labels), dtype=np.int64)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")  # the callers check their classes
         for fold, (_, held) in enumerate(
-            splitter.split(np.zeros(len(labels)), labels, groups=units if divided else None)
+            splitter.split(np.zeros(len(labels)), labels, groups=groups if divided else None)
         ):
             found[held] = fold
     return found
