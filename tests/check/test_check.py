@@ -16,6 +16,8 @@ from residual_attention.checkpoints import load
 from residual_attention.cli.main import main
 from residual_attention.data.folding import spread
 
+pytest.importorskip("cleanlab")
+
 HUES = ((220, 40, 40), (40, 200, 60), (50, 60, 220))
 SWAPPED = ("class0/03.png", "class0/09.png", "class1/07.png", "class1/11.png")
 
