@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoints.card import CLASSIFICATION, DETECTION, read_card
+from .classification.config import TrainConfig
+from .classification.fold_results import is_folds
 from .documents import blaming
 from .errors import UserError
 from .training import run as core
@@ -41,7 +43,14 @@ def task_entry(name: str) -> TaskEntry:
 
 
 def train(config: RunConfig) -> dict[str, Any]:
-    """Train, evaluate and report as configured; returns the run's summary. Raises like `training.run.train`."""
+    """Train, evaluate and report as configured; returns the run's summary. Raises like `training.run.train`.
+
+    With ``folds`` but no ``fold`` it trains them all, and returns what `classification.folds.train_folds` does.
+    """
+    if isinstance(config, TrainConfig) and config.folds is not None and config.fold is None:
+        from .classification.folds import train_folds
+
+        return train_folds(config)
     for load_entry in TASKS.values():
         if isinstance(config, (entry := load_entry()).config):
             return core.train(config, entry)
@@ -49,7 +58,11 @@ def train(config: RunConfig) -> dict[str, Any]:
 
 
 def resume(run: Path, **changes: Any) -> dict[str, Any]:
-    """Resume a run of any task; see `training.run.reopen` for ``changes``."""
+    """Resume a run of any task, or the folds of one; see `training.run.reopen` for ``changes``."""
+    if is_folds(run):
+        from .classification.folds import resume_folds
+
+        return resume_folds(run, **changes)
     return core.resume(run, task_entry(read_card(open_run(run).last).task), **changes)
 
 
@@ -61,8 +74,13 @@ def task_of_run(run: Path) -> str:
 def report(run: Path, *, redraw: bool = False) -> Path:
     """Rewrite a finished run's ``report.html`` from the files in its folder.
 
-    With ``redraw``, its pictures are drawn again first, which needs the data.
+    With ``redraw``, its pictures are drawn again first, which needs the data. For a folder of folds, the report of all
+    of them is rewritten from their summaries.
     """
+    if is_folds(run):
+        from .classification.folds import report_folds
+
+        return report_folds(run)
     entry = task_entry(task_of_run(run))
     if redraw:
         draw_again(run, entry)

@@ -53,8 +53,8 @@ def kitchen(tmp_path: Path, write_image_folder: Callable[..., Path], monkeypatch
     return tmp_path
 
 
-def test_there_are_eleven_recipes():
-    assert len(re.findall(r"^## ", COOKBOOK, flags=re.M)) == 11
+def test_there_are_thirteen_recipes():
+    assert len(re.findall(r"^## ", COOKBOOK, flags=re.M)) == 13
     assert len(commands()) >= 20
 
 
@@ -63,7 +63,15 @@ def test_the_recipes_run(kitchen, capsys):
     pytest.importorskip("onnxscript")
     for words in commands():
         assert main(shortened(words)) == 0, f"{' '.join(words)}: {capsys.readouterr().err}"
-    for left in ("runs/photos/report.html", "comparison.html", "look/photo.png", "model.onnx", "folder/config.json"):
+    for left in (
+        "runs/photos/report.html",
+        "comparison.html",
+        "looked/check.html",
+        "runs/folds/report.html",
+        "look/photo.png",
+        "model.onnx",
+        "folder/config.json",
+    ):
         assert (kitchen / left).is_file(), left
     assert "class0" in python("cookbook.md", kitchen)
     told, probability = python("deploy.md", kitchen).split()

@@ -57,6 +57,8 @@ def split_for(
         split_rule=trained.get("split_rule", "shuffle"),
         placed=model.card.placed if own else None,
         several=model.card.confidence.several,
+        folds=trained.get("folds") if own else None,
+        fold=trained.get("fold") if own else None,
     )
     if by_name:
         notices.append(f"{data} is taken for the training data, by its name: only its held-out images are used")

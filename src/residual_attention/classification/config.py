@@ -10,6 +10,8 @@ from ..data.strengths import Augment
 from ..errors import UserError
 from ..training.config import RunConfig, check_between, check_least
 
+MAX_FOLDS = 100
+
 RecipeName = Literal["quick", "paper", "modern", "classic", "finetune"]
 
 
@@ -55,6 +57,11 @@ class TrainConfig(RunConfig, Augment, LossOptions):
     split_rule: SplitRule = "content"
     """How missing splits of files are made: content (an image's side depends on its content and the seed, so that added
     images move no others) or shuffle (as before version 0.2, and always for named data sets)."""
+    folds: int | None = None
+    """Cross-validation: as many runs, each tested on another part of the training and validation images; a test split
+    that is given stays untouched."""
+    fold: int | None = None
+    """Train this one of --folds alone, from 1, as a job of its own."""
     label_noise: float = 0.0
     """Share of training labels replaced by another class, drawn uniformly (symmetric noise)."""
     limit_train: int | None = None
@@ -82,6 +89,10 @@ def _validate_classification(config: TrainConfig) -> None:
     check_between(config, {**dict.fromkeys(unit, (0, 1)), "rotation": (0, 180), "progressive": (0.1, 1)})
     least = ("classifier_l2", "mixup", "cutmix", "crop_padding", "cutout")
     check_least(config, {**dict.fromkeys(least, 0), "limit_train": 1})
+    if config.fold is not None and (config.folds is None or not 1 <= config.fold <= config.folds):
+        raise UserError(f"fold must be between 1 and --folds, not {config.fold}")
+    if config.folds is not None:
+        check_between(config, {"folds": (2, MAX_FOLDS)})
     if config.image_size is not None:
         check_between(config, {"image_size": (1, MAX_IMAGE_SIZE)})
     if config.in_chans not in (None, 1, 3):

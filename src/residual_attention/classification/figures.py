@@ -169,6 +169,7 @@ def draw_compared_curves(runs: Sequence[tuple[str, Path]], out: Path) -> None:
             axes.plot(epochs, _column(rows, column), color=colour, linestyle=line, marker=marker, label=name)
     error.set(xlabel="epoch", ylabel="validation error (%)", ylim=(0, None))
     loss.set(xlabel="epoch", ylabel="training loss (nats, augmented)", yscale="log")
+    plain_ticks(loss.yaxis)
     for axes in (error, loss):
         axes.grid(alpha=0.25)
     figure.legend(*error.get_legend_handles_labels(), loc="outside lower center", frameon=False, ncols=2, fontsize=8)

@@ -20,6 +20,7 @@ from ..data.loading import TrainBatch, TrainingData, evaluation_batches
 from ..data.order import Replica, steps_per_epoch
 from ..data.placement import Placed
 from ..data.preprocess import Preprocess
+from ..data.readable import FEW_IMAGES
 from ..data.request import DataRequest
 from ..data.splits import evenly_spaced
 from ..data.strengths import Augment
@@ -69,7 +70,6 @@ def _class_weights(config: TrainConfig, dataset: Dataset, device: torch.device) 
     return (len(dataset.train) / (len(dataset.classes) * counts.clamp(min=1))).to(device)
 
 
-FEW_IMAGES = 20  # of a class, below which a run warns
 TRAIN_IMAGES_EVALUATED = 10_000  # at most, at the end of a run
 
 

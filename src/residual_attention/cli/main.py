@@ -15,6 +15,7 @@ from ..version import __version__
 
 COMMANDS = {
     "train": "train on digits, CIFAR, ImageNet or a folder of class folders",
+    "check": "look over a data set: copies, suspect labels, unreadable files, class counts",
     "resume": "resume a stopped run, bit for bit, or extend it",
     "eval": "error of a trained model on a data set's split",
     "predict": "classes of images, folders or globs",

@@ -29,10 +29,11 @@ class ReportArguments:
 
 def _report(run: Path, *, redraw: bool) -> Path:
     """The report of one run; missing pictures are drawn if the data are there."""
+    from ..classification.fold_results import is_folds
     from ..tasks import report
     from ..training.page import read_summary
 
-    if not redraw and read_summary(run).get("undrawn"):
+    if not redraw and not is_folds(run) and read_summary(run).get("undrawn"):
         try:
             return report(run, redraw=True)
         except UserError as error:

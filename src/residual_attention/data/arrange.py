@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..errors import UserError
 from .fingerprints import Families, Fingerprint, Pair, exact_copies, fingerprints, near_copies
 from .folders import MAX_NAMED, FolderListing, Label
-from .placement import SPLITS, Item, Placed, place
-from .request import DataRequest
+from .folding import fold_notices, fold_of
+from .placement import SPLITS, Item, Placed, place, units_of
+from .request import DataRequest, folding
 
 MAX_LOOKED = 20_000  # images that are decoded to find near copies; of more, only exact copies are found,
 MAX_READ = 200_000  # and of more than this, with splits of their own, none
@@ -20,6 +22,8 @@ def _classes(label: Label) -> frozenset[int]:
 
 def missing_splits(listing: FolderListing, request: DataRequest) -> dict[str, float]:
     """The splits to hold out, with their shares, in their order. No test split is made where others are given."""
+    if folding(request):
+        return {"val": request.val_fraction}
     fractions = {"test": request.test_fraction} if "all" in listing.splits else {}
     if not listing.splits.get("val"):
         fractions["val"] = request.val_fraction
@@ -31,22 +35,30 @@ def arranged(listing: FolderListing, request: DataRequest, placed: Placed | None
 
     Unchanged under the split rule *shuffle*. ``placed``: images of an earlier run.
     """
-    if request.split_rule == "shuffle":
+    if request.split_rule == "shuffle" and not folding(request):
         return listing
-    rows = [(split, path, label) for split, pairs in listing.splits.items() for path, label in pairs]
+    rows = [
+        (split, path, label)
+        for split, pairs in listing.splits.items()
+        for path, label in pairs
+        if split != "test" or not folding(request)
+    ]
     fractions, notices = missing_splits(listing, request), list(listing.notices)
-    if len(rows) > MAX_READ and not any(fractions.values()):
+    if len(rows) > MAX_READ and not any(fractions.values()) and not folding(request):
         notices.append(f"more than {MAX_READ:,} images: copies across splits are not searched for")
         return replace(listing, notices=notices)
     prints = list(fingerprints([path for _, path, _ in rows], look=len(rows) <= MAX_LOOKED))
     near = near_copies(prints)
+    if folding(request):
+        rows = _with_fold(listing, rows, prints, near, request, notices)
     mine = [i for i, (split, _, _) in enumerate(rows) if split in ("all", "train")]
     sides = [split for split, _, _ in rows]
     if any(fractions.values()):
         items = [Item(prints[i].digest, _classes(rows[i][2]), listing.groups.get(rows[i][1])) for i in mine]
         where = {i: position for position, i in enumerate(mine)}
         pairs = [Pair(where[p.first], where[p.second], p.exact) for p in near if p.first in where and p.second in where]
-        found = place(items, pairs, fractions=fractions, seed=request.seed, placed=placed)
+        known = None if folding(request) else placed  # each image is tested in its fold, and in no other
+        found = place(items, pairs, fractions=fractions, seed=request.seed, placed=known)
         for i, side in zip(mine, found.sides, strict=True):
             sides[i] = side
         notices += _held_out_notices(listing, found.lenders, sides, mine, fractions)
@@ -63,9 +75,38 @@ def arranged(listing: FolderListing, request: DataRequest, placed: Placed | None
         listing,
         splits={split: pairs for split, pairs in splits.items() if pairs},
         notices=notices,
-        ours=frozenset(fractions),
+        ours=frozenset(fractions) | ({"test"} if folding(request) else set()),
         placed=(placed or Placed()).joined(record),
     )
+
+
+def _with_fold(
+    listing: FolderListing,
+    rows: Sequence[tuple[str, Path, Label]],
+    prints: Sequence[Fingerprint],
+    near: Sequence[Pair],
+    request: DataRequest,
+    notices: list[str],
+) -> list[tuple[str, Path, Label]]:
+    """The rows, those of the fold as test images and the others as training images. Copies and groups are not divided.
+
+    The fold of an image does not depend on the names of the files, only on their contents and classes.
+    """
+    assert request.fold is not None
+    assert request.folds is not None
+    if listing.several:
+        raise UserError("--folds needs data with one class an image")
+    fold, folds = request.fold, request.folds
+    items = [
+        Item(one.digest, _classes(row[2]), listing.groups.get(row[1])) for one, row in zip(prints, rows, strict=True)
+    ]
+    units = units_of(items, near)
+    order = sorted(range(len(rows)), key=lambda i: (prints[i].digest, str(rows[i][2])))
+    labels = [label for i in order if isinstance(label := rows[i][2], int)]
+    found = fold_of(labels, [units[i] for i in order], listing.classes, folds, request.seed)
+    held = {i for i, number in zip(order, found.tolist(), strict=True) if number == fold - 1}
+    notices += fold_notices(fold, folds, len(held), len(rows), len(listing.splits.get("test", [])))
+    return [("test" if i in held else "train", path, label) for i, (_, path, label) in enumerate(rows)]
 
 
 def named(names: Sequence[str]) -> str:

@@ -9,10 +9,11 @@ from torch import Tensor
 from ..errors import UserError
 from .digest import listing_digest
 from .folders import FolderListing, Label
+from .folding import fold_out
 from .placement import Placed
 from .preprocess import Preprocess
 from .readable import check_classes, check_files, unreadable_notice
-from .request import DataRequest
+from .request import DataRequest, folding
 from .samples import FileSamples, Samples, TensorSamples, decode, fits_in_memory
 from .sampling import count_channels, suggested_image_size
 from .shards import read_shards
@@ -86,7 +87,12 @@ def split_as_configured(
     num_classes: int,
     notices: list[str],
 ) -> tuple[Samples, Samples | None, Samples | None]:
-    """Hold out validation images if there are none, then apply ``limit_train`` and label noise to training images."""
+    """Hold out validation images if there are none, then apply ``limit_train`` and label noise to training images.
+
+    With ``request.fold`` the fold is the test split first.
+    """
+    if folding(request):
+        train, val, test = fold_out(train, val, test, request, notices)
     if val is None:
         train, val = hold_out(train, request.val_fraction, request.seed, "validation", notices)
     if train.labels.ndim == 2 and request.label_noise:
@@ -137,12 +143,14 @@ def _complete_splits(
     ``ours``: splits that are already held out by content; they may lose unreadable images, as training may.
     """
     if ours:
-        request = replace(request, val_fraction=0.0, test_fraction=0.0)
+        request = replace(request, val_fraction=0.0, test_fraction=0.0, fold=None)
     train, val, test = splits.get("train"), splits.get("val"), splits.get("test")
     given = {name: name in splits and name not in ours for name in ("val", "test")}
+    if train is None and folding(request):
+        train = splits["all"]
     if train is None:
         train, test = hold_out(splits["all"], request.test_fraction, request.seed, "test", notices)
-    elif test is None and not ours & {"test"}:
+    elif test is None and not ours & {"test"} and not folding(request):
         notices.append("no test split, so no test results are reported")
     train, val, test = split_as_configured(train, val, test, request, num_classes, notices)
     val, bad_val = check_files(val, preprocess, skip_bad=request.skip_bad_images and not given["val"])

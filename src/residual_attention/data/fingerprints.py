@@ -5,6 +5,7 @@ at 32x32 px) and confirmed by the correlation of the thumbnails, because images 
 share their hash far more often than photographs.
 """
 
+import errno
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,9 +19,11 @@ import torch
 from PIL import Image
 
 from .images import ImageError, read_image
+from .walk import is_regular
 
 DIGEST_BYTES = 8  # of the SHA-256: two of a million images collide with a probability of 3e-8
 HASHED, SIDE = 32, 16  # px of what the perceptual hash reads, and of the thumbnail that is compared
+IMAGE_SIDE = 2 * HASHED  # px, from which both are made
 ROWS = 2048  # compared at a time
 DECODERS = 4
 
@@ -55,26 +58,48 @@ def digest_of(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()[:DIGEST_BYTES]
 
 
-def _fingerprint(path: Path, look: bool) -> Fingerprint:
+def _content(path: Path) -> bytes:
+    """Raises OSError, also for a pipe or device, whose reading may never end."""
+    if path.exists() and not path.is_dir() and not is_regular(path):
+        raise OSError(errno.EINVAL, "not a regular file")
+    return path.read_bytes()
+
+
+def fingerprint_of(digest: bytes, image: Image.Image) -> Fingerprint:
+    """The fingerprint of an image that is read already; ``digest`` is of its file, or of its pixels without one."""
     import imagehash
 
+    size, mode = image.info.get("original", (image.size, image.mode))
+    small = image.convert("L").resize((HASHED, HASHED), Image.Resampling.BILINEAR)  # antialiased
+    thumbnail = np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BOX))
+    return Fingerprint(digest, imagehash.phash(small).hash.ravel(), thumbnail, size, mode)
+
+
+def looked_at(path: Path, in_chans: int = 1) -> tuple[Fingerprint, Image.Image | None]:
+    """The fingerprint of a file and its image, read at a reduced size where the format allows it; None if unreadable.
+
+    The image has `IMAGE_SIDE` px or more on its shorter side, or its own size.
+    """
     try:
-        content = path.read_bytes()
+        content = _content(path)
     except OSError as error:
-        return Fingerprint(b"", error=f"{path}: {error.strerror or error}")
-    digest = digest_of(content)
-    if not look:
-        return Fingerprint(digest)
+        return Fingerprint(b"", error=f"{path}: {error.strerror or error}"), None
     source = io.BytesIO(content)
     source.name = str(path)
     try:
-        found = read_image(source, 1, least_side=2 * HASHED)
+        found = read_image(source, in_chans, least_side=IMAGE_SIDE)
     except ImageError as error:
-        return Fingerprint(digest, error=str(error))
-    size, mode = found.info["original"]
-    small = found.resize((HASHED, HASHED), Image.Resampling.BILINEAR)  # antialiased
-    thumbnail = np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BOX))
-    return Fingerprint(digest, imagehash.phash(small).hash.ravel(), thumbnail, size, mode)
+        return Fingerprint(digest_of(content), error=str(error)), None
+    return fingerprint_of(digest_of(content), found), found
+
+
+def _fingerprint(path: Path, look: bool) -> Fingerprint:
+    if look:
+        return looked_at(path)[0]
+    try:
+        return Fingerprint(digest_of(_content(path)))
+    except OSError as error:
+        return Fingerprint(b"", error=f"{path}: {error.strerror or error}")
 
 
 def fingerprints(paths: Sequence[Path], *, look: bool = True) -> Iterator[Fingerprint]:

@@ -20,6 +20,19 @@ from .sources import SOURCES
 from .table import SUFFIXES
 
 
+def found_on_disk(data: str) -> Path:
+    """The folder or list of images that DATA names. Raises UserError if it names none."""
+    path = Path(data)
+    if not path.exists():
+        raise DataNotFoundError(
+            f"no data set or folder named {data!r}{did_you_mean(data, SOURCES)}; "
+            f"data sets: {', '.join(SOURCES)}; or give a folder or a list of images; a plugin's data set needs {FLAG}"
+        )
+    if not is_on_disk(path):
+        raise UserError(f"{path} is neither a folder nor a list of images ({', '.join(SUFFIXES)})")
+    return path
+
+
 def load_dataset(request: DataRequest, preprocess: Preprocess | None = None, placed: Placed | None = None) -> Dataset:
     """Load a named data set or a folder: its splits and its preprocessing (``preprocess`` if given).
 
@@ -31,14 +44,7 @@ def load_dataset(request: DataRequest, preprocess: Preprocess | None = None, pla
     """
     if request.data in SOURCES:
         return SOURCES.value(request.data)(request, preprocess)
-    path = Path(request.data)
-    if not path.exists():
-        raise DataNotFoundError(
-            f"no data set or folder named {request.data!r}{did_you_mean(request.data, SOURCES)}; "
-            f"data sets: {', '.join(SOURCES)}; or give a folder or a list of images; a plugin's data set needs {FLAG}"
-        )
-    if not is_on_disk(path):
-        raise UserError(f"{path} is neither a folder nor a list of images ({', '.join(SUFFIXES)})")
+    path = found_on_disk(request.data)
     if find_shards(path):
         return from_shards(path, request, preprocess)
     listing = arranged(list_images(path), request, placed)
@@ -115,10 +121,13 @@ def load_split(
     split_rule: SplitRule = "shuffle",
     placed: Placed | None = None,
     several: bool = False,
+    folds: int | None = None,
+    fold: int | None = None,
 ) -> tuple[Samples, list[str]]:
     """Load one split: its samples, with labels in the order of ``classes``, and notices.
 
-    ``seed``, the fractions, ``limit_train``, ``split_rule`` and ``placed`` reproduce the splits of the training run.
+    ``seed``, the fractions, ``limit_train``, ``split_rule``, ``placed`` and ``fold`` of ``folds`` reproduce the splits
+    of the training run.
     All images of a folder without splits are used, unless ``whole=False`` (the model was trained on it);
     ``train_images`` is then the number of images it was trained on, which need not hold if ``placed`` is known.
     ``several``: the model gives several labels an image, so the labels become an (N, K) matrix.
@@ -129,7 +138,7 @@ def load_split(
         ImageError: an image is unreadable.
     """
     notices: list[str] = []
-    if data not in SOURCES and is_on_disk(Path(data)) and not find_shards(Path(data)):
+    if data not in SOURCES and is_on_disk(Path(data)) and not find_shards(Path(data)) and fold is None:
         found = _folder_split(Path(data), split, preprocess, whole, notices)
         if found is not None:
             samples, theirs = found
@@ -145,6 +154,8 @@ def load_split(
         test_fraction=test_fraction,
         limit_train=limit_train,
         split_rule=split_rule,
+        folds=folds,
+        fold=fold,
     )
     dataset = load_dataset(request, preprocess, placed)
     if train_images is not None and not whole and placed is None and len(dataset.train or ()) != train_images:

@@ -73,18 +73,23 @@ class _Unit:
     side: str | None = None
 
 
-def _units(items: Sequence[Item], near: Iterable[Pair]) -> list[_Unit]:
-    """The key of a unit is its smallest group or digest, so that it is the same whatever the files are called."""
+def units_of(items: Sequence[Item], near: Iterable[Pair]) -> list[int]:
+    """The unit of each item: exact and near copies share one, and so do images of a group."""
     first: dict[object, int] = {}
     families = Families().join(near)
     for i, item in enumerate(items):
         for mark in (item.digest, item.group):
             if mark:
                 families.join([Pair(first.setdefault(mark, i), i, True)])
+    return [families.of(i) for i in range(len(items))]
+
+
+def _units(items: Sequence[Item], near: Iterable[Pair]) -> list[_Unit]:
+    """The key of a unit is its smallest group or digest, so that it is the same whatever the files are called."""
     units: dict[int, _Unit] = {}
-    for i, item in enumerate(items):
+    for i, (item, number) in enumerate(zip(items, units_of(items, near), strict=True)):
         key = f"group {item.group}" if item.group else item.digest.hex()
-        unit = units.setdefault(families.of(i), _Unit(key))
+        unit = units.setdefault(number, _Unit(key))
         unit.key = min(unit.key, key)
         unit.members.append(i)
         unit.classes |= item.classes

@@ -7,6 +7,7 @@ from ..errors import UserError
 from .preprocess import Preprocess
 from .samples import Samples, TensorSamples, decoded
 
+FEW_IMAGES = 20  # of a class, below which a run warns
 MAX_CHECKED = 20_000  # held-out files decoded before training to find bad ones; larger sets are not checked
 
 

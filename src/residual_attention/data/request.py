@@ -20,6 +20,9 @@ class DataRequest:
 
     ``split_rule``: *content* makes missing splits of files by `placement.place`; *shuffle*, the rule of runs before it
     existed and of named data sets, draws them from a permutation.
+
+    ``fold`` of ``folds``, from 1: the training and validation images are divided (`folding.fold_of`), and one part is
+    the test split; a test split that is given is left out.
     """
 
     data: str
@@ -34,3 +37,10 @@ class DataRequest:
     label_noise: float = 0.0
     skip_bad_images: bool = True
     split_rule: SplitRule = "content"
+    folds: int | None = None
+    fold: int | None = None
+
+
+def folding(request: DataRequest) -> tuple[int, int] | None:
+    """(fold, folds), from 1, if the test split is to be a fold of the training and validation images."""
+    return None if request.folds is None or request.fold is None else (request.fold, request.folds)

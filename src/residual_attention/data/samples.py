@@ -61,6 +61,20 @@ StoredSamples = FileSamples | ShardSamples
 Samples = TensorSamples | FileSamples | ShardSamples
 
 
+def joined(first: Samples, second: Samples | None) -> Samples:
+    """The samples of two splits of one kind as one."""
+    if second is None:
+        return first
+    labels = torch.cat([first.labels, second.labels])
+    if isinstance(first, TensorSamples) and isinstance(second, TensorSamples):
+        return TensorSamples(torch.cat([first.images, second.images]), labels)
+    if isinstance(first, FileSamples) and isinstance(second, FileSamples):
+        return FileSamples(first.paths + second.paths, labels)
+    assert isinstance(first, ShardSamples)
+    assert isinstance(second, ShardSamples)
+    return ShardSamples(first.members + second.members, labels)
+
+
 def fits_in_memory(count: int, side: int, chans: int) -> bool:
     return side <= IN_MEMORY_PX and count * chans * side * side <= IN_MEMORY_BYTES
 

@@ -7,7 +7,7 @@ from ..errors import UserError
 from .config import RunConfig
 from .runfolder import RunFolder
 
-IDENTITY = ("data", "model", "seed", "batch_size", "lr", "optimizer", "image_size")
+IDENTITY = ("data", "model", "seed", "batch_size", "lr", "optimizer", "image_size", "folds", "fold")
 
 
 def check_same_run(config: RunConfig, run: Path) -> None:

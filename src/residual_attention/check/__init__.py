@@ -1,0 +1,1 @@
+"""A data set looked over before training: copies, suspect labels, unreadable files, class counts."""
