@@ -18,7 +18,8 @@ DESCRIPTION = """Show where a model looks: attention masks over images, one figu
 
 Masks are drawn on the original pixels, from low to high level. With a data set or a folder of class folders instead of
 images, --measure measures how well masks show what the network uses and where objects are, and --intervene what the
-network still knows when its masks are replaced."""
+network still knows when its masks are replaced. Of a multi-label model, --reading class draws the masks of each label
+that it finds."""
 
 IMAGES_DRAWN = 20  # of a data set, unless --limit says otherwise
 
@@ -76,11 +77,12 @@ def _draw(given: AttendArguments, model: "Classifier") -> int:
         good.append(path)
         found.append(result.to_dict())
         if not given.json:
-            top = "  ".join(f"{name} {100 * share:.1f} %" for name, share in result.top)
+            top = "  ".join(f"{name} {100 * share:.1f} %" for name, share in result.shown) or "none"
             print(f"{printable(result.path)}\t{top}\t{printable(' '.join(result.files))}")
     sheets = []
     if len(good) > 1:
-        truth = [path.parent.name if path.parent.name in model.classes else None for path in good]
+        known = () if model.card.confidence.several else model.classes  # a folder does not name all labels
+        truth = [path.parent.name if path.parent.name in known else None for path in good]
         sheets = [
             str(s) for s in draw_sheets(model, good, given.out, reading=_reading(given), truth=truth, form=given.format)
         ]

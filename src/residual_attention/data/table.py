@@ -141,17 +141,20 @@ def _names(values: Iterable[str]) -> str:
     return f"{', '.join(names[:MAX_NAMED])}{more}"
 
 
-def read_list(path: Path, *, single_class_allowed: bool = False, classes_of: str = "train") -> FolderListing:
+def read_list(
+    path: Path, *, single_class_allowed: bool = False, classes_of: str = "train", several: bool = False
+) -> FolderListing:
     """The images of a list, as `folders.scan_folder` gives those of a folder.
 
     Classes are those of the split ``classes_of`` (of all rows if there is no split column), sorted by name.
+    ``several``: the list is multi-label, even if no cell of it has two labels.
 
     Raises:
         UserError: not a list, a faulty line, no existing file, or a single class.
     """
     notices: list[str] = []
     rows = _without_repeats(path, _read_rows(path), notices)
-    several = any(len(row.labels) > 1 for row in rows)
+    several = several or any(len(row.labels) > 1 for row in rows)
     if not several and (unlabelled := [row.path.name for row in rows if not row.labels]):
         notices.append(f"left out {len(unlabelled)} rows without a label: {_names(unlabelled)}")
         rows = [row for row in rows if row.labels]
