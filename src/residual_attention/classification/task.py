@@ -166,10 +166,11 @@ class ClassificationTask:
         dataset, plan = self.dataset, self.plan
         sizes = {name: len(split) for name in ("train", "val", "test") if (split := getattr(dataset, name)) is not None}
         images = ", ".join(f"{count} {name}" for name, count in sizes.items())
+        kinds = f"with {len(dataset.classes)} labels" if dataset.several else f"of {len(dataset.classes)} classes"
         millions = sum(p.numel() for p in model.parameters()) / 1e6
         return [
             *(f"note: {notice}" for notice in dataset.notices),
-            f"{dataset.name}: {images} images of {len(dataset.classes)} classes, {dataset.preprocess.image_size} px",
+            f"{dataset.name}: {images} images {kinds}, {dataset.preprocess.image_size} px",
             f"{plan.model} ({millions:.2f} M parameters), recipe {plan.config.recipe}: {plan.epochs} epochs, "
             f"{plan.total_steps} steps of {plan.config.batch_size}{_epoch_text(plan.config)}; {self.machine}",
         ]

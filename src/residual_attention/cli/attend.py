@@ -99,6 +99,7 @@ def main(argv: list[str]) -> int:
     from ..checkpoints import load
     from ..checkpoints.exported import ExportedClassifier
     from ..data.sources import SOURCES
+    from ..data.table import is_list
     from ..devices import resolve_device
 
     model = load(given.model, resolve_device(given.device), engine=given.engine)
@@ -111,6 +112,8 @@ def main(argv: list[str]) -> int:
         from .attend_measures import measured
 
         return measured(given, model)
-    if len(given.images) == 1 and given.images[0] in SOURCES and not Path(given.images[0]).exists():
-        return _draw_data_set(given, model)
+    if len(given.images) == 1:
+        data = Path(given.images[0])
+        if is_list(data) or (given.images[0] in SOURCES and not data.exists()):
+            return _draw_data_set(given, model)
     return _draw(given, model)
