@@ -3,8 +3,8 @@
 python tools/boxes_to_labels.py path/to/VOC labels.csv
 ran train labels.csv
 
-The set may have any layout that ``ran detect`` reads, such as PASCAL VOC's. Each row has an image's path, its classes as
-``a;b`` and its split; `ran train` makes the splits that are missing. Objects that are marked as difficult do not count.
+The set may have any layout that ``ran detect`` reads, such as PASCAL VOC's. Each row has an image's path, its classes
+as ``a;b`` and its split; ``ran train`` makes the splits that are missing. Objects marked as difficult do not count.
 """
 
 import argparse

@@ -82,8 +82,9 @@ class Answers:
 
 
 def _introduction(model: Classifier, name: str) -> str:
+    what = "labels, any number an image" if model.card.confidence.several else "classes"
     return (
-        f"# Where {name} looks\n{len(model.classes)} classes, {model.preprocess.image_size} px. "
+        f"# Where {name} looks\n{len(model.classes)} {what}, {model.preprocess.image_size} px. "
         "An attention mask scales features, position by position. It shows which features the network uses; "
         "by itself it does not explain the choice of class."
     )
