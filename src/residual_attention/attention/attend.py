@@ -1,4 +1,4 @@
-"""``ran attend``: draws each image's masks over it, saves arrays on request, and draws contact sheets."""
+"""``ran attend``: draws each image's masks over it, and saves arrays on request."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -11,21 +11,17 @@ import torch
 from PIL import Image
 
 from ..checkpoints import Classifier
-from ..checkpoints.own_data import split_for
 from ..data.images import ImageError, read_image
-from ..data.loading import evaluation_batches
-from ..data.splits import evenly_spaced
 from ..devices import device_of
 from ..own_files import OwnFiles
 from ..palette import shortened
 from .choices import is_signed, needs_gradients
-from .figures import Drawn, Title, draw_attention, draw_channels, draw_image, labels_title, prediction_title
+from .figures import Drawn, draw_channels, draw_image, labels_title
 from .geometry import on_original
 from .masks import masks_are_signed
-from .readings import Look, check_channel, look, look_in_parts, read
+from .readings import Look, check_channel, look, read
 from .reductions import excited_channels
 
-SHEET_IMAGES = 20
 LABELS_DRAWN = 8  # of an image with more, the most probable ones
 LONGEST_SIDE = 800  # px of the drawn image; larger originals are downscaled, saved arrays are not
 SMALLEST_SIDE = 224  # px; smaller originals are enlarged, so that the map is drawn smoothly
@@ -139,6 +135,10 @@ def maps_on(model: Classifier, image: Image.Image, found: Look, reading: str | i
     )
 
 
+def _line(pairs: Sequence[tuple[str, float]]) -> str:
+    return "\n".join(f"{shortened(name, 28)} {100 * share:.1f} %" for name, share in pairs)
+
+
 def attend_one(model: Classifier, path: Path, name: str, out: Path, options: AttendOptions) -> tuple[Attended, Look]:
     """Read an image, run the network and draw the masks. Raises ImageError if the file is not an image."""
     image = read_image(path, model.preprocess.in_chans)
@@ -146,16 +146,17 @@ def attend_one(model: Classifier, path: Path, name: str, out: Path, options: Att
     signed = masks_are_signed(model)
     shown = displayed(image)
     probabilities = found.probabilities[0].cpu()
-    top, labels = _top_classes(model, probabilities, options.top_k), None
-    titles = ["\n".join(f"{shortened(name, 28)} {100 * share:.1f} %" for name, share in top[:2])]
-    looks = [found]
+    top, labels, looks = _top_classes(model, probabilities, options.top_k), None, [found]
+    titles = [_line(top[:2])]
     if model.card.confidence.several:
         given = labels_of(model, probabilities)
         labels = [(model.classes[k], float(probabilities[k])) for k in given]
         titles = [labels_title(None, labels)[0]]
-        if needs_gradients(options.reading) and given:  # each label has maps of its own
-            looks = [look_at(model, image, options, k)[0] for k in given[:LABELS_DRAWN]]
-            titles = [f"{shortened(label, 28)} {100 * share:.1f} %" for label, share in labels[:LABELS_DRAWN]]
+        if needs_gradients(options.reading):  # each label has maps of its own; without any, the most probable one
+            looks = [look_at(model, image, options, k)[0] for k in given[:LABELS_DRAWN]] or looks
+            titles = [_line([label]) for label in labels[:LABELS_DRAWN]] or [
+                f"no label; most likely:\n{_line(top[:1])}"
+            ]
     drawn = Drawn(
         name=path.name,
         picture=np.asarray(shown.convert("RGB")),
@@ -198,86 +199,3 @@ def attend(
             yield attended
         except ImageError as error:
             yield error
-
-
-Truth = str | list[str] | None
-"""The true class of an image, or all of its labels; None if it is not known."""
-
-
-def _title(model: Classifier, probabilities: torch.Tensor, truth: Truth) -> Title:
-    if not model.card.confidence.several:
-        best = int(probabilities.argmax())
-        assert not isinstance(truth, list)
-        return prediction_title(truth, model.classes[best], float(probabilities[best]))
-    given = [(model.classes[k], float(probabilities[k])) for k in labels_of(model, probabilities)]
-    return labels_title([truth] if isinstance(truth, str) else truth, given)
-
-
-def _draw_sheet(
-    model: Classifier, squares: torch.Tensor, truth: Sequence[Truth], out: Path, reading: str | int
-) -> Path:
-    """Draw one sheet of preprocessed images (N, C, S, S); of several labels, the most probable one is read."""
-    found = look_in_parts(model, squares.to(device_of(model)), gradients=needs_gradients(reading))
-    rows = zip(found.probabilities.cpu(), truth, strict=True)
-    draw_attention(
-        model.preprocess.denormalize(squares.cpu()),
-        [_title(model, probabilities, of_image) for probabilities, of_image in rows],
-        read(found, reading),
-        out,
-        reading=reading,
-        signed=is_signed(reading, masks_are_signed(model)),
-    )
-    return out
-
-
-def _sheet_name(count: int, number: int, form: str) -> str:
-    return f"sheet.{form}" if count <= SHEET_IMAGES else f"sheet-{number}.{form}"
-
-
-def draw_sheets(
-    model: Classifier,
-    paths: Sequence[Path],
-    out: Path,
-    *,
-    reading: str | int = "mean",
-    truth: Sequence[Truth] | None = None,
-    form: str = "png",
-) -> list[Path]:
-    """Draw contact sheets of `SHEET_IMAGES` images each, with maps over the network's square input."""
-    truth = truth or [None] * len(paths)
-    sheets: list[Path] = []
-    for first in range(0, len(paths), SHEET_IMAGES):
-        part = paths[first : first + SHEET_IMAGES]
-        squares = torch.stack([model.preprocess(read_image(path, model.preprocess.in_chans)) for path in part])
-        sheet = OwnFiles(out).take(_sheet_name(len(paths), len(sheets) + 1, form))
-        sheets.append(_draw_sheet(model, squares, truth[first : first + SHEET_IMAGES], sheet, reading))
-    return sheets
-
-
-def draw_split(
-    model: Classifier,
-    data: str,
-    out: Path,
-    *,
-    reading: str | int = "mean",
-    data_dir: Path | None = None,
-    split: str = "test",
-    limit: int = SHEET_IMAGES,
-    form: str = "png",
-) -> list[Path]:
-    """Draw sheets of ``limit`` images, evenly spaced over a split of a data set. Raises UserError for unknown data."""
-    _, samples, _ = split_for(model, data, split=split, data_dir=data_dir)
-    index = evenly_spaced(len(samples), limit)
-    out.mkdir(parents=True, exist_ok=True)
-    sheets: list[Path] = []
-    batches = evaluation_batches(
-        samples.subset(index), model.preprocess, batch_size=SHEET_IMAGES, device=torch.device("cpu")
-    )
-    for batch in batches:
-        truth: list[Truth] = [
-            model.classes[int(label)] if label.ndim == 0 else [model.classes[k] for k in label.nonzero()[:, 0].tolist()]
-            for label in batch.labels
-        ]
-        sheet = OwnFiles(out).take(_sheet_name(len(index), len(sheets) + 1, form))
-        sheets.append(_draw_sheet(model, batch.images, truth, sheet, reading))
-    return sheets

@@ -42,7 +42,7 @@ def _options(given: AttendArguments) -> "AttendOptions":
 
 
 def _draw_data_set(given: AttendArguments, model: "Classifier") -> int:
-    from ..attention.attend import draw_split
+    from ..attention.sheets import draw_split
 
     if given.before_after or given.save_arrays:
         raise UserError("--before-after and --save-arrays are for image files, not data sets")
@@ -62,7 +62,8 @@ def _draw_data_set(given: AttendArguments, model: "Classifier") -> int:
 
 
 def _draw(given: AttendArguments, model: "Classifier") -> int:
-    from ..attention.attend import Attended, attend, draw_sheets
+    from ..attention.attend import Attended, attend
+    from ..attention.sheets import draw_sheets
 
     found: list[dict[str, Any]] = []
     good: list[Path] = []
