@@ -77,10 +77,15 @@ def _csv_rows(path: Path, lines: list[str]) -> list[Row]:
         if len(cells) <= max(columns.values()):
             raise UserError(f"{path}, line {number}: {len(cells)} cells, but {len(rows[0])} columns")
         cell = {name: cells[i].strip() for name, i in columns.items()}
-        labels = tuple(label for part in SEPARATORS.split(cell["label"]) if (label := part.strip()))
+        labels = _labels(SEPARATORS.split(cell["label"]))
         split = _split(cell.get("split", ""), path, number)
         found.append(Row(path.parent / cell["path"], labels, split, cell.get("group", "")))
     return found
+
+
+def _labels(parts: Iterable[str]) -> tuple[str, ...]:
+    """Each label once, in the order given."""
+    return tuple(dict.fromkeys(label for part in parts if (label := part.strip())))
 
 
 def _split(cell: str, path: Path, number: int) -> str:
@@ -105,7 +110,7 @@ def _plain_rows(path: Path, lines: list[str]) -> list[Row]:
             file, labels = path.parent / name, [Path(name).parent.name]
         else:
             raise UserError(f"{path}, line {number}: no label; {EXPECTED}")
-        found.append(Row(file, tuple(label.strip() for label in labels if label.strip()), "", ""))
+        found.append(Row(file, _labels(labels), "", ""))
     return found
 
 
