@@ -156,7 +156,8 @@ def build_page(model: Classifier, name: str, examples: Sequence[Path] = (), *, l
         with gr.Row():
             with gr.Column(scale=1):
                 upload, gallery = _inputs(examples)
-                classes = gr.Label(label="Prediction", num_top_classes=5, elem_id="classes")
+                one_class = not model.card.confidence.several  # the heading is the first class
+                classes = gr.Label(label="Prediction", num_top_classes=5, elem_id="classes", show_heading=one_class)
                 verdict = gr.Markdown(elem_id="verdict")
             with gr.Column(scale=2):
                 picture, line = _overlay()

@@ -93,7 +93,7 @@ def _labels_verdict(model: Classifier, found: Look, least: float | None) -> str:
     """Which labels a multi-label classifier gives; readings by class are of the most probable one."""
     given = model.card.confidence.given(found.probabilities[0], least).nonzero()[:, 0].tolist()
     names = ", ".join(_plain(model.classes[k]) for k in given) or "none of them reaches its threshold"
-    return f"**Labels**: {names}.\n\nThe reading *class* is of {_plain(model.classes[int(found.targets[0])])}."
+    return f"**Labels**: {names}.\n\nReadings by class are of {_plain(model.classes[int(found.targets[0])])}."
 
 
 def _plain(name: str) -> str:
