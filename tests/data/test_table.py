@@ -76,6 +76,14 @@ def test_several_labels_in_a_cell_make_a_matrix(folder):
     assert data.train.labels.shape == (len(data.train), 3)
     held = sum(split.labels.sum(0) for split in (data.train, data.val, data.test))
     assert torch.equal(held, torch.tensor([20.0, 20.0, 10.0]))
+    shuffled = load_dataset(TrainConfig(data=str(folder / "list.csv"), image_size=16, split_rule="shuffle"))
+    assert (len(shuffled.train), len(shuffled.val), len(shuffled.test)) == (32, 4, 4)
+
+
+def test_a_label_that_is_repeated_in_a_cell_is_one_label(folder):
+    paths = [path for path, _ in rows(folder)]
+    cells = "".join(f"{path},{('a;a', 'b; b')[i % 2]}\n" for i, path in enumerate(paths))
+    assert not read_list(written(folder, "path,labels\n" + cells)).several
 
 
 def test_labels_match_a_model_by_name_in_any_order(folder):

@@ -148,15 +148,11 @@ def test_an_epoch_can_start_at_any_step():
 
 
 def test_class_weights_balance_the_loss():
-    from residual_attention.classification.task import _class_weights
-    from residual_attention.data.datasets import Dataset
+    from residual_attention.classification.judging import ONE_CLASS, SEVERAL_LABELS
 
-    samples = TensorSamples(torch.zeros(40, 1, 1, 1, dtype=torch.uint8), torch.tensor([0] * 30 + [1] * 10))
-    data = Dataset(name="x", classes=["a", "b"], train=samples, val=None, test=None, preprocess=Preprocess(1))
-    weights = _class_weights(TrainConfig(class_weights=True), data, torch.device("cpu"))
-    assert weights is not None
-    assert weights.tolist() == pytest.approx([40 / 60, 2.0])
-    assert _class_weights(TrainConfig(), data, torch.device("cpu")) is None
+    assert ONE_CLASS.weights(torch.tensor([0] * 30 + [1] * 10), 2).tolist() == pytest.approx([40 / 60, 2.0])
+    of_each = torch.tensor([[1.0, 0.0]] * 30 + [[0.0, 0.0]] * 8 + [[1.0, 1.0]] * 2)
+    assert SEVERAL_LABELS.weights(of_each, 2).tolist() == pytest.approx([8 / 32, 38 / 2])
 
 
 def test_among_equal_validation_errors_the_later_epoch_is_kept():

@@ -1,4 +1,4 @@
-"""``ran attend``: draws each image's masks over it, saves arrays on request, and draws contact sheets."""
+"""``ran attend``: draws each image's masks over it, and saves arrays on request."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -11,20 +11,18 @@ import torch
 from PIL import Image
 
 from ..checkpoints import Classifier
-from ..checkpoints.own_data import split_for
 from ..data.images import ImageError, read_image
-from ..data.loading import evaluation_batches
-from ..data.splits import evenly_spaced
 from ..devices import device_of
 from ..own_files import OwnFiles
+from ..palette import shortened
 from .choices import is_signed, needs_gradients
-from .figures import Drawn, draw_attention, draw_channels, draw_image
+from .figures import Drawn, draw_channels, draw_image, labels_title
 from .geometry import on_original
 from .masks import masks_are_signed
-from .readings import Look, check_channel, look, look_in_parts, read
+from .readings import Look, check_channel, look, read
 from .reductions import excited_channels
 
-SHEET_IMAGES = 20
+LABELS_DRAWN = 8  # of an image with more, the most probable ones
 LONGEST_SIDE = 800  # px of the drawn image; larger originals are downscaled, saved arrays are not
 SMALLEST_SIDE = 224  # px; smaller originals are enlarged, so that the map is drawn smoothly
 
@@ -47,16 +45,26 @@ class AttendOptions:
 
 @dataclass(frozen=True)
 class Attended:
-    """The result for one image: predictions, files and mask sizes."""
+    """The result for one image: predictions, files and mask sizes.
+
+    ``labels``: those that a multi-label classifier gives; None of a classifier of one class.
+    """
 
     path: str
     top: list[tuple[str, float]]
     files: list[str]
     masks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    labels: list[tuple[str, float]] | None = None
+
+    @property
+    def shown(self) -> list[tuple[str, float]]:
+        """What a line about the image says of it: the labels, or the most probable classes."""
+        return self.top if self.labels is None else self.labels
 
     def to_dict(self) -> dict[str, Any]:
-        top = [{"class": name, "probability": share} for name, share in self.top]
-        return {"path": self.path, "class": top[0]["class"], "top": top, "files": self.files, "masks": self.masks}
+        top, given = ([{"class": name, "probability": share} for name, share in of] for of in (self.top, self.shown))
+        answer = {"class": top[0]["class"]} if self.labels is None else {"labels": given}
+        return {"path": self.path, **answer, "top": top, "files": self.files, "masks": self.masks}
 
 
 def displayed(image: Image.Image, smallest: int = SMALLEST_SIDE) -> Image.Image:
@@ -84,6 +92,12 @@ def _top_classes(model: Classifier, probabilities: torch.Tensor, count: int) -> 
     return [(model.classes[i], share) for share, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
 
+def labels_of(model: Classifier, probabilities: torch.Tensor) -> list[int]:
+    """The labels that a multi-label classifier gives an image of these probabilities (K,), the most probable first."""
+    given = model.card.confidence.given(probabilities)
+    return [k for k in probabilities.argsort(descending=True, stable=True).tolist() if given[k]]
+
+
 def _save_arrays(found: Look, out: Path) -> None:
     """Save the masks of one image by module name, (C, h, w) float32, and its logits."""
     arrays = {name: mask[0].cpu().numpy() for name, mask in found.masks.items()}
@@ -102,12 +116,15 @@ def _chosen_channels(found: Look, options: AttendOptions) -> dict[str, tuple[int
     return {name: (int(excited_channels(r)[0]),) for name, r in found.contributions.items()}
 
 
-def look_at(model: Classifier, image: Image.Image, options: AttendOptions) -> tuple[Look, torch.Tensor]:
-    """Run the network on one image; returns the `Look` and the network's input (1, C, S, S)."""
+def look_at(
+    model: Classifier, image: Image.Image, options: AttendOptions, target: int | None = None
+) -> tuple[Look, torch.Tensor]:
+    """Run the network on one image; returns the `Look`, at class ``target``, and the network's input (1, C, S, S)."""
     gradients = needs_gradients(options.reading) or (options.before_after and not options.channels)
     device = device_of(model)
     square = model.preprocess(image)[None].to(device)
-    return look(model, square, gradients=gradients, features=options.before_after), square
+    targets = None if target is None else torch.tensor([target])
+    return look(model, square, targets=targets, gradients=gradients, features=options.before_after), square
 
 
 def maps_on(model: Classifier, image: Image.Image, found: Look, reading: str | int) -> OrderedDict[str, torch.Tensor]:
@@ -118,20 +135,34 @@ def maps_on(model: Classifier, image: Image.Image, found: Look, reading: str | i
     )
 
 
+def _line(pairs: Sequence[tuple[str, float]]) -> str:
+    return "\n".join(f"{shortened(name, 28)} {100 * share:.1f} %" for name, share in pairs)
+
+
 def attend_one(model: Classifier, path: Path, name: str, out: Path, options: AttendOptions) -> tuple[Attended, Look]:
     """Read an image, run the network and draw the masks. Raises ImageError if the file is not an image."""
     image = read_image(path, model.preprocess.in_chans)
     found, square = look_at(model, image, options)
     signed = masks_are_signed(model)
     shown = displayed(image)
-    top = _top_classes(model, found.probabilities[0].cpu(), options.top_k)
-    sizes = {module: (mask.shape[2], mask.shape[3]) for module, mask in found.masks.items()}
+    probabilities = found.probabilities[0].cpu()
+    top, labels, looks = _top_classes(model, probabilities, options.top_k), None, [found]
+    titles = [_line(top[:2])]
+    if model.card.confidence.several:
+        given = labels_of(model, probabilities)
+        labels = [(model.classes[k], float(probabilities[k])) for k in given]
+        titles = [labels_title(None, labels)[0]]
+        if needs_gradients(options.reading):  # each label has maps of its own; without any, the most probable one
+            looks = [look_at(model, image, options, k)[0] for k in given[:LABELS_DRAWN]] or looks
+            titles = [_line([label]) for label in labels[:LABELS_DRAWN]] or [
+                f"no label; most likely:\n{_line(top[:1])}"
+            ]
     drawn = Drawn(
         name=path.name,
         picture=np.asarray(shown.convert("RGB")),
-        top=top,
-        maps=maps_on(model, shown, found, options.reading),
-        sizes=sizes,
+        titles=titles,
+        maps=[maps_on(model, shown, each, options.reading) for each in looks],
+        sizes={module: (mask.shape[2], mask.shape[3]) for module, mask in found.masks.items()},
     )
     files = [out / f"{name}.{options.form}"]
     draw_image(drawn, files[0], reading=options.reading, signed=is_signed(options.reading, signed))
@@ -147,7 +178,7 @@ def attend_one(model: Classifier, path: Path, name: str, out: Path, options: Att
         module: {"channels": mask.shape[1], "height": mask.shape[2], "width": mask.shape[3], "mean": mask.mean().item()}
         for module, mask in found.masks.items()
     }
-    return Attended(str(path), top, [str(file) for file in files], masks), found
+    return Attended(str(path), top, [str(file) for file in files], masks, labels), found
 
 
 def attend(
@@ -168,72 +199,3 @@ def attend(
             yield attended
         except ImageError as error:
             yield error
-
-
-def _draw_sheet(
-    model: Classifier, squares: torch.Tensor, truth: Sequence[str | None], out: Path, reading: str | int
-) -> Path:
-    """Draw one sheet of preprocessed images (N, C, S, S)."""
-    found = look_in_parts(model, squares.to(device_of(model)), gradients=needs_gradients(reading))
-    best = found.probabilities.cpu().max(dim=1)
-    draw_attention(
-        model.preprocess.denormalize(squares.cpu()),
-        truth,
-        [model.classes[i] for i in best.indices.tolist()],
-        best.values.tolist(),
-        read(found, reading),
-        out,
-        reading=reading,
-        signed=is_signed(reading, masks_are_signed(model)),
-    )
-    return out
-
-
-def _sheet_name(count: int, number: int, form: str) -> str:
-    return f"sheet.{form}" if count <= SHEET_IMAGES else f"sheet-{number}.{form}"
-
-
-def draw_sheets(
-    model: Classifier,
-    paths: Sequence[Path],
-    out: Path,
-    *,
-    reading: str | int = "mean",
-    truth: Sequence[str | None] | None = None,
-    form: str = "png",
-) -> list[Path]:
-    """Draw contact sheets of `SHEET_IMAGES` images each, with maps over the network's square input."""
-    truth = truth or [None] * len(paths)
-    sheets: list[Path] = []
-    for first in range(0, len(paths), SHEET_IMAGES):
-        part = paths[first : first + SHEET_IMAGES]
-        squares = torch.stack([model.preprocess(read_image(path, model.preprocess.in_chans)) for path in part])
-        sheet = OwnFiles(out).take(_sheet_name(len(paths), len(sheets) + 1, form))
-        sheets.append(_draw_sheet(model, squares, truth[first : first + SHEET_IMAGES], sheet, reading))
-    return sheets
-
-
-def draw_split(
-    model: Classifier,
-    data: str,
-    out: Path,
-    *,
-    reading: str | int = "mean",
-    data_dir: Path | None = None,
-    split: str = "test",
-    limit: int = SHEET_IMAGES,
-    form: str = "png",
-) -> list[Path]:
-    """Draw sheets of ``limit`` images, evenly spaced over a split of a data set. Raises UserError for unknown data."""
-    _, samples, _ = split_for(model, data, split=split, data_dir=data_dir)
-    index = evenly_spaced(len(samples), limit)
-    out.mkdir(parents=True, exist_ok=True)
-    sheets: list[Path] = []
-    batches = evaluation_batches(
-        samples.subset(index), model.preprocess, batch_size=SHEET_IMAGES, device=torch.device("cpu")
-    )
-    for batch in batches:
-        truth = [model.classes[i] for i in batch.labels.tolist()]
-        sheet = OwnFiles(out).take(_sheet_name(len(index), len(sheets) + 1, form))
-        sheets.append(_draw_sheet(model, batch.images, truth, sheet, reading))
-    return sheets

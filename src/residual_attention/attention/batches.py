@@ -41,6 +41,12 @@ class LabelledBatch:
         return len(self.images)
 
 
+def check_one_class(model: Classifier, flag: str) -> None:
+    """Raise UserError for a multi-label classifier, whose answer is not one class that a measurement could explain."""
+    if model.card.confidence.several:
+        raise UserError(f"{flag} is for models of one class an image; this one gives several labels")
+
+
 def split_batches(
     model: Classifier,
     data: str,
@@ -51,6 +57,8 @@ def split_batches(
     say: Say = silent,
 ) -> Iterator[LabelledBatch]:
     """Yield ``limit`` images (None: all), evenly spaced over a split of a data set; ``say`` gets notices.
+
+    ``labels`` are (B,), or (B, K) of a multi-label classifier.
 
     Raises UserError for unknown data or an unknown split.
     """

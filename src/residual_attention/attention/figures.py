@@ -14,6 +14,8 @@ from .overlay import as_picture, display_range, enlarged, heat, mask_overlay
 from .readings import Look, last_of_each_stage
 
 MAX_COLUMNS = 6  # maps on a sheet; deeper networks show the last module of each stage
+TITLE_LABELS = 3  # of an image with several
+TITLE_WIDTH = 28  # characters
 PICTURES_PER_ROW = 5  # in the detailed figure, including the image itself
 SCALES = {False: "dark = low, bright = high", True: "purple = negative, orange = positive"}
 
@@ -30,29 +32,49 @@ def _range_text(values: Tensor, signed: bool) -> str:
     return f"{low:.2f} to {high:.2f}" if wide else f"{low:.2g} to {high:.2g}"
 
 
-def prediction_title(truth: str | None, predicted: str, confidence: float) -> tuple[str, str]:
-    """The title of an image, and its colour: black if the prediction is right or the truth unknown."""
+Title = tuple[str, str]
+"""The text above an image, and its colour: orange where the prediction is wrong."""
+
+
+def prediction_title(truth: str | None, predicted: str, confidence: float) -> Title:
+    """The title of an image, black if the prediction is right or the truth unknown."""
     title = f"{shortened(predicted)} {100 * confidence:.0f} %"
     wrong = truth is not None and truth != predicted
     return (f"{title}\n(true: {shortened(truth or '')})", ORANGE) if wrong else (title, "black")
 
 
+def labels_title(truth: Sequence[str] | None, given: Sequence[tuple[str, float]]) -> Title:
+    """The title of an image of a multi-label classifier: the labels it gives, and the true ones where they differ."""
+    shown = [f"{shortened(name)} {100 * share:.0f} %" for name, share in given[:TITLE_LABELS]]
+    more = [f"and {len(given) - TITLE_LABELS} more"] if len(given) > TITLE_LABELS else []
+    title = "\n".join(shown + more) or "no label"
+    if truth is None or set(truth) == {name for name, _ in given}:
+        return title, "black"
+    return f"{title}\n(true: {shortened(', '.join(truth) or 'none', TITLE_WIDTH)})", ORANGE
+
+
+def label_title(name: str, share: float, given: bool, true: bool) -> Title:
+    """The title of an image that is drawn for one label: its probability, and what is wrong if something is."""
+    title = f"{shortened(name)} {100 * share:.0f} %"
+    if given == true:
+        return title, "black"
+    return f"{title}\n({'not in the labels' if given else 'missed'})", ORANGE
+
+
 def draw_attention(
     images: Tensor,
-    truth: Sequence[str | None],
-    predicted: Sequence[str],
-    confidences: Sequence[float],
+    titles: Sequence[Title],
     maps: Mapping[str, Tensor],
     out: Path,
     *,
     reading: str | int = "mean",
     signed: bool = False,
 ) -> None:
-    """Draw a sheet, one row per image: the image with its prediction, then each module's map over it.
+    """Draw a sheet, one row per image: the image with its title, then each module's map over it.
 
     Args:
         images: (N, C, H, W) uint8, as the network receives them.
-        truth: the true class of each, None if unknown.
+        titles: N, from `prediction_title` or `labels_title`.
         maps: module name -> (N, h, w), low to high level (`read`); each is scaled to its own range, printed above.
     """
     pictures = as_picture(images)
@@ -74,7 +96,7 @@ def draw_attention(
                 continue
             picture = enlarged(pictures[index])
             axes[0].imshow(picture)
-            _set_title(axes[0], *prediction_title(truth[index], predicted[index], confidences[index]))
+            _set_title(axes[0], *titles[index])
             for place, (name, of_module) in zip(axes[1:], maps.items(), strict=True):
                 values = of_module[index].cpu()
                 place.imshow(mask_overlay(picture, values, signed=signed))
@@ -88,30 +110,35 @@ def draw_attention(
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """One original image, uint8 (H, W, 3), its prediction, and maps of the same size by module."""
+    """One original image, uint8 (H, W, 3), and maps of the same size by module, under the image's ``title``.
+
+    Several ``maps``, one row each, are of several labels, each under its own title.
+    """
 
     name: str
     picture: np.ndarray
-    top: Sequence[tuple[str, float]]
-    maps: Mapping[str, Tensor]
+    titles: Sequence[str]
+    maps: Sequence[Mapping[str, Tensor]]
     sizes: Mapping[str, tuple[int, int]]
 
 
 def draw_image(drawn: Drawn, out: Path, *, reading: str | int = "mean", signed: bool = False) -> None:
     """Draw one image in detail: the original with its prediction, then each module's map over it."""
     height, width = drawn.picture.shape[:2]
-    across = min(1 + len(drawn.maps), PICTURES_PER_ROW)
-    down = -(-(1 + len(drawn.maps)) // across)
+    pictures = 1 + len(drawn.maps[0])
+    across = min(pictures, PICTURES_PER_ROW)
+    down = -(-pictures // across)  # of each label
     aspect = min(max(height / width, 0.4), 2.5)
-    figure = new_figure(2.6 * across, (2.5 * aspect + 0.45) * down + 0.3)
-    grid = figure.subplots(down, across, squeeze=False).ravel()
-    grid[0].imshow(drawn.picture)
-    _set_title(grid[0], "\n".join(f"{shortened(name, 28)} {100 * share:.1f} %" for name, share in drawn.top[:2]))
-    for axes, (name, values) in zip(grid[1:], drawn.maps.items(), strict=False):
-        axes.imshow(heat(drawn.picture, values, signed=signed))
-        _set_title(axes, f"{name}, {drawn.sizes[name][0]}×{drawn.sizes[name][1]}\n{_range_text(values, signed)}")
-    for empty in grid[1 + len(drawn.maps) :]:
-        empty.set_axis_off()
+    figure = new_figure(2.6 * across, (2.5 * aspect + 0.45) * down * len(drawn.maps) + 0.3)
+    grid = figure.subplots(down * len(drawn.maps), across, squeeze=False).reshape(len(drawn.maps), -1)
+    for places, title, maps in zip(grid, drawn.titles, drawn.maps, strict=True):
+        places[0].imshow(drawn.picture)
+        _set_title(places[0], title)
+        for axes, (name, values) in zip(places[1:], maps.items(), strict=False):
+            axes.imshow(heat(drawn.picture, values, signed=signed))
+            _set_title(axes, f"{name}, {drawn.sizes[name][0]}×{drawn.sizes[name][1]}\n{_range_text(values, signed)}")
+        for empty in places[pictures:]:
+            empty.set_axis_off()
     figure.suptitle(f"{shortened(drawn.name, 60)}: masks, {meaning(reading)} ({SCALES[signed]})", fontsize=9)
     figure.savefig(out)
 

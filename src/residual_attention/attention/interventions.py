@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..checkpoints import Classifier
 from ..devices import DTYPES, device_of, hardware, resolve_precision, versions
 from ..errors import UserError
-from .batches import Say, silent, split_batches
+from .batches import Say, check_one_class, silent, split_batches
 from .bootstrap import Interval, bootstrap
 from .masks import attention_modules
 
@@ -164,6 +164,7 @@ def measure_interventions(
     Raises UserError: unknown data, a network without masks, or fewer than two images.
     """
     started = time.perf_counter()
+    check_one_class(model, "--intervene")
     modules = list(attention_modules(model))
     if not modules:
         raise UserError("this network has no masks to intervene on")

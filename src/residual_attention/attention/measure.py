@@ -13,7 +13,7 @@ from torch import Tensor
 from ..checkpoints import Classifier
 from ..devices import DTYPES, device_of, hardware, resolve_precision, versions
 from ..errors import UserError
-from .batches import LabelledBatch, Say, boxed_batches, silent, split_batches
+from .batches import LabelledBatch, Say, boxed_batches, check_one_class, silent, split_batches
 from .bootstrap import RESAMPLES, Interval, bootstrap
 from .faithfulness import BATCH, STEPS, replacement_auc
 from .localisation import energy_in_box, pointing_hits
@@ -84,6 +84,7 @@ def measure_maps(
         ModuleNotFoundError: captum is not installed.
     """
     started = time.perf_counter()
+    check_one_class(model, "--measure")
     batches = (
         split_batches(model, data, data_dir=data_dir, split=split, limit=limit, say=say)
         if boxes is None

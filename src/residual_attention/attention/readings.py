@@ -14,12 +14,12 @@ to first order, how much y would drop if M were 0 at that position of that chann
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.confidence import confidence_of
+from ..checkpoints.confidence import Confidence, confidence_of
 from ..checkpoints.exported import ExportedClassifier
 from ..errors import UserError
 from ..family.modes import evaluating
@@ -34,8 +34,8 @@ class Look:
 
     Attributes:
         logits: (B, K) float32.
-        temperature: of a calibrated classifier; divides the logits in `probabilities`.
-        targets: (B,) the class whose logit is explained.
+        confidence: of the classifier's card; makes `probabilities` of the logits.
+        targets: (B,) the class whose logit is explained; the most probable one unless others were asked for.
         masks: module name -> M (B, C, h, w), low to high level.
         contributions: module name -> R = M * dy/dM (B, C, h, w); empty without gradients.
         before, after: trunk output T and fused output H (B, C, h, w); empty unless requested.
@@ -47,7 +47,7 @@ class Look:
     contributions: OrderedDict[str, Tensor]
     before: OrderedDict[str, Tensor]
     after: OrderedDict[str, Tensor]
-    temperature: float = 1.0
+    confidence: Confidence = field(default_factory=Confidence)
 
     def on_cpu(self) -> "Look":
         """A copy with every tensor on the CPU."""
@@ -56,11 +56,11 @@ class Look:
             return OrderedDict((name, tensor.cpu()) for name, tensor in maps.items())
 
         maps = (moved(part) for part in (self.masks, self.contributions, self.before, self.after))
-        return Look(self.logits.cpu(), self.targets.cpu(), *maps, temperature=self.temperature)
+        return Look(self.logits.cpu(), self.targets.cpu(), *maps, confidence=self.confidence)
 
     @property
     def probabilities(self) -> Tensor:
-        return (self.logits / self.temperature).softmax(dim=1)
+        return self.confidence.probabilities(self.logits)
 
 
 def look(
@@ -104,7 +104,7 @@ def look(
         contributions,
         plain(found.before),
         plain(found.after),
-        confidence_of(network).temperature,
+        confidence_of(network),
     )
 
 
@@ -116,9 +116,14 @@ def images_at_once(size: int) -> int:
     return max(1, min(50, PIXELS_AT_ONCE // (size * size)))
 
 
-def look_in_parts(model: nn.Module, images: Tensor, *, gradients: bool = True) -> Look:
+def look_in_parts(model: nn.Module, images: Tensor, *, targets: Tensor | None = None, gradients: bool = True) -> Look:
     """`look` at any number of images, in parts that fit in memory; masks and logits are on the CPU."""
-    parts = [look(model, part, gradients=gradients) for part in images.split(images_at_once(images.shape[-1]))]
+    size = images_at_once(images.shape[-1])
+    of_parts = [None] * len(images) if targets is None else targets.split(size)
+    parts = [
+        look(model, part, targets=chosen, gradients=gradients)
+        for part, chosen in zip(images.split(size), of_parts, strict=False)
+    ]
 
     def joined(name: str) -> OrderedDict[str, Tensor]:
         maps = [getattr(part, name) for part in parts]
@@ -132,7 +137,7 @@ def look_in_parts(model: nn.Module, images: Tensor, *, gradients: bool = True) -
         joined("contributions"),
         OrderedDict(),
         OrderedDict(),
-        confidence_of(plain_network(model)).temperature,
+        confidence_of(plain_network(model)),
     )
 
 
@@ -150,7 +155,7 @@ def _look_exported(network: ExportedClassifier, images: Tensor, more: bool) -> L
         OrderedDict(),
         OrderedDict(),
         OrderedDict(),
-        confidence_of(network).temperature,
+        confidence_of(network),
     )
 
 

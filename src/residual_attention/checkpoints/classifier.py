@@ -40,6 +40,11 @@ class Classifier(nn.Module):
         """Calibrated class probabilities (B, K) float32 of logits (B, K)."""
         return self.card.confidence.probabilities(logits)
 
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The least probability at which a multi-label classifier gives each label; empty for one class an image."""
+        return dict(zip(self.classes, self.card.confidence.thresholds, strict=False))
+
     def with_likeness(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits (B, K), and the images' `likeness` (B,) to the training images; None if the card has no centre."""
         return self(images), None

@@ -42,6 +42,8 @@ class Confidence:
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
             raise UserError(f"temperature must be above 0, not {self.temperature}")
+        if not all(0 <= threshold <= 1 for threshold in self.thresholds):
+            raise UserError("thresholds must lie between 0 and 1")
 
     @property
     def several(self) -> bool:
@@ -54,6 +56,17 @@ class Confidence:
         if self.several:
             return (logits.float() / self.temperature).sigmoid()
         return (logits.float() / self.temperature).softmax(dim=-1)
+
+    def as_logits(self, probabilities: Tensor) -> Tensor:
+        """Logits (..., K) of which a softmax, or with ``several`` labels a sigmoid, gives these probabilities again."""
+        tiny = torch.finfo(torch.float32).tiny
+        plain = probabilities.clamp(min=tiny).log()
+        return plain - (1 - probabilities).clamp(min=tiny).log() if self.several else plain
+
+    def given(self, probabilities: Tensor, least: float | None = None) -> Tensor:
+        """Which labels of a multi-label classifier reach their thresholds, or ``least``; (..., K) to bool (..., K)."""
+        shares = probabilities.detach().cpu().double()  # a threshold may lie between two neighbouring float32
+        return shares >= (torch.tensor(self.thresholds, dtype=torch.float64) if least is None else least)
 
     def to_dict(self) -> dict[str, Any]:
         return {

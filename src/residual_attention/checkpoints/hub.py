@@ -242,6 +242,14 @@ def readme(card: Card, source: str) -> str:
     """The model card: network, classes, training, results, usage and limits."""
     classes = card.classes
     trained = "".join(f"{sentence}\n\n" for sentence in (_trained(card), _reached(card)) if sentence)
+    several = card.confidence.several
+    limits = (
+        "A label that the training data do not have is never given; each label has a threshold of its own, in "
+        "`config.json` (timm's own tools know nothing of it: take the sigmoid of each logit)."
+        if several
+        else "The network assigns every image to one of these classes, whatever it shows."
+    )
+    what = "labels, any number an image" if several else "classes"
     shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
     preprocess = card.preprocess
     assert preprocess is not None
@@ -254,10 +262,10 @@ tags: [image-classification, timm, attention]
 
 Residual Attention Network (Wang et al., CVPR 2017, arXiv 1704.06904): H = (1 + M) * T.
 
-{trained}Images of {preprocess.image_size} px ({preprocess.resize}). {len(classes)} classes: {shown}.
+{trained}Images of {preprocess.image_size} px ({preprocess.resize}). {len(classes)} {what}: {shown}.
 
-**Limits.** The network assigns every image to one of these classes, whatever it shows. On images unlike the training
-data, its error is higher than the figures here.
+**Limits.** {limits} On images unlike the
+training data, it is wrong more often than the figures here say.
 
 ```sh
 ran predict {source} photo.jpg
@@ -289,7 +297,7 @@ def _trained(card: Card) -> str:
 
 def _reached(card: Card) -> str:
     metrics = card.metrics
-    if metrics.get("val_error_pct") is None:
+    names = {"val_error_pct": "Validation error", "val_map_pct": "Validation mAP"}
+    if (key := next((key for key in names if metrics.get(key) is not None), None)) is None:
         return ""
-    error = f"{metrics['val_error_pct']:.2f} %"
-    return f"Validation error: {error}, at epoch {metrics['epoch']}, which was selected on the same images."
+    return f"{names[key]}: {metrics[key]:.2f} %, at epoch {metrics['epoch']}, which was selected on the same images."

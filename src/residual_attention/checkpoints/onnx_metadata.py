@@ -32,6 +32,7 @@ def plain_metadata(card: Card) -> dict[str, str]:
     how = card.preprocess
     assert how is not None
     colour = how.in_chans == 3
+    function = "sigmoid" if card.confidence.several else "softmax"
     plain = {
         "input": "images: float32 (batch, channels, height, width)",
         "layout": "NCHW",
@@ -45,11 +46,14 @@ def plain_metadata(card: Card) -> dict[str, str]:
         "range": "8-bit values / 255, so 0 to 1; then (value - mean) / std per channel",
         "mean": json.dumps(how.mean),
         "std": json.dumps(how.std),
-        "output": "logits: float32 (batch, classes), before the softmax",
+        "output": f"logits: float32 (batch, classes), before the {function}",
         "temperature": repr(card.confidence.temperature),
-        "probabilities": "softmax(logits / temperature)",
+        "probabilities": f"{function}(logits / temperature)",
         "classes": json.dumps(card.classes, ensure_ascii=False),
     }
+    if card.confidence.several:
+        plain["answer"] = "any number of labels: each class whose probability is at least its threshold"
+        plain["thresholds"] = json.dumps(card.confidence.thresholds)
     if card.confidence.centre:
         plain[LIKENESS] = "float32 (batch,); below least_likeness, an image is unlike the training images"
         plain["least_likeness"] = repr(card.confidence.least_likeness)

@@ -11,20 +11,38 @@ from pathlib import Path
 from ..atomic import write_atomically
 from ..errors import UserError
 from ..names import printable
-from .predict import Prediction, Unread
+from .predict import NO_LABEL, Prediction, Unread
 
 UNLIKE = "unlike the training images"
 
 
 def text_lines(predictions: Sequence[Prediction]) -> list[str]:
-    """One line each, in columns: path, answer, probability, then the other classes."""
+    """One line each, in columns: path, answer, probability, then the other classes.
+
+    Of a multi-label classifier: path, all labels given with their probabilities, then the others in brackets.
+    """
+    if predictions and predictions[0].labels is not None:
+        return _aligned([_labels_row(found) for found in predictions])
     rows = []
     for found in predictions:
         others = found.top if found.unsure else found.top[1:]
-        then = "  ".join(f"{name} {100 * share:.1f} %" for name, share in others)
         note = UNLIKE if found.unlike else ""
-        rows.append([printable(found.path), found.answer, f"{100 * found.top[0][1]:5.1f} %", then, note])
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(5)]
+        rows.append([printable(found.path), found.answer, f"{100 * found.top[0][1]:5.1f} %", _shares(others), note])
+    return _aligned(rows)
+
+
+def _shares(pairs: Sequence[tuple[str, float]]) -> str:
+    return "  ".join(f"{name} {100 * share:.1f} %" for name, share in pairs)
+
+
+def _labels_row(found: Prediction) -> list[str]:
+    assert found.labels is not None
+    others = _shares([pair for pair in found.top if pair not in found.labels])
+    return [printable(found.path), _shares(found.labels) or NO_LABEL, f"({others})" if others else ""]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
@@ -50,6 +68,24 @@ def write_csv(predictions: Sequence[Prediction], unread: Sequence[Unread], out: 
         then = [cell for name, share in found.top[1:] for cell in (name, f"{share:.6f}")]
         writer.writerow([found.path, found.answer, f"{found.top[0][1]:.6f}", *flags, "", *then])
     writer.writerows([[str(failure.path), "", "", "", "", failure.reason] for failure in unread])
+    write_atomically(out, text.getvalue().encode(errors="surrogateescape"))
+
+
+def write_labels_csv(
+    predictions: Sequence[Prediction], unread: Sequence[Unread], classes: Sequence[str], out: Path
+) -> None:
+    """The same of a multi-label classifier: path, labels (``a;b``, empty for none), error, each label's probability.
+
+    ``predictions`` hold all labels in their ``top``. Without the last columns it is a list that ``ran train`` reads.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "labels", "error", *(f"probability of {name}" for name in classes)])
+    for found in predictions:
+        shares = dict(found.top)
+        labels = ";".join(name for name, _ in found.labels or [])
+        writer.writerow([found.path, labels, "", *(f"{shares[name]:.6f}" for name in classes)])
+    writer.writerows([[str(failure.path), "", failure.reason, *("" for _ in classes)] for failure in unread])
     write_atomically(out, text.getvalue().encode(errors="surrogateescape"))
 
 

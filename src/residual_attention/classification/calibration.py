@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints.confidence import Answering, Confidence, likeness
@@ -13,6 +12,8 @@ from ..data.loading import EvalBatch
 from ..family import ResidualAttentionNetwork
 from ..family.modes import evaluating
 from .evaluate import Evaluation
+from .measures import mean_loss
+from .multilabel import UNCHOSEN, best_thresholds
 
 LARGEST = 20.0  # temperature tried, and its inverse the smallest
 PRIOR_SD = 0.5  # of log temperature: decides where few images, or none wrong, say little
@@ -24,6 +25,8 @@ LEAST_IMAGES, MOST_IMAGES = 20, 2000  # of the validation split, to measure the 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature that minimises the negative log-likelihood of ``labels`` (N,) given ``logits`` (N, K).
 
+    With several labels an image, ``labels`` is a matrix (N, K) of 0 and 1, and the likelihood that of all of them.
+
     A weak prior, log T ~ N(0, 0.5), keeps T finite: where every image is classified rightly, the likelihood alone would
     drive it to 0. With thousands of images it changes nothing.
     """
@@ -32,7 +35,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     plain = logits.double()
 
     def loss(log_temperature: float) -> float:
-        likelihood = F.cross_entropy(plain / math.exp(log_temperature), labels, reduction="sum").item()
+        likelihood = mean_loss(plain / math.exp(log_temperature), labels, "sum").item()
         return likelihood + 0.5 * (log_temperature / PRIOR_SD) ** 2
 
     bound = math.log(LARGEST)
@@ -84,3 +87,17 @@ def measure_confidence(validation: Evaluation | None, alike: Confidence) -> Conf
     calibrated = Confidence(temperature=temperature)
     curve = risk_coverage(calibrated.probabilities(validation.logits), validation.labels)
     return replace(alike, temperature=temperature, images=len(validation), curve=curve)
+
+
+def measure_thresholds(validation: Evaluation | None, count: int) -> Confidence:
+    """The same of a multi-label run with ``count`` labels: each label's threshold has the largest F1 on validation.
+
+    Without validation images every threshold is 0.5. Nothing is left unanswered, so there is no risk-coverage curve,
+    and likeness is measured on features that gather by class.
+    """
+    if validation is None or not validation.logits.isfinite().all():
+        return Confidence(thresholds=(UNCHOSEN,) * count)
+    temperature = fit_temperature(validation.logits, validation.labels)
+    shares = (validation.logits / temperature).sigmoid()
+    thresholds = best_thresholds(shares, validation.labels)
+    return Confidence(temperature=temperature, images=len(validation), thresholds=thresholds)

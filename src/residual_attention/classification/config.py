@@ -24,9 +24,9 @@ class LossOptions:
     label_smoothing: float = 0.0
     """Share of the target spread over all classes."""
     class_weights: bool = False
-    """Weight the loss by inverse class frequency."""
+    """Weight the loss by inverse class frequency; with several labels an image, weight the images that have a label."""
     balanced_sampling: bool = False
-    """Sample every class equally often."""
+    """Sample every class equally often; for one class an image."""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints import load
@@ -19,7 +19,8 @@ from ..data.preprocess import Preprocess
 from ..devices import DTYPES, resolve_device, resolve_precision
 from ..errors import UserError
 from ..family.modes import evaluating
-from .measures import calibration_error_pct, classification_measures
+from .measures import calibration_error_pct, classification_measures, mean_loss
+from .multilabel import multilabel_measures
 from .ten_crop import TenCrop
 from .views import Mirrored, Views
 
@@ -28,16 +29,14 @@ DEFAULT_CROP_PCT = 224 / 256  # for models trained without one
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics over N samples of K classes, and the predictions they were computed from, in the split's order.
+    """The predictions of N samples of K classes, in the split's order.
 
-    ``loss`` is the mean cross-entropy in nats; errors are in percent; ``logits`` and ``probabilities`` (their softmax,
-    not calibrated) (N, K) float32, ``labels`` and ``indices`` (N,) int64, on the CPU. ``top5_error_pct`` is None for
-    five classes or fewer.
+    ``loss`` is the mean cross-entropy in nats, binary and averaged over labels too where ``several`` are possible;
+    ``logits`` and ``probabilities`` (their softmax or sigmoid, not calibrated) (N, K) float32, ``labels`` (N,) int64
+    or (N, K) float32 of 0 and 1, and ``indices`` (N,) int64, on the CPU.
     """
 
     loss: float
-    top1_error_pct: float
-    top5_error_pct: float | None
     logits: Tensor
     probabilities: Tensor
     labels: Tensor
@@ -45,6 +44,15 @@ class Evaluation:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def several(self) -> bool:
+        return self.labels.ndim == 2
+
+    @cached_property
+    def top1_error_pct(self) -> float:
+        """In percent, of one class an image."""
+        return error_pct(self.logits, self.labels)
 
 
 def _gather_processes(batches: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
@@ -79,11 +87,9 @@ def evaluate(model: nn.Module, batches: Iterable[EvalBatch], *, precision: torch
     order = all_indices.argsort()
     all_logits, all_labels = all_logits[order], all_labels[order]
     return Evaluation(
-        loss=F.cross_entropy(all_logits.double(), all_labels).item(),
-        top1_error_pct=error_pct(all_logits, all_labels),
-        top5_error_pct=error_pct(all_logits, all_labels, 5) if all_logits.shape[1] > 5 else None,
+        loss=mean_loss(all_logits.double(), all_labels).item(),
         logits=all_logits,
-        probabilities=all_logits.softmax(dim=1),
+        probabilities=all_logits.sigmoid() if all_labels.ndim == 2 else all_logits.softmax(dim=1),
         labels=all_labels,
         indices=all_indices[order],
     )
@@ -100,17 +106,32 @@ def _uncropped(preprocess: Preprocess) -> Preprocess:
 def calibrated_measures(result: Evaluation, confidence: Confidence) -> dict[str, float]:
     """Temperature, and the loss and calibration error that dividing the logits by it gives."""
     logits, labels = result.logits.double() / confidence.temperature, result.labels
+    loss = mean_loss(logits, labels).item()
+    if confidence.several:  # its figures are of calibrated probabilities
+        return {"temperature": confidence.temperature, "loss": loss}
     return {
         "temperature": confidence.temperature,
-        "loss": F.cross_entropy(logits, labels).item(),
+        "loss": loss,
         "ece_pct": calibration_error_pct(logits.softmax(dim=1).float(), labels),
     }
 
 
-def _apart(views: Views, result: Evaluation, classes: list[str]) -> dict[str, Any]:
-    """The few figures of test-time augmentation."""
-    measures = classification_measures(result.probabilities, result.labels, classes)
-    kept = ("top1_error_pct", "error_interval_pct", "top5_error_pct", "ece_pct")
+def _measures(result: Evaluation, confidence: Confidence, classes: list[str]) -> dict[str, Any]:
+    """Figures of a split; with several labels an image, at the thresholds of their calibrated probabilities."""
+    if not confidence.several:
+        return classification_measures(result.probabilities, result.labels, classes)
+    shares = confidence.probabilities(result.logits)
+    return multilabel_measures(shares, result.labels, classes, confidence.thresholds)
+
+
+OF_VIEWS = ("top1_error_pct", "error_interval_pct", "top5_error_pct", "ece_pct")
+MULTILABEL_OF_VIEWS = ("mean_ap_pct", "macro_f1_pct", "micro_f1_pct", "exact_pct", "ece_pct")
+
+
+def _apart(views: Views, result: Evaluation, confidence: Confidence, classes: list[str]) -> dict[str, Any]:
+    """The few figures of test-time augmentation, whose logits are of calibrated probabilities."""
+    measures = _measures(result, replace(confidence, temperature=1.0), classes)
+    kept = MULTILABEL_OF_VIEWS if confidence.several else OF_VIEWS
     return {"views": views, "loss": result.loss, **{name: measures[name] for name in kept}}
 
 
@@ -155,7 +176,7 @@ def evaluate_model(
         batches = evaluation_batches(samples, preprocess, batch_size=batch_size, device=place, workers=workers)
         return evaluate(model, batches, precision=dtype)
 
-    result = evaluated(classifier)
+    result, confidence = evaluated(classifier), network.card.confidence
     if not math.isfinite(result.loss):
         raise UserError(f"{model}: its answers to {data} are not finite; the model cannot be evaluated")
     return {
@@ -163,12 +184,12 @@ def evaluate_model(
         "data": data,
         "split": split,
         "loss": result.loss,
-        **classification_measures(result.probabilities, result.labels, network.classes),
-        "tta": None if views == "none" else _apart(views, evaluated(Mirrored(network)), network.classes),
+        **_measures(result, confidence, network.classes),
+        "tta": None if views == "none" else _apart(views, evaluated(Mirrored(network)), confidence, network.classes),
         "classes": network.classes,
         "image_size_px": size,
         "crops": 10 if ten_crop else 1,
-        "calibrated": calibrated_measures(result, network.card.confidence),
+        "calibrated": calibrated_measures(result, confidence),
         "precision": precision,
         "engine": getattr(network, "engine", "pytorch"),
         "notices": notices,

@@ -2,9 +2,9 @@
 
 import csv
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..palette import BLUE, GRAY, GREEN, ORANGE, new_figure, plain_ticks, shortened
 
 NUMBERED_CLASSES = 20  # up to this many, the confusion matrix shows its counts
+PRECISION_LABELS = 8  # drawn, the most frequent ones
 NAMED_CLASSES = 50  # beyond this, only every n-th class is named
 
 
@@ -31,30 +32,44 @@ def _curve(axes: Axes, epochs: np.ndarray, rows: list[dict[str, str]], what: str
     axes.legend(frameon=False)
 
 
-def draw_curves(metrics_csv: Path, out: Path) -> None:
-    """Loss, error and learning rate by epoch, from ``metrics.csv``."""
-    with open(metrics_csv, newline="") as file:
-        rows = list(csv.DictReader(file))
-    epochs = _column(rows, "epoch")
-    figure = new_figure(12, 3.6)
-    loss, error, rate = figure.subplots(1, 3)
-    _curve(loss, epochs, rows, "loss", "cross-entropy (nats)")
-    _curve(error, epochs, rows, "error_pct", "error (%)")
-    loss.set_yscale("log")
-    plain_ticks(loss.yaxis)
-    error.set_ylim(bottom=0)
+def _mark(axes: Axes, x: float, y: float, offset: int) -> None:
+    """Mark the best epoch, its value ``offset`` points above it."""
+    axes.plot(x, y, "o", color=ORANGE)
+    axes.annotate(f"{y:.2f} %", (x, y), textcoords="offset points", xytext=(0, offset), ha="center", color=ORANGE)
+
+
+def _error_curve(axes: Axes, epochs: np.ndarray, rows: list[dict[str, str]]) -> None:
+    _curve(axes, epochs, rows, "error_pct", "error (%)")
+    axes.set_ylim(bottom=0)
     val = _column(rows, "val_error_pct")
     if not np.isnan(val).all():
         best = int(np.nanargmin(val))
-        error.plot(epochs[best], val[best], "o", color=ORANGE)
-        error.annotate(
-            f"{val[best]:.2f} %",
-            (epochs[best], val[best]),
-            textcoords="offset points",
-            xytext=(0, 9),
-            ha="center",
-            color=ORANGE,
-        )
+        _mark(axes, epochs[best], val[best], 9)
+
+
+def _f1_curve(axes: Axes, epochs: np.ndarray, rows: list[dict[str, str]]) -> None:
+    """F1 of both splits, and the mAP that selects the best epoch."""
+    _curve(axes, epochs, rows, "f1_pct", "F1 over all labels, and mAP (%)")
+    val = _column(rows, "val_map_pct")
+    if not np.isnan(val).all():
+        axes.plot(epochs, val, color=GREEN, label="validation, mAP", marker="o" if len(epochs) < 3 else None)
+        best = int(np.nanargmax(val))
+        _mark(axes, epochs[best], val[best], -14)
+        axes.legend(frameon=False)
+
+
+def draw_curves(metrics_csv: Path, out: Path) -> None:
+    """Loss, error (or F1 and mAP) and learning rate by epoch, from ``metrics.csv``."""
+    with open(metrics_csv, newline="") as file:
+        rows = list(csv.DictReader(file))
+    epochs = _column(rows, "epoch")
+    several = bool(rows) and "train_f1_pct" in rows[0]
+    figure = new_figure(12, 3.6)
+    loss, reached, rate = figure.subplots(1, 3)
+    _curve(loss, epochs, rows, "loss", "binary cross-entropy (nats a label)" if several else "cross-entropy (nats)")
+    loss.set_yscale("log")
+    plain_ticks(loss.yaxis)
+    (_f1_curve if several else _error_curve)(reached, epochs, rows)
     rate.plot(epochs, _column(rows, "lr"), color=GRAY, marker="o" if len(rows) < 3 else None)
     rate.set(xlabel="epoch", ylabel="learning rate at end of epoch", ylim=(0, None))
     rate.grid(alpha=0.25)
@@ -153,24 +168,60 @@ def draw_risk_coverage(points: Sequence[Sequence[float]], out: Path) -> None:
     figure.savefig(out)
 
 
+def draw_precision_recall(
+    probabilities: Tensor, labels: Tensor, per_class: Sequence[Mapping[str, Any]], out: Path
+) -> None:
+    """Precision against recall of up to `PRECISION_LABELS` labels, the most frequent ones, with their thresholds.
+
+    Args:
+        probabilities, labels: (N, K); per_class: as `multilabel.multilabel_measures` gives it.
+    """
+    from sklearn.metrics import precision_recall_curve
+
+    known = [k for k, row in enumerate(per_class) if row["images"]]
+    shown = sorted(known, key=lambda k: -per_class[k]["images"])[:PRECISION_LABELS]
+    figure = new_figure(7.4, 4.6)
+    axes = figure.subplots()
+    styles = [(colour, line) for line in ("-", "--") for colour in (BLUE, ORANGE, GREEN, GRAY)]
+    for k, (colour, line) in zip(shown, styles, strict=False):
+        row = per_class[k]
+        precision, recall, _ = precision_recall_curve(labels[:, k].numpy(), probabilities[:, k].double().numpy())
+        label = f"{shortened(row['class'])}: AP {row['ap_pct']:.1f} %"
+        axes.plot(100 * recall, 100 * precision, color=colour, linestyle=line, label=label)
+        if row["precision_pct"] is not None:
+            axes.plot(row["recall_pct"], row["precision_pct"], "o", color=colour)
+    axes.set(xlabel="recall (%)", ylabel="precision (%)", xlim=(0, 102), ylim=(0, 104))
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    figure.savefig(out)
+
+
 def draw_compared_curves(runs: Sequence[tuple[str, Path]], out: Path) -> None:
-    """Validation error and training loss by epoch of several runs, given as (name, metrics.csv)."""
+    """Validation error (or mAP) and training loss by epoch of several runs, given as (name, metrics.csv)."""
+    tables = []
+    for name, metrics in runs:
+        if metrics.is_file():
+            with open(metrics, newline="") as file:
+                tables.append((name, list(csv.DictReader(file))))
+    several = [bool(rows) and "val_map_pct" in rows[0] for _, rows in tables]
+    columns = {"val_error_pct": "validation error (%)"} if not all(several) or not tables else {}
+    columns |= {"val_map_pct": "validation mAP (%)"} if any(several) else {}
+    columns |= {"train_loss": "training loss (nats, augmented)"}
     figure = new_figure(12, 4)
-    error, loss = figure.subplots(1, 2)
     styles = [(colour, line) for line in ("-", "--", ":") for colour in (BLUE, ORANGE, GREEN, GRAY)]
-    for (name, metrics), (colour, line) in zip(runs, itertools.cycle(styles), strict=False):
-        if not metrics.is_file():
-            continue
-        with open(metrics, newline="") as file:
-            rows = list(csv.DictReader(file))
-        epochs = _column(rows, "epoch")
-        marker = "o" if len(rows) < 3 else None
-        for axes, column in ((error, "val_error_pct"), (loss, "train_loss")):
-            axes.plot(epochs, _column(rows, column), color=colour, linestyle=line, marker=marker, label=name)
-    error.set(xlabel="epoch", ylabel="validation error (%)", ylim=(0, None))
-    loss.set(xlabel="epoch", ylabel="training loss (nats, augmented)", yscale="log")
-    plain_ticks(loss.yaxis)
-    for axes in (error, loss):
+    panels = figure.subplots(1, len(columns))
+    for axes, (column, label) in zip(panels, columns.items(), strict=True):
+        for (name, rows), (colour, line) in zip(tables, itertools.cycle(styles), strict=False):
+            marker = "o" if len(rows) < 3 else None
+            values = _column(rows, column)
+            axes.plot(_column(rows, "epoch"), values, color=colour, linestyle=line, marker=marker, label=name)
+        axes.set(xlabel="epoch", ylabel=label)
+        if column == "train_loss":
+            axes.set_yscale("log")
+            plain_ticks(axes.yaxis)
+        else:
+            axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
-    figure.legend(*error.get_legend_handles_labels(), loc="outside lower center", frameon=False, ncols=2, fontsize=8)
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", frameon=False, ncols=2, fontsize=8)
     figure.savefig(out)

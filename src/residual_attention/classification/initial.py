@@ -73,14 +73,19 @@ def _size_on_trunk(config: TrainConfig) -> int:
     return min(own, _suggested(Path(config.data))) if is_on_disk(Path(config.data)) else own
 
 
-def copy_weights(model: StagedNetwork, start: Start) -> str:
+def copy_weights(model: StagedNetwork, start: Start, several: bool = False) -> str:
     """Copy the weights, except a classifier for other classes. Returns a notice.
+
+    ``several``: whether the new network gives any number of labels an image. One that gives one class has learnt its
+    logits relative to each other, so that its classifier is no start for labels, nor the other way round.
 
     Raises CheckpointError when the networks differ anywhere else.
     """
     own = model.state_dict()
     differing = [name for name in own if name not in start.weights or start.weights[name].shape != own[name].shape]
     differing += [name for name in start.weights if name not in own]
+    if several != start.card.confidence.several:
+        differing += [name for name in own if name.startswith(model.classifier_prefix) and name not in differing]
     others = [name for name in differing if not name.startswith(model.classifier_prefix)]
     if others:
         raise CheckpointError(

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
@@ -15,6 +16,13 @@ ECE_BINS = 15
 def _percentage(part: int, whole: int) -> float | None:
     """Percentage; None if ``whole`` is 0."""
     return 100.0 * part / whole if whole else None
+
+
+def mean_loss(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+    """Cross-entropy of logits (N, K) and labels (N,), or binary cross-entropy where labels are a matrix (N, K)."""
+    if labels.ndim == 2:
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction=reduction)
+    return F.cross_entropy(logits, labels, reduction=reduction)
 
 
 def calibration_error_pct(probabilities: Tensor, labels: Tensor) -> float:

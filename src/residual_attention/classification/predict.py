@@ -18,7 +18,7 @@ from ..devices import device_of, resolve_device
 from ..errors import UserError
 from .views import Views, class_probabilities
 
-UNSURE = "unsure"
+UNSURE, NO_LABEL = "unsure", "none"
 DECODERS = min(4, os.cpu_count() or 1)
 BATCHES_AHEAD = 2
 
@@ -28,20 +28,27 @@ class Prediction:
     """``top``: class names with calibrated probabilities, the most probable first.
 
     ``unsure``: whether the probability is below the threshold that was asked for; None without one. ``unlike``: whether
-    the image is unlike the training images; None if the model does not record how to tell.
+    the image is unlike the training images; None if the model does not record how to tell. ``labels``: of a multi-label
+    classifier, those that reach their thresholds, however many; None of a classifier of one class an image.
     """
 
     path: str
     top: list[tuple[str, float]]
     unsure: bool | None = None
     unlike: bool | None = None
+    labels: list[tuple[str, float]] | None = None
 
     @property
     def answer(self) -> str:
+        if self.labels is not None:
+            return ";".join(name for name, _ in self.labels) or NO_LABEL
         return UNSURE if self.unsure else self.top[0][0]
 
     def to_dict(self) -> dict[str, Any]:
         top = [{"class": other, "probability": share} for other, share in self.top]
+        if self.labels is not None:
+            given = [{"class": name, "probability": share} for name, share in self.labels]
+            return {"path": self.path, "labels": given, "top": top}
         flags = {"unsure": self.unsure, "unlike_training": self.unlike}
         return {
             "path": self.path,
@@ -93,6 +100,31 @@ def unlike_training(model: Classifier, alike: torch.Tensor | None, count: int) -
     return (alike < least).tolist()
 
 
+def answers(
+    model: Classifier,
+    probabilities: torch.Tensor,
+    alike: torch.Tensor | None,
+    *,
+    paths: Sequence[str],
+    top_k: int = 5,
+    least: float | None = None,
+) -> list[Prediction]:
+    """Predictions from calibrated probabilities (B, K) and the images' likeness (B,); ``least`` as `predict`."""
+    probabilities = probabilities.cpu()
+    confidence = model.card.confidence
+    top = min(top_k, len(model.classes))
+    given = confidence.given(probabilities, least) if confidence.several else None
+    best = probabilities.topk(top if given is None else len(model.classes), dim=1)
+    found = []
+    unlike = unlike_training(model, alike, len(paths))
+    for i, (path, shares, indices) in enumerate(zip(paths, best.values.tolist(), best.indices.tolist(), strict=True)):
+        ranked = [(model.classes[index], share) for index, share in zip(indices, shares, strict=True)]
+        labels = None if given is None else [pair for pair, k in zip(ranked, indices, strict=True) if given[i, k]]
+        unsure = None if least is None or given is not None else ranked[0][1] < least
+        found.append(Prediction(path, ranked[:top], unsure, unlike[i], labels))
+    return found
+
+
 @torch.inference_mode()
 def predict(
     model: str | Path | Classifier,
@@ -107,7 +139,7 @@ def predict(
     """Predictions for the readable files, in order, and the files that could not be read.
 
     ``views``: average the probabilities over several views of each image. ``least``: a prediction of a lower
-    probability is unsure.
+    probability is unsure; a multi-label classifier gives every label from there on.
     """
     if not isinstance(model, torch.nn.Module):
         model = load(model, resolve_device(device))
@@ -119,11 +151,5 @@ def predict(
         probabilities, alike = class_probabilities(model, images, views)
         if not probabilities.isfinite().all():
             raise UserError(f"{good[0]}: the model's answer is not finite; its weights or this image are at fault")
-        best = probabilities.cpu().topk(min(top_k, len(model.classes)), dim=1)
-        unlike = unlike_training(model, alike, len(good))
-        rows = zip(good, best.values.tolist(), best.indices.tolist(), unlike, strict=True)
-        for path, shares, indices, flag in rows:
-            top = [(model.classes[index], share) for index, share in zip(indices, shares, strict=True)]
-            unsure = None if least is None else top[0][1] < least
-            predictions.append(Prediction(str(path), top, unsure, flag))
+        predictions += answers(model, probabilities, alike, paths=list(map(str, good)), top_k=top_k, least=least)
     return predictions, unread

@@ -1,9 +1,10 @@
 """``report.html``: one self-contained page about a run, made from the files in its folder."""
 
+import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..atomic import write_atomically
 from ..documents import blaming
@@ -20,41 +21,86 @@ from ..training.page import (
 from ..training.sections import render_sections
 from .figures import draw_compared_curves, draw_confusion, draw_curves, draw_risk_coverage
 
-PICTURES = ("attention", "mistakes", "successes", "curves", "confusion", "calibration", "coverage")
+PICTURES = (
+    "attention",
+    "mistakes",
+    "successes",
+    "curves",
+    "precision_recall",
+    "confusion",
+    "calibration",
+    "coverage",
+)
+SPLITS = (("train", "training"), ("val", "validation"), ("test", "test"))
+
+
+def is_multilabel(summary: Mapping[str, Any]) -> bool:
+    """Whether a run's images have any number of labels; its summary then has mAP in place of errors."""
+    return bool(summary.get("several_labels"))
+
+
+def _reached(summary: Mapping[str, Any], part: Mapping[str, Any]) -> str:
+    """The one figure of a split: accuracy or mAP."""
+    return f"{part['mean_ap_pct'] if is_multilabel(summary) else 100 - part['error_pct']:.2f} %"
 
 
 def _headline(summary: dict[str, Any]) -> list[dict[str, str]]:
-    figures = []
-    for name, label in (("test", "Test accuracy"), ("val", "Validation accuracy")):
-        part = summary.get(name)
-        if part:
-            accuracy = f"{100 - part['error_pct']:.2f} %"
-            figures.append({"label": label, "value": accuracy, "note": f"{part['images']} images"})
-    train = summary.get("train")
-    if train:
-        accuracy = f"{100 - train['error_pct']:.2f} %"
-        figures.append({"label": "Training accuracy", "value": accuracy, "note": "without augmentation"})
+    figures, what = [], "mAP" if is_multilabel(summary) else "accuracy"
+    for name, label in reversed(SPLITS):
+        if part := summary.get(name):
+            note = "without augmentation" if name == "train" else f"{part['images']} images"
+            figures.append({"label": f"{label.capitalize()} {what}", "value": _reached(summary, part), "note": note})
     note = f"{summary['images_per_s']:.0f} images/s, {summary['precision']}"
     figures.append({"label": "Training time", "value": short_duration(summary["time_s"]), "note": note})
     return figures
 
 
-def _splits(summary: dict[str, Any]) -> list[dict[str, str]]:
-    names = (("train", "training"), ("val", "validation"), ("test", "test"))
-    return [
-        {
-            "name": label,
-            "images": f"{part['images']:,}",
-            "error": number(part["error_pct"]),
-            "top5": number(part.get("top5_error_pct")),
-            "loss": number(part["loss"], 4),
-            "ece": number(part.get("ece_pct")),
-            "calibrated_ece": number(part.get("calibrated_ece_pct")),
-            "metrics": part.get("metrics", {}),
-        }
-        for name, label in names
-        if (part := summary.get(name))
-    ]
+class Column(NamedTuple):
+    """Of a table: its heading, the key of its values, and their decimals."""
+
+    heading: str
+    key: str
+    digits: int = 2
+
+
+ERRORS = (
+    Column("error %", "error_pct"),
+    Column("top-5 error %", "top5_error_pct"),
+    Column("loss", "loss", 4),
+    Column("calibration error %", "ece_pct"),
+    Column("with temperature", "calibrated_ece_pct"),
+)
+MULTILABEL = (
+    Column("mAP %", "mean_ap_pct"),
+    Column("F1 %, mean of labels", "macro_f1_pct"),
+    Column("F1 %, all answers", "micro_f1_pct"),
+    Column("every label right, % of images", "exact_pct"),
+    Column("loss", "loss", 4),
+    Column("calibration error %", "ece_pct"),
+)
+OF_CLASS = (Column("error %", "error_pct"), Column("precision %", "precision_pct"))
+OF_LABEL = (
+    Column("average precision %", "ap_pct"),
+    Column("F1 %", "f1_pct"),
+    Column("precision %", "precision_pct"),
+    Column("recall %", "recall_pct"),
+    Column("threshold", "threshold", 3),
+)
+
+
+def _cells(columns: Sequence[Column], values: Mapping[str, Any]) -> list[str]:
+    return [number(values.get(column.key), column.digits) for column in columns]
+
+
+def _results(summary: dict[str, Any]) -> dict[str, Any]:
+    """The table of splits: ``headings`` and ``rows``, and plugins' ``metrics`` by split."""
+    columns = MULTILABEL if is_multilabel(summary) else ERRORS
+    parts = [(label, part) for name, label in SPLITS if (part := summary.get(name))]
+    return {
+        "headings": ["split", "images", *(column.heading for column in columns)],
+        "rows": [[label, f"{part['images']:,}", *_cells(columns, part)] for label, part in parts],
+        "metrics": {label: part["metrics"] for label, part in parts if part.get("metrics")},
+    }
 
 
 def _assessed(summary: dict[str, Any]) -> dict[str, Any] | None:
@@ -63,9 +109,14 @@ def _assessed(summary: dict[str, Any]) -> dict[str, Any] | None:
     part = summary.get("test") or summary.get("val")
     if not part or "per_class" not in part:
         return None
-    rows = sorted(part["per_class"], key=lambda row: -1 if row["error_pct"] is None else row["error_pct"], reverse=True)
-    shown = [{**row, "error": number(row["error_pct"]), "precision": number(row["precision_pct"])} for row in rows]
-    return {"name": name, "per_class": shown}
+    columns, worst = (OF_LABEL, "ap_pct") if is_multilabel(summary) else (OF_CLASS, "error_pct")
+    sign = 1 if is_multilabel(summary) else -1
+    ordered = sorted(part["per_class"], key=lambda row: math.inf if row[worst] is None else sign * row[worst])
+    return {
+        "name": name,
+        "headings": ["label" if is_multilabel(summary) else "class", "images", *(each.heading for each in columns)],
+        "rows": [[row["class"], row["images"], *_cells(columns, row)] for row in ordered],
+    }
 
 
 def write_report(run: Path) -> Path:
@@ -79,7 +130,8 @@ def write_report(run: Path) -> Path:
     page = templates.get_template("report.html.j2").render(
         summary=summary,
         headline=_headline(summary),
-        splits=_splits(summary),
+        multilabel=is_multilabel(summary),
+        results=_results(summary),
         assessed=_assessed(summary),
         sections=render_sections(run, summary, templates),
         made=made_rows(summary),
@@ -107,7 +159,9 @@ def rebuild_report(run: Path) -> Path:
 
 def _compared(run: Path, summary: dict[str, Any]) -> dict[str, Any]:
     """One row of the comparison."""
-    errors = {name: number((summary.get(name) or {}).get("error_pct")) for name in ("train", "val", "test")}
+    key, what = ("mean_ap_pct", "mAP ") if is_multilabel(summary) else ("error_pct", "")
+    parts = {name: summary.get(name) or {} for name, _ in SPLITS}
+    reached = {name: f"{what if key in part else ''}{number(part.get(key))}" for name, part in parts.items()}
     return {
         "name": run.resolve().name,
         "model": summary["model"],
@@ -118,7 +172,8 @@ def _compared(run: Path, summary: dict[str, Any]) -> dict[str, Any]:
         "time": short_duration(summary["time_s"]),
         "ece": number((summary.get("test") or summary.get("val") or {}).get("ece_pct")),
         "attention": data_url(run / "attention.png"),
-        **errors,
+        "multilabel": is_multilabel(summary),
+        **reached,
     }
 
 
@@ -149,7 +204,12 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
     page = (
         environment("residual_attention.classification")
         .get_template("comparison.html.j2")
-        .render(rows=rows, curves=curves, differing=differing_settings(runs))
+        .render(
+            rows=rows,
+            measure="error or mAP" if any(row["multilabel"] for row in rows) else "error",
+            curves=curves,
+            differing=differing_settings(runs),
+        )
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     for run in runs:

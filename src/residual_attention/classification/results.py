@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..attention.choices import is_signed
-from ..attention.figures import draw_attention
+from ..attention.figures import Title, draw_attention, prediction_title
 from ..attention.masks import attention_modules, masks_are_signed
 from ..attention.overlay import as_picture
-from ..attention.readings import look_in_parts, read
+from ..attention.readings import Look, look_in_parts, read
 from ..checkpoints.card import Card
 from ..checkpoints.confidence import Confidence
 from ..data.datasets import Dataset
@@ -28,7 +28,7 @@ from ..training.task import Outcome
 from .calibration import measure_confidence, risk_coverage
 from .config import TrainConfig
 from .evaluate import Evaluation
-from .examples import clear_successes, worst_mistakes
+from .examples import Chosen, Examples, clear_successes, worst_mistakes
 from .figures import draw_calibration, draw_confusion, draw_curves, draw_risk_coverage
 from .measures import calibration_error_pct, classification_measures
 
@@ -69,10 +69,14 @@ class ClassificationOutcome(Outcome):
             "skipped_images": self.skipped_images,
             "notices": list(dataset.notices),
             "temperature": self.confidence.temperature,
-            "train": {"loss": train.loss, "error_pct": train.top1_error_pct, "images": len(train)},
+            "train": {"loss": train.loss, **self._few_figures(train), "images": len(train)},
             "val": self._split_figures("val"),
             "test": self._split_figures("test"),
         }
+
+    def _few_figures(self, found: Evaluation) -> dict[str, Any]:
+        """Those of the training images."""
+        return {"error_pct": found.top1_error_pct}
 
     def _split_figures(self, name: str) -> dict[str, Any] | None:
         if (found := self.held_out.get(name)) is None:
@@ -106,12 +110,19 @@ class ClassificationOutcome(Outcome):
         return lines
 
     def draw(self, folder: RunFolder, attempts: Attempts) -> dict[str, Path]:
-        """Draw curves, and confusion, calibration and examples of the test split (of validation if there is none)."""
+        """Draw curves, and measures and examples of the test split (of validation if there is none)."""
         with attempts.attempt(folder.curves.name):
             draw_curves(folder.metrics, folder.curves)
         if (name := self.shown) is None:
             return {}
-        found, split = self.held_out[name], getattr(self.dataset, name)
+        shown = self._draw_measures(folder, name, attempts)
+        if attention_modules(self.model):  # none with learning=plain
+            self._draw_examples(folder, getattr(self.dataset, name), self.held_out[name], attempts)
+        return shown
+
+    def _draw_measures(self, folder: RunFolder, name: str, attempts: Attempts) -> dict[str, Path]:
+        """Confusion, calibration and coverage of a split; those that TensorBoard shows too, by tag."""
+        found = self.held_out[name]
         with attempts.attempt(folder.confusion.name):
             draw_confusion(self.figures[name]["confusion"], self.dataset.classes, folder.confusion)
         with attempts.attempt("calibration.png"):
@@ -119,46 +130,54 @@ class ClassificationOutcome(Outcome):
             draw_calibration(found.probabilities, found.labels, folder.path / "calibration.png", calibrated=calibrated)
         with attempts.attempt("coverage.png"):
             draw_risk_coverage(self.figures[name]["risk_coverage"], folder.path / "coverage.png")
-        if attention_modules(self.model):  # none with learning=plain
-            self._draw_examples(folder, split, found, attempts)
         return {"confusion matrix": folder.confusion} if folder.confusion.is_file() else {}
 
     def _draw_examples(self, folder: RunFolder, split: Samples, found: Evaluation, attempts: Attempts) -> None:
         """Draw the masks of evenly spaced images, of the worst mistakes, and of successes from many classes."""
-        mistakes, successes = worst_mistakes(found, EXAMPLES), clear_successes(found, EXAMPLES)
+        chosen = self._chosen_examples(found)
         for out, few, reading in (
-            (folder.attention, split.subset(evenly_spaced(len(split), EXAMPLES)), "mean"),
-            (folder.path / "mistakes.png", split.subset(mistakes), "class"),
-            (folder.path / "successes.png", split.subset(successes), "class"),
+            (folder.attention, Examples(evenly_spaced(len(split), EXAMPLES)), "mean"),
+            (folder.path / "mistakes.png", chosen.mistakes, "class"),
+            (folder.path / "successes.png", chosen.successes, "class"),
         ):
-            if len(few) == 0:  # a network without mistakes on this split
+            if len(few.positions) == 0:  # a network without mistakes on this split
                 out.unlink(missing_ok=True)
                 continue
             with attempts.attempt(out.name):
-                pictures, truth = self._draw_images(few, reading, out)
+                pictures, names = self._draw_images(split, few, reading, out)
                 if out == folder.attention:
-                    _save_examples(folder.path / "examples", pictures, truth)
+                    _save_examples(folder.path / "examples", pictures, names)
 
-    def _draw_images(self, few: Samples, reading: str, out: Path) -> tuple[Tensor, list[str]]:
-        """Draw the masks of a few images; returns their pictures (B, C, S, S) in [0, 1], and their classes."""
-        preprocess, classes = self.dataset.preprocess, self.dataset.classes
-        device = device_of(self.model)
-        batch = next(iter(evaluation_batches(few, preprocess, batch_size=EXAMPLES, device=device)))
-        look = look_in_parts(self.model, batch.images, gradients=reading == "class")
-        confidence, predicted = look.probabilities.max(dim=1)
+    def _chosen_examples(self, found: Evaluation) -> Chosen:
+        return Chosen(Examples(worst_mistakes(found, EXAMPLES)), Examples(clear_successes(found, EXAMPLES)))
+
+    def _draw_images(self, split: Samples, few: Examples, reading: str, out: Path) -> tuple[Tensor, list[str]]:
+        """Draw the masks of a few images; returns their pictures (B, C, S, S) in [0, 1], and names for them."""
+        preprocess, device = self.dataset.preprocess, device_of(self.model)
+        samples = split.subset(few.positions)
+        batch = next(iter(evaluation_batches(samples, preprocess, batch_size=EXAMPLES, device=device)))
+        found = look_in_parts(self.model, batch.images, targets=few.labels, gradients=reading == "class")
         pictures = preprocess.denormalize(batch.images.cpu())
-        truth = [classes[i] for i in batch.labels.tolist()]
+        labels = batch.labels.cpu()
         draw_attention(
             pictures,
-            truth,
-            [classes[i] for i in predicted.tolist()],
-            confidence.tolist(),
-            read(look, reading),
+            self._titles(found, labels, few),
+            read(found, reading),
             out,
             reading=reading,
             signed=is_signed(reading, masks_are_signed(self.model)),
         )
-        return pictures, truth
+        return pictures, [self._name_of(label) for label in labels]
+
+    def _titles(self, found: Look, labels: Tensor, few: Examples) -> list[Title]:
+        """Of images with these ``labels``."""
+        best = found.probabilities.max(dim=1)
+        classes = self.dataset.classes
+        rows = zip(labels.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
+        return [prediction_title(classes[true], classes[predicted], share) for true, predicted, share in rows]
+
+    def _name_of(self, label: Tensor) -> str:
+        return self.dataset.classes[int(label)]
 
 
 def error_text(part: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The classification task: data, cross-entropy and error for the core's loop."""
+"""The classification task: data, loss and figures for the core's loop."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints.card import Card
@@ -20,7 +19,6 @@ from ..data.loading import TrainBatch, TrainingData, evaluation_batches
 from ..data.order import Replica, steps_per_epoch
 from ..data.placement import Placed
 from ..data.preprocess import Preprocess
-from ..data.readable import FEW_IMAGES
 from ..data.request import DataRequest
 from ..data.splits import evenly_spaced
 from ..data.strengths import Augment
@@ -34,10 +32,12 @@ from ..training.start import Start
 from ..training.task import Prepared, StepLoss, TaskEntry, Validation
 from ..training.trunk import start_weights, with_trunk
 from .board import ClassifierBoard
-from .calibration import MOST_IMAGES, measure_likeness
+from .calibration import MOST_IMAGES, measure_likeness, measure_thresholds
 from .config import TrainConfig
 from .evaluate import evaluate
 from .initial import copy_weights, prepared_for_trunk, read_classifier, started_from
+from .judging import judging, label_notices
+from .multilabel_results import MultilabelOutcome
 from .plan import build_model, make_plan
 from .report import rebuild_report
 from .results import ClassificationOutcome
@@ -62,21 +62,11 @@ def _training_data(plan: Plan[TrainConfig], machine: Machine, processes: Process
     )
 
 
-def _class_weights(config: TrainConfig, dataset: Dataset, device: torch.device) -> Tensor | None:
-    """Inverse class frequency, 1 on average over the images; (K,)."""
-    if not config.class_weights or dataset.train is None:
-        return None
-    counts = torch.bincount(dataset.train.labels, minlength=len(dataset.classes)).float()
-    return (len(dataset.train) / (len(dataset.classes) * counts.clamp(min=1))).to(device)
-
-
 TRAIN_IMAGES_EVALUATED = 10_000  # at most, at the end of a run
 
 
 class ClassificationTask:
-    """A `Task`: cross-entropy with label smoothing and class weights; the error of the validation split."""
-
-    columns = ("train_loss", "train_error_pct", "val_loss", "val_error_pct")
+    """A `Task`: what the data's labels are, one class an image or several, `Judging` knows."""
 
     def __init__(
         self,
@@ -90,9 +80,17 @@ class ClassificationTask:
         self.plan, self.config, self.machine, self.processes = plan, plan.config, machine, processes
         self.dataset, self.card, self.min_size = dataset, card, min_size
         self.data = _training_data(plan, machine, processes, dataset)
-        self.class_weights = _class_weights(plan.config, dataset, machine.device)
+        self.judging = judging(dataset.several)
+        self.class_weights = None
+        if self.config.class_weights:
+            weights = self.judging.weights(self.data.samples.labels, len(dataset.classes))
+            self.class_weights = weights.to(machine.device)
         assert dataset.val is None or len(dataset.val) > 0
         self._validation = None if dataset.val is None else partial(self.evaluation, dataset.val)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.judging.columns
 
     @property
     def skipped(self) -> set[int]:
@@ -123,16 +121,13 @@ class ClassificationTask:
         return model(images)
 
     def loss(self, output: Tensor, batch: TrainBatch, model: nn.Module) -> StepLoss:
-        """Mean cross-entropy in fp32; the objective adds the classifier's L2 penalty."""
-        loss = F.cross_entropy(
-            output.float(), batch.targets, weight=self.class_weights, label_smoothing=self.config.label_smoothing
+        """The loss in fp32; the objective adds the classifier's L2 penalty."""
+        objective, loss = self.judging.losses(
+            output.float(), batch.targets, self.class_weights, self.config.label_smoothing
         )
-        labels = batch.targets.argmax(dim=1) if batch.targets.ndim == 2 else batch.targets
-        wrong = (output.detach().argmax(dim=1) != labels).sum()
-        objective = loss
         if self.config.classifier_l2:
-            objective = loss + self.config.classifier_l2 * model.get_classifier().weight.square().sum()  # type: ignore[operator,union-attr]
-        return StepLoss(objective, loss, {"wrong": wrong})
+            objective = objective + self.config.classifier_l2 * model.get_classifier().weight.square().sum()  # type: ignore[operator,union-attr]
+        return StepLoss(objective, loss, self.judging.tally(output.detach(), batch.targets))
 
     def evaluation(self, samples: Any, *, skip_bad: bool = False):
         """Batches of a whole split over all processes."""
@@ -150,20 +145,18 @@ class ClassificationTask:
         if self._validation is None:
             return None
         precision = torch.float32 if self.machine.dtype == torch.float16 else self.machine.dtype  # fp16 ends at 65504
-        result = evaluate(model, self._validation(), precision=precision)
-        figures = {"val_loss": result.loss, "val_error_pct": result.top1_error_pct}
-        return Validation(result.top1_error_pct, result.loss, figures)
+        return self.judging.validation(evaluate(model, self._validation(), precision=precision))
 
     def epoch_figures(self, loss: float, tally: dict[str, float], seen: float) -> dict[str, float]:
-        return {"train_loss": loss, "train_error_pct": 100.0 * tally["wrong"] / seen}
+        return {"train_loss": loss, **self.judging.figures(tally, seen)}
 
     def progress_text(self, tally: dict[str, float], seen: float) -> str:
-        return f"error {100 * tally['wrong'] / seen:.1f} %"
+        return self.judging.text(self.judging.figures(tally, seen), "train")
 
     def epoch_text(self, row: dict[str, Any]) -> str:
-        text = f"train loss {row['train_loss']:.4f}  error {row['train_error_pct']:.2f} %"
+        text = f"train loss {row['train_loss']:.4f}  {self.judging.text(row, 'train')}"
         if row.get("val_loss") is not None:
-            text += f"   val loss {row['val_loss']:.4f}  error {row['val_error_pct']:.2f} %"
+            text += f"   val loss {row['val_loss']:.4f}  {self.judging.text(row, 'val')}"
         return text
 
     def files(self) -> dict[str, str]:
@@ -173,10 +166,11 @@ class ClassificationTask:
         dataset, plan = self.dataset, self.plan
         sizes = {name: len(split) for name in ("train", "val", "test") if (split := getattr(dataset, name)) is not None}
         images = ", ".join(f"{count} {name}" for name, count in sizes.items())
+        kinds = f"with {len(dataset.classes)} labels" if dataset.several else f"of {len(dataset.classes)} classes"
         millions = sum(p.numel() for p in model.parameters()) / 1e6
         return [
             *(f"note: {notice}" for notice in dataset.notices),
-            f"{dataset.name}: {images} images of {len(dataset.classes)} classes, {dataset.preprocess.image_size} px",
+            f"{dataset.name}: {images} images {kinds}, {dataset.preprocess.image_size} px",
             f"{plan.model} ({millions:.2f} M parameters), recipe {plan.config.recipe}: {plan.epochs} epochs, "
             f"{plan.total_steps} steps of {plan.config.batch_size}{_epoch_text(plan.config)}; {self.machine}",
         ]
@@ -195,7 +189,8 @@ class ClassificationTask:
         """Evaluate every split once, in fp32, so that results do not depend on the machine."""
         samples = self.data.samples
         train = samples.subset(evenly_spaced(len(samples), TRAIN_IMAGES_EVALUATED))
-        return ClassificationOutcome(
+        outcome = MultilabelOutcome if self.dataset.several else ClassificationOutcome
+        return outcome(
             model=model,
             config=self.config,
             dataset=self.dataset,
@@ -212,7 +207,7 @@ class ClassificationTask:
     def _likeness(self, model: nn.Module) -> Confidence:
         """Every process measures the same images by itself."""
         val = self.dataset.val
-        if val is None or not isinstance(model, ResidualAttentionNetwork):
+        if val is None or self.dataset.several or not isinstance(model, ResidualAttentionNetwork):
             return Confidence()
         few = val.subset(evenly_spaced(len(val), MOST_IMAGES))
         batch_size = evaluation_batch_size(self.config, 1)
@@ -226,17 +221,6 @@ def _epoch_text(config: TrainConfig) -> str:
     """How often an epoch reads the images, if more than once."""
     repeats = config.repeats or 1
     return "" if repeats == 1 else f" (an epoch reads every image {repeats} times)"
-
-
-def small_class_notices(dataset: Dataset) -> list[str]:
-    """A notice that names the classes with too few training images to learn or to judge; none if all have enough."""
-    assert dataset.train is not None
-    counts = torch.bincount(dataset.train.labels, minlength=len(dataset.classes)).tolist()
-    few = [f"{name} ({count})" for name, count in zip(dataset.classes, counts, strict=True) if count < FEW_IMAGES]
-    if not few:
-        return []
-    shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
-    return [f"fewer than {FEW_IMAGES} training images: {shown}; expect little of these classes, and add images"]
 
 
 def _load_dataset(
@@ -288,15 +272,18 @@ def prepare_on(
     """`prepare_classification` on data that are already loaded, and from weights that are already read."""
     if dataset.val is not None and len(dataset.val) == 0:
         dataset = replace(dataset, val=None)
-    if dataset.several:
-        raise UserError(f"{config.data} gives an image several labels; a classifier is trained on one label an image")
+    judged = judging(dataset.several)
+    judged.check(config)
     if card is not None:
         _same_data(config, dataset, card)
     plan = make_plan(config, dataset, machine)
     fresh = card is None and start is None
     model, overrides = build_model(plan, len(dataset.classes), start_weights(config) if fresh else False)
-    copied = [] if start is None else [copy_weights(model, start)]
-    noted = replace(dataset, notices=[*dataset.notices, *copied, *small_class_notices(dataset)])
+    copied = [] if start is None else [copy_weights(model, start, dataset.several)]
+    assert dataset.train is not None
+    counts = judged.counts(dataset.train.labels, len(dataset.classes))
+    labels = label_notices(dataset.classes, counts, len(dataset.train), dataset.several)
+    noted = replace(dataset, notices=[*dataset.notices, *copied, *labels])
     card = Card(
         model=plan.model,
         overrides=overrides,
@@ -307,6 +294,7 @@ def prepare_on(
         plugins=plugins_needed(overrides),
         data_digest=dataset.digest,
         placed=dataset.placed,
+        confidence=measure_thresholds(None, len(dataset.classes)) if dataset.several else Confidence(),
     )
     return Prepared(
         plan,

@@ -59,13 +59,19 @@ def _for_error(confidence: Confidence, most_pct: float) -> Answering:
 def choose_threshold(confidence: Confidence, min_confidence: str | None, max_error: str | None) -> Threshold | None:
     """The threshold that was asked for, as text: ``0.8`` or ``80%``, or an error such as ``2%``; None without either.
 
-    Raises UserError: both, a number out of range, or an error that cannot be reached.
+    Of a multi-label classifier it replaces the thresholds of all labels.
+
+    Raises UserError: both, a number out of range, an error that cannot be reached, or one asked of a multi-label
+    classifier.
     """
+    if max_error is not None and confidence.several:
+        raise UserError("--max-error is for one class an image; this model gives several labels: use --min-confidence")
     if min_confidence is not None and max_error is not None:
         raise UserError("give --min-confidence or --max-error, not both")
     if min_confidence is not None:
         least = _probability(min_confidence, "--min-confidence")
-        return Threshold(least, f"unsure below {100 * least:g} %")
+        what = "labels are given from" if confidence.several else "unsure below"
+        return Threshold(least, f"{what} {100 * least:g} %{' on' if confidence.several else ''}")
     if max_error is None:
         return None
     least, answered, wrong = _for_error(confidence, _percentage(max_error, "--max-error"))

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from ..checkpoints import Classifier
@@ -22,7 +21,7 @@ def class_probabilities(model: Classifier, images: Tensor, views: Views = "none"
 
 
 class Mirrored(nn.Module):
-    """`class_probabilities` over both views, as a network. Shapes: (B, C, S, S) to (B, K), the log of the mean."""
+    """`class_probabilities` over both views, as a network. Shapes: (B, C, S, S) to (B, K), the logits of the mean."""
 
     def __init__(self, network: Classifier) -> None:
         super().__init__()
@@ -30,4 +29,4 @@ class Mirrored(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         probabilities, _ = class_probabilities(self.network, images, "mirror")  # type: ignore[arg-type]
-        return probabilities.clamp(min=torch.finfo(torch.float32).tiny).log()
+        return self.network.card.confidence.as_logits(probabilities)

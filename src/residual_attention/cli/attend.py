@@ -18,7 +18,8 @@ DESCRIPTION = """Show where a model looks: attention masks over images, one figu
 
 Masks are drawn on the original pixels, from low to high level. With a data set or a folder of class folders instead of
 images, --measure measures how well masks show what the network uses and where objects are, and --intervene what the
-network still knows when its masks are replaced."""
+network still knows when its masks are replaced. Of a multi-label model, --reading class draws the masks of each label
+that it finds."""
 
 IMAGES_DRAWN = 20  # of a data set, unless --limit says otherwise
 
@@ -41,7 +42,7 @@ def _options(given: AttendArguments) -> "AttendOptions":
 
 
 def _draw_data_set(given: AttendArguments, model: "Classifier") -> int:
-    from ..attention.attend import draw_split
+    from ..attention.sheets import draw_split
 
     if given.before_after or given.save_arrays:
         raise UserError("--before-after and --save-arrays are for image files, not data sets")
@@ -61,7 +62,8 @@ def _draw_data_set(given: AttendArguments, model: "Classifier") -> int:
 
 
 def _draw(given: AttendArguments, model: "Classifier") -> int:
-    from ..attention.attend import Attended, attend, draw_sheets
+    from ..attention.attend import Attended, attend
+    from ..attention.sheets import draw_sheets
 
     found: list[dict[str, Any]] = []
     good: list[Path] = []
@@ -76,11 +78,12 @@ def _draw(given: AttendArguments, model: "Classifier") -> int:
         good.append(path)
         found.append(result.to_dict())
         if not given.json:
-            top = "  ".join(f"{name} {100 * share:.1f} %" for name, share in result.top)
+            top = "  ".join(f"{name} {100 * share:.1f} %" for name, share in result.shown) or "none"
             print(f"{printable(result.path)}\t{top}\t{printable(' '.join(result.files))}")
     sheets = []
     if len(good) > 1:
-        truth = [path.parent.name if path.parent.name in model.classes else None for path in good]
+        known = () if model.card.confidence.several else model.classes  # a folder does not name all labels
+        truth = [path.parent.name if path.parent.name in known else None for path in good]
         sheets = [
             str(s) for s in draw_sheets(model, good, given.out, reading=_reading(given), truth=truth, form=given.format)
         ]
@@ -97,6 +100,7 @@ def main(argv: list[str]) -> int:
     from ..checkpoints import load
     from ..checkpoints.exported import ExportedClassifier
     from ..data.sources import SOURCES
+    from ..data.table import is_list
     from ..devices import resolve_device
 
     model = load(given.model, resolve_device(given.device), engine=given.engine)
@@ -109,6 +113,8 @@ def main(argv: list[str]) -> int:
         from .attend_measures import measured
 
         return measured(given, model)
-    if len(given.images) == 1 and given.images[0] in SOURCES and not Path(given.images[0]).exists():
-        return _draw_data_set(given, model)
+    if len(given.images) == 1:
+        data = Path(given.images[0])
+        if is_list(data) or (given.images[0] in SOURCES and not data.exists()):
+            return _draw_data_set(given, model)
     return _draw(given, model)

@@ -17,7 +17,7 @@ class AttendArguments:
     """MODEL: a run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
     local-dir:FOLDER."""
     images: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Image files, folders or globs, or the name of a data set; with --measure, --intervene or --response
+    """Image files, folders or globs, or the name of a data set or a list; with --measure, --intervene or --response
     one data set or folder of class folders."""
     out: Path = Path("attention")
     """Folder for figures and measurements."""

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -11,10 +11,10 @@ from ..data.request import MAX_IMAGE_SIZE
 from ..errors import UserError
 from .arguments import parse
 
-DESCRIPTION = """Evaluate a trained model on a split of a data set: error, loss and calibration.
+DESCRIPTION = """Evaluate a trained model on a split of a data set: error, loss and calibration; mAP and F1 of labels.
 
-DATA is a named data set or a folder of class folders; by default, the model's own data. Classes are matched by name,
-images are preprocessed as in training, and an unreadable image is an error, never skipped."""
+DATA is a named data set, a folder of class folders or a list; by default, the model's own data. Classes are matched by
+name, images are preprocessed as in training, and an unreadable image is an error, never skipped."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,35 @@ def main(argv: list[str]) -> int:
         print(f"note: {notice}")
     if result["engine"] != "pytorch":
         print(f"engine: {result['engine']}")
+    if "mean_ap_pct" in result:
+        _print_labels(result)
+    else:
+        _print_errors(result)
+    for name, value in result.get("metrics", {}).items():
+        print(f"{name} {value:.4f}")
+    return 0
+
+
+def _print_labels(result: dict[str, Any]) -> None:
+    """Of a multi-label model: mAP and F1, then a line for each label."""
+    from ..classification.multilabel import figures_text
+
+    print(f"{result['data']}, {result['split']}: {result['images']} images with {len(result['classes'])} labels")
+    exact = f"every label right in {result['exact_pct']:.1f} % of the images"
+    print(f"{figures_text(result)}   {exact}   loss {result['loss']:.4f}")
+    if tta := result["tta"]:
+        print(f"mirror images averaged: {figures_text(tta)}   loss {tta['loss']:.4f}")
+    width = max(map(len, ["label", *result["classes"]]))
+    print(f"{'label':<{width}}  images  threshold     AP %     F1 %  precision %  recall %")
+    for row in result["per_class"]:
+        shares = [
+            f"{'–' if (value := row[key]) is None else f'{value:.2f}':>{place}}"
+            for key, place in (("ap_pct", 7), ("f1_pct", 7), ("precision_pct", 11), ("recall_pct", 8))
+        ]
+        print(f"{row['class']:<{width}}  {row['images']:>6}  {row['threshold']:>9.3f}  {'  '.join(shares)}")
+
+
+def _print_errors(result: dict[str, Any]) -> None:
     top5 = "" if result["top5_error_pct"] is None else f"   top-5 error {result['top5_error_pct']:.2f} %"
     print(f"{result['data']}, {result['split']}: {result['images']} images of {len(result['classes'])} classes")
     print(
@@ -95,6 +124,3 @@ def main(argv: list[str]) -> int:
             f"mirror images averaged: error {tta['top1_error_pct']:.2f} %   loss {tta['loss']:.4f}   "
             f"calibration error {tta['ece_pct']:.2f} %"
         )
-    for name, value in result.get("metrics", {}).items():
-        print(f"{name} {value:.4f}")
-    return 0

@@ -64,11 +64,18 @@ def main(argv: list[str]) -> int:
         print("images      not checked: the model's own data set was not found; give one with --data or --data-dir")
     for kind in ("fp32", "int8"):
         if found := result.get(f"{kind}_on_images"):
-            same = f"same top class on {found['same_top1_pct']:.2f} % of {found['images']} test images"
-            print(f"{kind:<11} {same}, error {found['error_pct']:.2f} % (PyTorch {found['pytorch_error_pct']:.2f} %)")
+            print(f"{kind:<11} {_agreement(found)}")
     print(f"written     {result['file']}, {result['bytes'] / 2**20:.1f} MiB, {result['precision']}")
     print(f"use it      ran predict {result['file']} IMAGE...")
     return 0
+
+
+def _agreement(found: dict[str, float]) -> str:
+    if "mean_ap_pct" in found:
+        same = f"same labels on {found['same_labels_pct']:.2f} % of {found['images']} test images"
+        return f"{same}, mAP {found['mean_ap_pct']:.2f} % (PyTorch {found['pytorch_mean_ap_pct']:.2f} %)"
+    same = f"same top class on {found['same_top1_pct']:.2f} % of {found['images']} test images"
+    return f"{same}, error {found['error_pct']:.2f} % (PyTorch {found['pytorch_error_pct']:.2f} %)"
 
 
 def _to_page(given: ExportArguments, out: Path) -> int:

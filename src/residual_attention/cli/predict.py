@@ -13,7 +13,8 @@ from .arguments import images_among, parse, print_error
 
 Views = Literal["none", "mirror"]  # classification.views, which imports torch
 
-DESCRIPTION = """Classify images; the most probable classes come first.
+DESCRIPTION = """Classify images; the most probable classes come first. A multi-label model gives all labels that reach
+their thresholds, or none.
 
 IMAGE is a file, a folder (searched recursively) or a quoted glob. If an image cannot be read, it is reported, the
 others are still classified, and the exit status is 2."""
@@ -31,13 +32,14 @@ class PredictArguments:
     batch_size: int = 32
     """Images at a time."""
     csv: Path | None = None
-    """Write a table to this file: path, class, probability, then the next classes."""
+    """Write a table to this file: path, class, probability, then the next classes; of a multi-label model path, labels,
+    and each label's probability."""
     sort_into: Path | None = None
     """Copy each image to DIR/<class>/. Originals stay where they are; no file is overwritten."""
     tta: Views = "none"
     """mirror: average over each image and its mirror image, in twice the time."""
     min_confidence: str | None = None
-    """Answer "unsure" below this probability, such as 0.8."""
+    """Answer "unsure" below this probability, such as 0.8; a multi-label model gives all labels from there on."""
     max_error: str | None = None
     """Answer "unsure" where needed to keep the error at most this, such as 2%; the threshold is chosen on the model's
     validation images."""
@@ -59,7 +61,7 @@ def main(argv: list[str]) -> int:
     if given.top_k < 1 or given.batch_size < 1:
         raise UserError("top-k and batch-size must be at least 1")
     from ..checkpoints import load
-    from ..classification.answers import check_csv, check_sorting, sort_into, text_lines, write_csv
+    from ..classification.answers import check_csv, check_sorting, sort_into, text_lines, write_csv, write_labels_csv
     from ..classification.predict import predict
     from ..classification.threshold import choose_threshold
     from ..devices import resolve_device
@@ -73,6 +75,9 @@ def main(argv: list[str]) -> int:
     model = load(given.model, resolve_device(given.device), engine=given.engine)
     if engine := getattr(model, "engine", None):
         _note(f"engine: {engine}")
+    several = model.card.confidence.several
+    if several and given.sort_into:
+        raise UserError("--sort-into is for one class an image; this model gives several labels: use --csv")
     chosen = fastest(model, len(paths), given.engine)
     if chosen.note:
         _note(chosen.note)
@@ -85,7 +90,7 @@ def main(argv: list[str]) -> int:
     predictions, unread = predict(
         model,
         paths,
-        top_k=given.top_k,
+        top_k=len(model.classes) if several and given.csv else given.top_k,
         batch_size=given.batch_size,
         views=given.tta,
         least=None if threshold is None else threshold.least,
@@ -97,7 +102,10 @@ def main(argv: list[str]) -> int:
     elif not (given.csv or given.sort_into):
         print("\n".join(text_lines(predictions)))
     if given.csv:
-        write_csv(predictions, unread, given.csv)
+        if several:
+            write_labels_csv(predictions, unread, model.classes, given.csv)
+        else:
+            write_csv(predictions, unread, given.csv)
         _note(f"table: {given.csv}, {len(predictions) + len(unread)} rows")
     if given.sort_into:
         copied, there = sort_into(predictions, given.sort_into)

@@ -17,14 +17,16 @@ from .grouping import groups_of
 
 DESCRIPTION = """Train, evaluate and report: one command from images to a model.
 
-DATA is digits (the default), cifar10, cifar100, imagenet, or a folder of class folders with or without train, val and
-test. The run folder holds the report, the curves, the masks and the checkpoints."""
+DATA is digits (the default), cifar10, cifar100, imagenet, a folder of class folders with or without train, val and
+test, or a list (.csv, .txt) of images with one or several labels each. The run folder holds the report, the curves, the
+masks and the checkpoints."""
 
 
 @dataclass(frozen=True)
 class TrainArguments(TrainConfig):
     data: tyro.conf.Positional[str] = "digits"
-    """digits | cifar10 | cifar100 | imagenet | a folder of class folders, with or without train/val/test."""
+    """digits | cifar10 | cifar100 | imagenet | a folder of class folders, with or without train/val/test | a list of
+    images and labels, .csv or .txt."""
 
 
 COMMON = (

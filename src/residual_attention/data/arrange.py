@@ -162,7 +162,7 @@ def _conflict_notice(rows: Sequence[tuple[str, Path, Label]], prints: Sequence[F
     pairs = [
         f"{_of(rows[p.first][1])} = {_of(rows[p.second][1])}"
         for p in exact_copies(prints)
-        if rows[p.first][2] != rows[p.second][2]
+        if _classes(rows[p.first][2]) != _classes(rows[p.second][2])
     ]
     return [f"{len(pairs)} images have a copy of another class: {named(pairs)}"] if pairs else []
 

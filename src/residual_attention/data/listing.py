@@ -11,10 +11,13 @@ def is_on_disk(path: Path) -> bool:
     return path.is_dir() or is_list(path)
 
 
-def list_images(path: Path, *, single_class_allowed: bool = False, classes_of: str = "train") -> FolderListing:
-    """`read_list` or `scan_folder`."""
-    read = read_list if is_list(path) else scan_folder
-    return read(path, single_class_allowed=single_class_allowed, classes_of=classes_of)
+def list_images(
+    path: Path, *, single_class_allowed: bool = False, classes_of: str = "train", several: bool = False
+) -> FolderListing:
+    """`read_list` or `scan_folder`; an image in a class folder has one label, even where ``several`` are possible."""
+    if is_list(path):
+        return read_list(path, single_class_allowed=single_class_allowed, classes_of=classes_of, several=several)
+    return scan_folder(path, single_class_allowed=single_class_allowed, classes_of=classes_of)
 
 
 def given_splits(path: Path) -> set[str]:

@@ -85,7 +85,7 @@ def _in_memory(samples: FileSamples, preprocess: Preprocess) -> Samples:
 
 
 def _folder_split(
-    path: Path, split: str, preprocess: Preprocess, whole: bool, notices: list[str]
+    path: Path, split: str, preprocess: Preprocess, whole: bool, notices: list[str], several: bool
 ) -> tuple[Samples, list[str]] | None:
     """Read a split folder, or (``whole``) all images of a folder without splits; None if neither applies.
 
@@ -96,7 +96,8 @@ def _folder_split(
         return None  # it still contains the held-out images
     if (given and split not in given) or (not given and not whole):
         return None
-    listing = list_images(path, single_class_allowed=True, classes_of=split if given else "train")
+    classes_of = split if given else "train"
+    listing = list_images(path, single_class_allowed=True, classes_of=classes_of, several=several)
     if not given:
         notices.append(f"{path} has no splits: all its images are evaluated")
     notices += [notice for notice in listing.notices if not given or f"the {split} split" in notice]
@@ -139,7 +140,7 @@ def load_split(
     """
     notices: list[str] = []
     if data not in SOURCES and is_on_disk(Path(data)) and not find_shards(Path(data)) and fold is None:
-        found = _folder_split(Path(data), split, preprocess, whole, notices)
+        found = _folder_split(Path(data), split, preprocess, whole, notices, several)
         if found is not None:
             samples, theirs = found
             return _in_model_order(samples, theirs, classes, data, several=several), notices

@@ -14,17 +14,24 @@ def evenly_spaced(total: int, count: int) -> Tensor:
     return torch.linspace(0, total - 1, count).round().long()
 
 
+def _drawn(members: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
+    count = min(len(members) - 1, max(1, round(fraction * len(members)))) if fraction > 0 else 0
+    return members[torch.randperm(len(members), generator=generator)[:count]]
+
+
 def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """Sorted indices to keep and to hold out: ``fraction`` of each class, but never its last sample.
 
     A class of two or more samples gives at least one (unless ``fraction`` is 0), so that it can be validated.
+    Samples of several labels, a matrix of 0 and 1, are drawn at random.
     """
-    held: list[Tensor] = []
-    for label in labels.unique().tolist():
-        members = (labels == label).nonzero().flatten()
-        count = min(len(members) - 1, max(1, round(fraction * len(members)))) if fraction > 0 else 0
-        order = torch.randperm(len(members), generator=torch_generator(seed, "split", label))
-        held.append(members[order[:count]])
+    if labels.ndim == 2:
+        held = [_drawn(torch.arange(len(labels)), fraction, torch_generator(seed, "split"))]
+    else:
+        held = [
+            _drawn((labels == label).nonzero().flatten(), fraction, torch_generator(seed, "split", label))
+            for label in labels.unique().tolist()
+        ]
     held_out = torch.cat(held).sort().values if held else torch.empty(0, dtype=torch.int64)
     kept = torch.ones(len(labels), dtype=torch.bool)
     kept[held_out] = False

@@ -83,10 +83,15 @@ def _csv_rows(path: Path, lines: list[str]) -> list[Row]:
         if len(cells) <= max(columns.values()):
             raise UserError(f"{path}, line {number}: {len(cells)} cells, but {len(rows[0])} columns")
         cell = {name: cells[i].strip() for name, i in columns.items()}
-        labels = tuple(label for part in SEPARATORS.split(cell["label"]) if (label := part.strip()))
+        labels = _labels(SEPARATORS.split(cell["label"]))
         split = _split(cell.get("split", ""), path, number)
         found.append(Row(path.parent / cell["path"], labels, split, cell.get("group", "")))
     return found
+
+
+def _labels(parts: Iterable[str]) -> tuple[str, ...]:
+    """Each label once, in the order given."""
+    return tuple(dict.fromkeys(label for part in parts if (label := part.strip())))
 
 
 def _split(cell: str, path: Path, number: int) -> str:
@@ -111,7 +116,7 @@ def _plain_rows(path: Path, lines: list[str]) -> list[Row]:
             file, labels = path.parent / name, [Path(name).parent.name]
         else:
             raise UserError(f"{path}, line {number}: no label; {EXPECTED}")
-        found.append(Row(file, tuple(label.strip() for label in labels if label.strip()), "", ""))
+        found.append(Row(file, _labels(labels), "", ""))
     return found
 
 
@@ -147,17 +152,20 @@ def _names(values: Iterable[str]) -> str:
     return f"{', '.join(names[:MAX_NAMED])}{more}"
 
 
-def read_list(path: Path, *, single_class_allowed: bool = False, classes_of: str = "train") -> FolderListing:
+def read_list(
+    path: Path, *, single_class_allowed: bool = False, classes_of: str = "train", several: bool = False
+) -> FolderListing:
     """The images of a list, as `folders.scan_folder` gives those of a folder.
 
     Classes are those of the split ``classes_of`` (of all rows if there is no split column), sorted by name.
+    ``several``: the list is multi-label, even if no cell of it has two labels.
 
     Raises:
         UserError: not a list, a faulty line, no existing file, or a single class.
     """
     notices: list[str] = []
     rows = _without_repeats(path, _read_rows(path), notices)
-    several = any(len(row.labels) > 1 for row in rows)
+    several = several or any(len(row.labels) > 1 for row in rows)
     if not several and (unlabelled := [row.path.name for row in rows if not row.labels]):
         notices.append(f"left out {len(unlabelled)} rows without a label: {_names(unlabelled)}")
         rows = [row for row in rows if row.labels]

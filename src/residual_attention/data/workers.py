@@ -78,7 +78,7 @@ class FileLoader(DataLoader):
     """A `DataLoader` whose workers do not outlive the program, even when an iteration was given up."""
 
     def _get_iterator(self) -> Any:
-        iterator = super()._get_iterator()
+        iterator: Any = super()._get_iterator()
         if self.num_workers:
             _RUNNING.add(iterator)
             _WORKERS.update(iterator._workers)

@@ -82,8 +82,9 @@ class Answers:
 
 
 def _introduction(model: Classifier, name: str) -> str:
+    what = "labels, any number an image" if model.card.confidence.several else "classes"
     return (
-        f"# Where {name} looks\n{len(model.classes)} classes, {model.preprocess.image_size} px. "
+        f"# Where {name} looks\n{len(model.classes)} {what}, {model.preprocess.image_size} px. "
         "An attention mask scales features, position by position. It shows which features the network uses; "
         "by itself it does not explain the choice of class."
     )
@@ -155,7 +156,8 @@ def build_page(model: Classifier, name: str, examples: Sequence[Path] = (), *, l
         with gr.Row():
             with gr.Column(scale=1):
                 upload, gallery = _inputs(examples)
-                classes = gr.Label(label="Prediction", num_top_classes=5, elem_id="classes")
+                one_class = not model.card.confidence.several  # the heading is the first class
+                classes = gr.Label(label="Prediction", num_top_classes=5, elem_id="classes", show_heading=one_class)
                 verdict = gr.Markdown(elem_id="verdict")
             with gr.Column(scale=2):
                 picture, line = _overlay()

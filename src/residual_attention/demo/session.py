@@ -1,5 +1,6 @@
 """The page's content for one image, independent of the web: classified once, redrawn whenever a slider moves."""
 
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ..checkpoints import Classifier
 from ..classification.predict import unlike_training
 from ..data.folders import EXTENSIONS
 from ..data.images import read_image
+from ..names import printable
 from ..palette import SIGNED, UNSIGNED
 
 ONE_CHANNEL = "one channel"  # listed with the readings; no registered name has a space
@@ -71,7 +73,10 @@ def open_session(model: Classifier, path: Path, top_k: int = 5, *, least: float 
     found = found.on_cpu()
     best = found.probabilities[0].cpu().topk(min(top_k, len(model.classes)))
     top = {model.classes[i]: share for share, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)}
-    verdict = _verdict(max(top.values()), least, unlike)
+    if model.card.confidence.several:
+        verdict = _labels_verdict(model, found, least)
+    else:
+        verdict = _verdict(max(top.values()), least, unlike)
     return Session(displayed(image, SHOWN).convert("RGB"), found, top, model, verdict)
 
 
@@ -82,6 +87,18 @@ def _verdict(probability: float, least: float | None, unlike: bool | None) -> st
     if unlike:
         lines.append("**Unlike the training images**: none of the classes may be right.")
     return "\n\n".join(lines)
+
+
+def _labels_verdict(model: Classifier, found: Look, least: float | None) -> str:
+    """Which labels a multi-label classifier gives; readings by class are of the most probable one."""
+    given = model.card.confidence.given(found.probabilities[0], least).nonzero()[:, 0].tolist()
+    names = ", ".join(_plain(model.classes[k]) for k in given) or "none of them reaches its threshold"
+    return f"**Labels**: {names}.\n\nReadings by class are of {_plain(model.classes[int(found.targets[0])])}."
+
+
+def _plain(name: str) -> str:
+    """A name in Markdown."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~-])", r"\\\1", printable(name))
 
 
 def _map_values(session: Session, module: str, reading: str, channel: int) -> torch.Tensor:

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ..atomic import write_atomically
 from ..checkpoints import Classifier, load
+from ..checkpoints.confidence import Confidence
 from ..checkpoints.exported import ExportedClassifier, present_engines
 from ..checkpoints.own_data import split_for
+from ..classification.multilabel import mean_ap_pct
 from ..data.loading import evaluation_batches
 from ..data.splits import evenly_spaced
 from ..devices import hardware, versions
@@ -26,7 +28,7 @@ BATCH = 50
 
 @dataclass(frozen=True)
 class Images:
-    """Preprocessed images (N, C, S, S) of a split, and their labels (N,)."""
+    """Preprocessed images (N, C, S, S) of a split, and their labels (N,), or (N, K) of a multi-label classifier."""
 
     images: Tensor
     labels: Tensor
@@ -52,17 +54,40 @@ def real_images(model: Classifier, data: str | None, data_dir: Path | None, spli
 
 
 @torch.no_grad()
-def _top1(model: torch.nn.Module, images: Tensor) -> Tensor:
-    return torch.cat([model(part).argmax(dim=1) for part in images.split(BATCH)])
+def _logits(model: torch.nn.Module, images: Tensor) -> Tensor:
+    return torch.cat([model(part) for part in images.split(BATCH)])
 
 
-def _agreement(expected: Tensor, found: Tensor, labels: Tensor) -> dict[str, float]:
+def _agreement(confidence: Confidence, expected: Tensor, found: Tensor, labels: Tensor) -> dict[str, float]:
+    """The answers of PyTorch's logits and of the exported network's, (N, K) each, beside the true labels."""
+    if confidence.several:
+        given, wanted = (confidence.given(confidence.probabilities(logits)) for logits in (found, expected))
+        return {
+            "images": len(labels),
+            "same_labels_pct": 100 * (given == wanted).all(dim=1).double().mean().item(),
+            "mean_ap_pct": mean_ap_pct(confidence.probabilities(found), labels),
+            "pytorch_mean_ap_pct": mean_ap_pct(confidence.probabilities(expected), labels),
+        }
+    answers, wanted = found.argmax(dim=1), expected.argmax(dim=1)
     return {
         "images": len(labels),
-        "same_top1_pct": 100 * (expected == found).double().mean().item(),
-        "error_pct": 100 * (found != labels).double().mean().item(),
-        "pytorch_error_pct": 100 * (expected != labels).double().mean().item(),
+        "same_top1_pct": 100 * (wanted == answers).double().mean().item(),
+        "error_pct": 100 * (answers != labels).double().mean().item(),
+        "pytorch_error_pct": 100 * (wanted != labels).double().mean().item(),
     }
+
+
+def _differing(confidence: Confidence, expected: Tensor, found: Tensor, allowed: float) -> int:
+    """The number of images that the exported network answers otherwise than PyTorch.
+
+    A label whose logit lies within the ``allowed`` rounding of its threshold may be given by one of them.
+    """
+    if not confidence.several:
+        return int((expected.argmax(dim=1) != found.argmax(dim=1)).sum())
+    shares = [confidence.given(confidence.probabilities(logits)) for logits in (expected, found)]
+    thresholds = torch.tensor(confidence.thresholds, dtype=torch.float64)
+    close = (expected.double() - confidence.temperature * thresholds.logit()).abs() <= allowed
+    return int(((shares[0] != shares[1]) & ~close).any(dim=1).sum())
 
 
 def deploy(
@@ -76,8 +101,9 @@ def deploy(
 ) -> dict[str, Any]:
     """Export MODEL to ``out``; returns JSON values about the file and its checks.
 
-    The fp32 file must give the same top class as PyTorch for every image checked. These come from the test split, since
-    nothing is selected on them. ``int8`` calibrates on training images; its accuracy is reported beside fp32's.
+    The fp32 file must give the same top class, or labels, as PyTorch for every image checked. These come from the test
+    split, since nothing is selected on them. ``int8`` calibrates on training images; its accuracy is reported beside
+    fp32's.
 
     Raises:
         ExportError: the exported network and PyTorch disagree; nothing is written.
@@ -99,21 +125,21 @@ def deploy(
         parity = export_onnx(network, card, plain, image_size=size, in_chans=chans, masks=masks)
         result |= {"max_logit_difference": parity.difference, "allowed": parity.allowed, "engines": present_engines()}
         if checked is not None:
-            expected = _top1(network, checked.images)
-            found = _top1(ExportedClassifier(plain, "onnxruntime", "fp32"), checked.images)
-            result["fp32_on_images"] = _agreement(expected, found, checked.labels)
-            if not torch.equal(expected, found):
-                differing = int((expected != found).sum())
+            expected = _logits(network, checked.images)
+            found = _logits(ExportedClassifier(plain, "onnxruntime", "fp32"), checked.images)
+            result["fp32_on_images"] = _agreement(card.confidence, expected, found, checked.labels)
+            if differing := _differing(card.confidence, expected, found, parity.allowed):
                 raise ExportError(
-                    f"the exported network predicts another class than PyTorch for {differing} of {len(found)} images"
+                    f"the exported network answers otherwise than PyTorch for {differing} of {len(found)} images"
                 )
         final = plain
         if calibration is not None:
             final = Path(folder) / "int8.onnx"
             quantize(plain, final, calibration.images)
             if checked is not None:
-                small = _top1(ExportedClassifier(final, "onnxruntime", "fp32"), checked.images)
-                result["int8_on_images"] = _agreement(_top1(network, checked.images), small, checked.labels)
+                small = _logits(ExportedClassifier(final, "onnxruntime", "fp32"), checked.images)
+                expected = _logits(network, checked.images)
+                result["int8_on_images"] = _agreement(card.confidence, expected, small, checked.labels)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, final.read_bytes())
     result |= {"bytes": out.stat().st_size, "time_s": round(time.perf_counter() - started, 1)}

@@ -64,6 +64,7 @@ def page_html(network: Classifier, onnx: bytes, runtime: Runtime) -> str:
         "masks": _masks(list(attention_modules(network))),
         "signed": signed,
         "temperature": network.card.confidence.temperature,
+        "thresholds": network.card.confidence.thresholds,
         "least_likeness": network.card.confidence.least_likeness,
         "colours": _colours(signed),
     }
@@ -71,6 +72,7 @@ def page_html(network: Classifier, onnx: bytes, runtime: Runtime) -> str:
     return environment.get_template("page.html.j2").render(
         model=network.card.model,
         classes=len(network.classes),
+        several=network.card.confidence.several,
         card=json.dumps(card).replace("<", "\\u003c"),
         script=(files(PACKAGE) / "templates" / "page.js").read_text(encoding="utf-8"),
         onnx=_packed(onnx),

@@ -16,7 +16,7 @@ from ..attention.overlay import heat
 from ..attention.readings import look
 from ..checkpoints import Classifier
 from ..checkpoints.exported import ExportedClassifier
-from ..classification.predict import Prediction, unlike_training
+from ..classification.predict import Prediction, answers
 from ..data.images import read_image
 from ..devices import device_of
 
@@ -52,14 +52,8 @@ class Answering:
     def classify(self, images: Tensor) -> list[Prediction]:
         """(B, C, S, S) to B predictions without a path."""
         logits, alike = self.fast.with_likeness(images.to(device_of(self.fast)))
-        probabilities = self.fast.probabilities(logits).cpu()
-        best = probabilities.topk(min(self.top_k, len(self.fast.classes)), dim=1)
-        flags = unlike_training(self.fast, None if alike is None else alike.cpu(), len(images))
-        found = []
-        for shares, indices, unlike in zip(best.values.tolist(), best.indices.tolist(), flags, strict=True):
-            top = [(self.fast.classes[index], share) for index, share in zip(indices, shares, strict=True)]
-            found.append(Prediction("", top, None if self.least is None else top[0][1] < self.least, unlike))
-        return found
+        probabilities = self.fast.probabilities(logits)
+        return answers(self.fast, probabilities, alike, paths=[""] * len(images), top_k=self.top_k, least=self.least)
 
     def masks(self, shown: Image.Image, square: Tensor) -> dict[str, str]:
         """The mean of each module's mask drawn over an image of `read`, as base64 of a PNG file, by module name.

@@ -43,6 +43,7 @@ class Answer(BaseModel):
     probability: float | None = None
     unsure: bool | None = None
     unlike_training: bool | None = None
+    labels: list[Share] | None = Field(None, description="of a multi-label model, in place of class and probability")
     top: list[Share] | None = None
     masks: dict[str, str] | None = Field(None, description="by attention module, a PNG file in base64")
 
@@ -62,6 +63,7 @@ class Model(BaseModel):
     classes: list[str]
     image_size: int
     temperature: float
+    thresholds: dict[str, float] = Field(description="of a multi-label model, by label; empty for one class an image")
     engine: str
     masks: bool
     version: str
@@ -200,6 +202,7 @@ def _add_routes(app: FastAPI, service: _Service) -> None:
             classes=model.classes,
             image_size=model.preprocess.image_size,
             temperature=model.card.confidence.temperature,
+            thresholds=model.thresholds,
             engine=getattr(model, "engine", "torch"),
             masks=service.answering.draws,
             version=__version__,

@@ -25,7 +25,7 @@ class _Expendable:
 
     def add_graph_def(self, content: bytes) -> None:
         """Log a serialised ``GraphDef``."""
-        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
         self._guarded(self._writer.file_writer.add_event)(Event(graph_def=content))
 

@@ -4,8 +4,10 @@
 kept 50 MiB and took 1.5 s in each run (torch 2.15).
 """
 
+from collections.abc import Mapping
+
 import torch
-from tensorboard.compat.proto.graph_pb2 import GraphDef
+from tensorboard.compat.proto.graph_pb2 import GraphDef  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor, nn
 from torch.fx import Node, symbolic_trace
 from torch.fx.passes.shape_prop import ShapeProp
@@ -17,7 +19,7 @@ def _scope(node: Node) -> str:
     return f"{path.replace('.', '/')}/" if path else ""
 
 
-def _operation(node: Node, modules: dict[str, nn.Module]) -> tuple[str, str]:
+def _operation(node: Node, modules: Mapping[str, nn.Module]) -> tuple[str, str]:
     """The name of a node in the graph and its kind, such as ``stages/0/1/trunk/0/conv`` and ``Conv2d``."""
     if node.op == "call_module":
         path = str(node.target)

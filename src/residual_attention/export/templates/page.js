@@ -152,7 +152,18 @@ async function decoded(blob) {
 
 // ---- the network ----
 
-// Returns {probabilities, unlike the training images, masks: {output: {values (C * h * w), shape}}, image}.
+const SEVERAL = card.thresholds.length > 0; // any number of labels, rather than one class
+
+function softmax(logits) {
+  const top = Math.max(...logits);
+  const powers = logits.map((value) => Math.exp(value - top));
+  const total = powers.reduce((a, b) => a + b);
+  return powers.map((value) => value / total);
+}
+
+const sigmoid = (logits) => logits.map((value) => 1 / (1 + Math.exp(-value)));
+
+// Returns {probabilities, labels (null of one class), unlike the training images, masks: {output: {values (C * h * w), shape}}, image}.
 async function classify(blob) {
   const { ort, session } = await ready;
   const image = await decoded(blob);
@@ -162,13 +173,11 @@ async function classify(blob) {
     for (let i = 0; i < SIZE * SIZE; i++) input[c * SIZE * SIZE + i] = (pixels[i * CHANNELS + c] - 255 * MEAN[c]) / (255 * STD[c]);
   }
   const out = await session.run({ images: new ort.Tensor("float32", input, [1, CHANNELS, SIZE, SIZE]) });
-  const logits = Array.from(out.logits.data);
-  const top = Math.max(...logits);
-  const powers = logits.map((value) => Math.exp((value - top) / card.temperature));
-  const total = powers.reduce((a, b) => a + b);
+  const probabilities = (SEVERAL ? sigmoid : softmax)(Array.from(out.logits.data, (value) => value / card.temperature));
   const masks = Object.fromEntries(card.masks.map(({ output }) => [output, { values: out[output].data, shape: out[output].dims }]));
   const unlike = card.least_likeness !== null && out.likeness !== undefined && out.likeness.data[0] < card.least_likeness;
-  return { probabilities: powers.map((value) => value / total), unlike, masks, image };
+  const labels = SEVERAL ? card.classes.filter((_, i) => probabilities[i] >= card.thresholds[i]) : null;
+  return { probabilities, labels, unlike, masks, image };
 }
 
 // ---- what is drawn ----
@@ -232,10 +241,15 @@ function drawPhoto(result, output) {
   byId("about").textContent = `Mean of the mask, ${name} (${module}), ${low.toFixed(2)} to ${high.toFixed(2)}: ${scale}.`;
 }
 
-function drawClasses(probabilities) {
-  const best = probabilities.map((share, i) => [share, i]).sort((a, b) => b[0] - a[0]).slice(0, SHOWN);
+function drawClasses({ probabilities, labels }) {
+  const ranked = probabilities.map((share, i) => [share, i]).sort((a, b) => b[0] - a[0]);
+  const given = (i) => labels === null || probabilities[i] >= card.thresholds[i];
+  const best = labels === null ? ranked.slice(0, SHOWN) : [...ranked.filter(([, i]) => given(i)), ...ranked.filter(([, i]) => !given(i))].slice(0, Math.max(SHOWN, labels.length));
+  byId("labels").hidden = labels === null;
+  if (labels !== null) byId("labels").textContent = labels.length ? `Labels: ${labels.join(", ")}` : "None of the labels reaches its threshold.";
   byId("classes").replaceChildren(...best.map(([share, i]) => {
     const row = document.createElement("tr");
+    row.classList.toggle("below", !given(i));
     const [name, cell, percent] = [0, 1, 2].map(() => row.appendChild(document.createElement("td")));
     name.textContent = card.classes[i];
     const bar = cell.appendChild(document.createElement("div"));
@@ -257,7 +271,7 @@ async function show(blob) {
   try {
     shown = await classify(blob);
     byId("result").hidden = false;
-    drawClasses(shown.probabilities);
+    drawClasses(shown);
     byId("unlike").hidden = !shown.unlike;
     choose(card.masks.length ? card.masks[card.masks.length - 1].output : null);
   } catch (error) {
