@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..data.readable import FEW_IMAGES
 from ..errors import UserError
 from ..training.task import Validation
 from .config import TrainConfig
@@ -148,8 +149,6 @@ class SeveralLabels(Judging):
 
 
 ONE_CLASS, SEVERAL_LABELS = OneClass(), SeveralLabels()
-
-FEW_IMAGES = 20  # of a class, below which a run warns
 
 
 def judging(several: bool) -> Judging:
