@@ -11,7 +11,7 @@ from torch import Tensor
 from ..palette import BLUE, GRAY, ORANGE, UNSIGNED, new_figure, save_photographs, shortened
 from .choices import meaning
 from .overlay import as_picture, display_range, enlarged, heat, mask_overlay
-from .readings import Look, last_of_each_stage
+from .readings import Look, last_of_each_stage, level_names
 
 MAX_COLUMNS = 6  # maps on a sheet; deeper networks show the last module of each stage
 TITLE_LABELS = 3  # of an image with several
@@ -81,6 +81,7 @@ def draw_attention(
     everything = len(maps)
     if everything > MAX_COLUMNS:
         maps = {name: maps[name] for name in last_of_each_stage(list(maps))}
+    levels = level_names(list(maps))
     columns = 1 + len(maps)
     blocks = 2 if len(pictures) >= 6 and columns <= 5 else 1  # side by side, so the figure is not too tall
     rows = -(-len(pictures) // blocks)
@@ -100,10 +101,10 @@ def draw_attention(
             for place, (name, of_module) in zip(axes[1:], maps.items(), strict=True):
                 values = of_module[index].cpu()
                 place.imshow(mask_overlay(picture, values, signed=signed))
-                heading = f"{name}, {values.shape[0]}×{values.shape[1]}\n" if row == 0 else ""
+                heading = f"{levels[name]}\n{name}, {values.shape[0]}×{values.shape[1]}\n" if row == 0 else ""
                 _set_title(place, heading + _range_text(values, signed))
     which = "" if len(maps) == everything else f"; last module of each stage, out of {everything}"
-    title = f"Attention masks, {meaning(reading)} ({SCALES[signed]}; each map on its own range{which})"
+    title = f"Attention masks: {meaning(reading)} ({SCALES[signed]}; each map on its own range{which})"
     figure.suptitle(title, fontsize=9)
     save_photographs(figure, out)
 
@@ -134,9 +135,11 @@ def draw_image(drawn: Drawn, out: Path, *, reading: str | int = "mean", signed: 
     for places, title, maps in zip(grid, drawn.titles, drawn.maps, strict=True):
         places[0].imshow(drawn.picture)
         _set_title(places[0], title)
+        levels = level_names(list(maps))
         for axes, (name, values) in zip(places[1:], maps.items(), strict=False):
             axes.imshow(heat(drawn.picture, values, signed=signed))
-            _set_title(axes, f"{name}, {drawn.sizes[name][0]}×{drawn.sizes[name][1]}\n{_range_text(values, signed)}")
+            size = f"{drawn.sizes[name][0]}×{drawn.sizes[name][1]}"
+            _set_title(axes, f"{levels[name]} ({name}, {size})\n{_range_text(values, signed)}")
         for empty in places[pictures:]:
             empty.set_axis_off()
     figure.suptitle(f"{shortened(drawn.name, 60)}: masks, {meaning(reading)} ({SCALES[signed]})", fontsize=9)

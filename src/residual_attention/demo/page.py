@@ -8,7 +8,6 @@ from typing import Any
 
 import gradio as gr
 
-from ..attention.choices import READINGS
 from ..attention.overlay import OPACITY
 from ..checkpoints import Classifier
 from ..data.images import ImageError
@@ -19,7 +18,7 @@ from .store import FORGET_AFTER_S, MAX_SESSIONS, SessionStore
 MAX_FILE_MB = 20
 NOTHING = (None, "", [], "")  # picture and line, then before and after with theirs, without an image
 FORGOTTEN = (None, "This image is no longer kept: choose it again.", [], "")
-FIRST_READING = READINGS.default
+FIRST_READING = "class"
 SYSTEM_FONTS = ("system-ui", "sans-serif")  # Gradio's default fonts come from another host
 CSS = ".gradio-container { max-width: 1100px !important; margin: auto; }"
 
