@@ -12,6 +12,7 @@ from ..data.loading import evaluation_batches
 from ..data.splits import evenly_spaced
 from ..devices import device_of
 from ..own_files import OwnFiles
+from ..palette import shortened
 from .attend import labels_of
 from .choices import is_signed, needs_gradients
 from .figures import Title, draw_attention, labels_title, prediction_title
@@ -34,14 +35,25 @@ def _title(model: Classifier, probabilities: torch.Tensor, truth: Truth) -> Titl
 
 
 def _draw_sheet(
-    model: Classifier, squares: torch.Tensor, truth: Sequence[Truth], out: Path, reading: str | int
+    model: Classifier,
+    squares: torch.Tensor,
+    truth: Sequence[Truth],
+    out: Path,
+    reading: str | int,
+    files: Sequence[str] = (),
 ) -> Path:
-    """Draw one sheet of preprocessed images (N, C, S, S); of several labels, the most probable one is read."""
+    """Draw one sheet of preprocessed images (N, C, S, S), named by ``files`` if they are given.
+
+    Of several labels, the most probable one is read.
+    """
     found = look_in_parts(model, squares.to(device_of(model)), gradients=needs_gradients(reading))
     rows = zip(found.probabilities.cpu(), truth, strict=True)
+    titles = [_title(model, probabilities, of_image) for probabilities, of_image in rows]
+    if files:
+        titles = [(f"{shortened(name)}\n{text}", colour) for name, (text, colour) in zip(files, titles, strict=True)]
     draw_attention(
         model.preprocess.denormalize(squares.cpu()),
-        [_title(model, probabilities, of_image) for probabilities, of_image in rows],
+        titles,
         read(found, reading),
         out,
         reading=reading,
@@ -70,7 +82,8 @@ def draw_sheets(
         part = paths[first : first + SHEET_IMAGES]
         squares = torch.stack([model.preprocess(read_image(path, model.preprocess.in_chans)) for path in part])
         sheet = OwnFiles(out).take(_sheet_name(len(paths), len(sheets) + 1, form))
-        sheets.append(_draw_sheet(model, squares, truth[first : first + SHEET_IMAGES], sheet, reading))
+        names = [path.name for path in part]
+        sheets.append(_draw_sheet(model, squares, truth[first : first + SHEET_IMAGES], sheet, reading, names))
     return sheets
 
 
