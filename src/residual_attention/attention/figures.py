@@ -8,8 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from ..data.preprocess import Preprocess
 from ..palette import BLUE, GRAY, ORANGE, UNSIGNED, new_figure, save_photographs, shortened
 from .choices import meaning
+from .geometry import on_original
 from .overlay import as_picture, display_range, enlarged, heat, mask_overlay
 from .readings import Look, last_of_each_stage, level_names
 
@@ -61,6 +63,19 @@ def label_title(name: str, share: float, given: bool, true: bool) -> Title:
     return f"{title}\n({'not in the labels' if given else 'missed'})", ORANGE
 
 
+@dataclass(frozen=True)
+class Originals:
+    """The images themselves, uint8 (H, W, 3) of any size, and how the network's input is made of them."""
+
+    pictures: Sequence[np.ndarray]
+    preprocess: Preprocess
+
+    def overlay(self, index: int, values: Tensor, signed: bool) -> np.ndarray:
+        picture = self.pictures[index]
+        height, width = picture.shape[:2]
+        return heat(picture, on_original(values, self.preprocess, width, height), signed=signed)
+
+
 def draw_attention(
     images: Tensor,
     titles: Sequence[Title],
@@ -69,6 +84,7 @@ def draw_attention(
     *,
     reading: str | int = "mean",
     signed: bool = False,
+    originals: Originals | None = None,
 ) -> None:
     """Draw a sheet, one row per image: the image with its title, then each module's map over it.
 
@@ -76,6 +92,7 @@ def draw_attention(
         images: (N, C, H, W) uint8, as the network receives them.
         titles: N, from `prediction_title` or `labels_title`.
         maps: module name -> (N, h, w), low to high level (`read`); each is scaled to its own range, printed above.
+        originals: drawn in place of ``images``.
     """
     pictures = as_picture(images)
     everything = len(maps)
@@ -96,11 +113,14 @@ def draw_attention(
                     empty.set_axis_off()
                 continue
             picture = enlarged(pictures[index])
-            axes[0].imshow(picture)
+            axes[0].imshow(picture if originals is None else originals.pictures[index])
             _set_title(axes[0], *titles[index])
             for place, (name, of_module) in zip(axes[1:], maps.items(), strict=True):
                 values = of_module[index].cpu()
-                place.imshow(mask_overlay(picture, values, signed=signed))
+                if originals is None:
+                    place.imshow(mask_overlay(picture, values, signed=signed))
+                else:
+                    place.imshow(originals.overlay(index, values, signed))
                 heading = f"{levels[name]}\n{name}, {values.shape[0]}×{values.shape[1]}\n" if row == 0 else ""
                 _set_title(place, heading + _range_text(values, signed))
     which = "" if len(maps) == everything else f"; last module of each stage, out of {everything}"
