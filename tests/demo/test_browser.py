@@ -86,7 +86,7 @@ def test_an_uploaded_image_is_classified_and_the_slider_changes_the_overlay(page
     page.press("#module input[type=number]", "Enter")
     second = changed(page, first)
     page.wait_for_function("document.querySelector('#line').innerText.includes('stages.0.1')")
-    page.get_by_label("supports the class").click()
+    page.get_by_label("mean over channels").click()
     changed(page, second)
     assert page.locator("#triple img").count() == 3
 
@@ -95,6 +95,15 @@ def test_an_example_is_one_click(page):
     page.locator("#examples img").nth(2).click()
     shown(page)
     assert "%" in page.inner_text("#classes")
+
+
+def test_the_page_fits_a_phone(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.locator("#examples img").first.click()
+    shown(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    heights = [page.locator(f"{gallery} .grid-wrap").bounding_box()["height"] for gallery in ("#examples", "#triple")]
+    assert all(height < 300 for height in heights), "a gallery is mostly empty"
 
 
 def png_of(width: int, height: int) -> bytes:

@@ -8,10 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from ..data.preprocess import Preprocess
 from ..palette import BLUE, GRAY, ORANGE, UNSIGNED, new_figure, save_photographs, shortened
 from .choices import meaning
+from .geometry import on_original
 from .overlay import as_picture, display_range, enlarged, heat, mask_overlay
-from .readings import Look, last_of_each_stage
+from .readings import Look, last_of_each_stage, level_names
 
 MAX_COLUMNS = 6  # maps on a sheet; deeper networks show the last module of each stage
 TITLE_LABELS = 3  # of an image with several
@@ -61,6 +63,19 @@ def label_title(name: str, share: float, given: bool, true: bool) -> Title:
     return f"{title}\n({'not in the labels' if given else 'missed'})", ORANGE
 
 
+@dataclass(frozen=True)
+class Originals:
+    """The images themselves, uint8 (H, W, 3) of any size, and how the network's input is made of them."""
+
+    pictures: Sequence[np.ndarray]
+    preprocess: Preprocess
+
+    def overlay(self, index: int, values: Tensor, signed: bool) -> np.ndarray:
+        picture = self.pictures[index]
+        height, width = picture.shape[:2]
+        return heat(picture, on_original(values, self.preprocess, width, height), signed=signed)
+
+
 def draw_attention(
     images: Tensor,
     titles: Sequence[Title],
@@ -69,6 +84,7 @@ def draw_attention(
     *,
     reading: str | int = "mean",
     signed: bool = False,
+    originals: Originals | None = None,
 ) -> None:
     """Draw a sheet, one row per image: the image with its title, then each module's map over it.
 
@@ -76,11 +92,13 @@ def draw_attention(
         images: (N, C, H, W) uint8, as the network receives them.
         titles: N, from `prediction_title` or `labels_title`.
         maps: module name -> (N, h, w), low to high level (`read`); each is scaled to its own range, printed above.
+        originals: drawn in place of ``images``.
     """
     pictures = as_picture(images)
     everything = len(maps)
     if everything > MAX_COLUMNS:
         maps = {name: maps[name] for name in last_of_each_stage(list(maps))}
+    levels = level_names(list(maps))
     columns = 1 + len(maps)
     blocks = 2 if len(pictures) >= 6 and columns <= 5 else 1  # side by side, so the figure is not too tall
     rows = -(-len(pictures) // blocks)
@@ -95,15 +113,18 @@ def draw_attention(
                     empty.set_axis_off()
                 continue
             picture = enlarged(pictures[index])
-            axes[0].imshow(picture)
+            axes[0].imshow(picture if originals is None else originals.pictures[index])
             _set_title(axes[0], *titles[index])
             for place, (name, of_module) in zip(axes[1:], maps.items(), strict=True):
                 values = of_module[index].cpu()
-                place.imshow(mask_overlay(picture, values, signed=signed))
-                heading = f"{name}, {values.shape[0]}×{values.shape[1]}\n" if row == 0 else ""
+                if originals is None:
+                    place.imshow(mask_overlay(picture, values, signed=signed))
+                else:
+                    place.imshow(originals.overlay(index, values, signed))
+                heading = f"{levels[name]}\n{name}, {values.shape[0]}×{values.shape[1]}\n" if row == 0 else ""
                 _set_title(place, heading + _range_text(values, signed))
     which = "" if len(maps) == everything else f"; last module of each stage, out of {everything}"
-    title = f"Attention masks, {meaning(reading)} ({SCALES[signed]}; each map on its own range{which})"
+    title = f"Attention masks: {meaning(reading)} ({SCALES[signed]}; each map on its own range{which})"
     figure.suptitle(title, fontsize=9)
     save_photographs(figure, out)
 
@@ -134,9 +155,11 @@ def draw_image(drawn: Drawn, out: Path, *, reading: str | int = "mean", signed: 
     for places, title, maps in zip(grid, drawn.titles, drawn.maps, strict=True):
         places[0].imshow(drawn.picture)
         _set_title(places[0], title)
+        levels = level_names(list(maps))
         for axes, (name, values) in zip(places[1:], maps.items(), strict=False):
             axes.imshow(heat(drawn.picture, values, signed=signed))
-            _set_title(axes, f"{name}, {drawn.sizes[name][0]}×{drawn.sizes[name][1]}\n{_range_text(values, signed)}")
+            size = f"{drawn.sizes[name][0]}×{drawn.sizes[name][1]}"
+            _set_title(axes, f"{levels[name]} ({name}, {size})\n{_range_text(values, signed)}")
         for empty in places[pictures:]:
             empty.set_axis_off()
     figure.suptitle(f"{shortened(drawn.name, 60)}: masks, {meaning(reading)} ({SCALES[signed]})", fontsize=9)

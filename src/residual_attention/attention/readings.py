@@ -13,7 +13,7 @@ to first order, how much y would drop if M were 0 at that position of that chann
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -162,6 +162,17 @@ def _look_exported(network: ExportedClassifier, images: Tensor, more: bool) -> L
 def last_of_each_stage(names: list[str]) -> list[str]:
     """The last attention module of each stage, given names such as ``stages.0.1``."""
     return list({name.split(".")[1]: name for name in names}.values())
+
+
+def level_names(names: Sequence[str]) -> dict[str, str]:
+    """What people call modules such as ``stages.1.2``, by stage: ``low level``, ``middle level 2``, ``high level``."""
+    stages = [name.split(".")[1] for name in names]
+    levels = ["low" if stage == stages[0] else "high" if stage == stages[-1] else "middle" for stage in stages]
+    found = {}
+    for place, (name, level) in enumerate(zip(names, levels, strict=True)):
+        number = f" {levels[: place + 1].count(level)}" if levels.count(level) > 1 else ""
+        found[name] = f"{level} level{number}"
+    return found
 
 
 def check_channel(channel: int, masks: Mapping[str, Tensor]) -> None:

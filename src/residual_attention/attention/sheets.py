@@ -1,9 +1,11 @@
-"""Contact sheets: the masks of many images, on the network's square input."""
+"""Contact sheets: the masks of many images, over the images themselves, or over the network's square input."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from ..checkpoints import Classifier
 from ..checkpoints.own_data import split_for
@@ -12,13 +14,15 @@ from ..data.loading import evaluation_batches
 from ..data.splits import evenly_spaced
 from ..devices import device_of
 from ..own_files import OwnFiles
-from .attend import labels_of
+from ..palette import shortened
+from .attend import displayed, labels_of
 from .choices import is_signed, needs_gradients
-from .figures import Title, draw_attention, labels_title, prediction_title
+from .figures import Originals, Title, draw_attention, labels_title, prediction_title
 from .masks import masks_are_signed
 from .readings import look_in_parts, read
 
 SHEET_IMAGES = 20
+SHOWN_PX = 240  # long side of an image on a sheet
 
 Truth = str | list[str] | None
 """The true class of an image, or all of its labels; None if it is not known."""
@@ -34,20 +38,40 @@ def _title(model: Classifier, probabilities: torch.Tensor, truth: Truth) -> Titl
 
 
 def _draw_sheet(
-    model: Classifier, squares: torch.Tensor, truth: Sequence[Truth], out: Path, reading: str | int
+    model: Classifier,
+    squares: torch.Tensor,
+    truth: Sequence[Truth],
+    out: Path,
+    reading: str | int,
+    files: Sequence[str] = (),
+    originals: Originals | None = None,
 ) -> Path:
-    """Draw one sheet of preprocessed images (N, C, S, S); of several labels, the most probable one is read."""
+    """Draw one sheet of preprocessed images (N, C, S, S), named by ``files`` if they are given.
+
+    Of several labels, the most probable one is read.
+    """
     found = look_in_parts(model, squares.to(device_of(model)), gradients=needs_gradients(reading))
     rows = zip(found.probabilities.cpu(), truth, strict=True)
+    titles = [_title(model, probabilities, of_image) for probabilities, of_image in rows]
+    if files:
+        titles = [(f"{shortened(name)}\n{text}", colour) for name, (text, colour) in zip(files, titles, strict=True)]
     draw_attention(
         model.preprocess.denormalize(squares.cpu()),
-        [_title(model, probabilities, of_image) for probabilities, of_image in rows],
+        titles,
         read(found, reading),
         out,
         reading=reading,
         signed=is_signed(reading, masks_are_signed(model)),
+        originals=originals,
     )
     return out
+
+
+def _thumbnail(image: Image.Image) -> np.ndarray:
+    """RGB (H, W, 3), sharp enough for a sheet."""
+    shown = displayed(image, SHOWN_PX).convert("RGB")
+    shown.thumbnail((SHOWN_PX, SHOWN_PX))
+    return np.asarray(shown)
 
 
 def _sheet_name(count: int, number: int, form: str) -> str:
@@ -63,14 +87,19 @@ def draw_sheets(
     truth: Sequence[Truth] | None = None,
     form: str = "png",
 ) -> list[Path]:
-    """Draw contact sheets of `SHEET_IMAGES` images each, with maps over the network's square input."""
+    """Draw contact sheets of `SHEET_IMAGES` images each, with maps over the images."""
     truth = truth or [None] * len(paths)
     sheets: list[Path] = []
     for first in range(0, len(paths), SHEET_IMAGES):
         part = paths[first : first + SHEET_IMAGES]
-        squares = torch.stack([model.preprocess(read_image(path, model.preprocess.in_chans)) for path in part])
+        images = [read_image(path, model.preprocess.in_chans) for path in part]
+        squares = torch.stack([model.preprocess(image) for image in images])
+        originals = Originals([_thumbnail(image) for image in images], model.preprocess)
         sheet = OwnFiles(out).take(_sheet_name(len(paths), len(sheets) + 1, form))
-        sheets.append(_draw_sheet(model, squares, truth[first : first + SHEET_IMAGES], sheet, reading))
+        names = [path.name for path in part]
+        sheets.append(
+            _draw_sheet(model, squares, truth[first : first + SHEET_IMAGES], sheet, reading, names, originals)
+        )
     return sheets
 
 

@@ -33,6 +33,7 @@ from .figures import draw_calibration, draw_confusion, draw_curves, draw_risk_co
 from .measures import calibration_error_pct, classification_measures
 
 EXAMPLES = 8
+READING = "class"  # of the masks that a report shows
 MANY_IMAGES = 1000  # from here on, errors have two decimals and no interval
 
 
@@ -135,37 +136,37 @@ class ClassificationOutcome(Outcome):
     def _draw_examples(self, folder: RunFolder, split: Samples, found: Evaluation, attempts: Attempts) -> None:
         """Draw the masks of evenly spaced images, of the worst mistakes, and of successes from many classes."""
         chosen = self._chosen_examples(found)
-        for out, few, reading in (
-            (folder.attention, Examples(evenly_spaced(len(split), EXAMPLES)), "mean"),
-            (folder.path / "mistakes.png", chosen.mistakes, "class"),
-            (folder.path / "successes.png", chosen.successes, "class"),
+        for out, few in (
+            (folder.attention, Examples(evenly_spaced(len(split), EXAMPLES))),
+            (folder.path / "mistakes.png", chosen.mistakes),
+            (folder.path / "successes.png", chosen.successes),
         ):
             if len(few.positions) == 0:  # a network without mistakes on this split
                 out.unlink(missing_ok=True)
                 continue
             with attempts.attempt(out.name):
-                pictures, names = self._draw_images(split, few, reading, out)
+                pictures, names = self._draw_images(split, few, out)
                 if out == folder.attention:
                     _save_examples(folder.path / "examples", pictures, names)
 
     def _chosen_examples(self, found: Evaluation) -> Chosen:
         return Chosen(Examples(worst_mistakes(found, EXAMPLES)), Examples(clear_successes(found, EXAMPLES)))
 
-    def _draw_images(self, split: Samples, few: Examples, reading: str, out: Path) -> tuple[Tensor, list[str]]:
+    def _draw_images(self, split: Samples, few: Examples, out: Path) -> tuple[Tensor, list[str]]:
         """Draw the masks of a few images; returns their pictures (B, C, S, S) in [0, 1], and names for them."""
         preprocess, device = self.dataset.preprocess, device_of(self.model)
         samples = split.subset(few.positions)
         batch = next(iter(evaluation_batches(samples, preprocess, batch_size=EXAMPLES, device=device)))
-        found = look_in_parts(self.model, batch.images, targets=few.labels, gradients=reading == "class")
+        found = look_in_parts(self.model, batch.images, targets=few.labels)
         pictures = preprocess.denormalize(batch.images.cpu())
         labels = batch.labels.cpu()
         draw_attention(
             pictures,
             self._titles(found, labels, few),
-            read(found, reading),
+            read(found, READING),
             out,
-            reading=reading,
-            signed=is_signed(reading, masks_are_signed(self.model)),
+            reading=READING,
+            signed=is_signed(READING, masks_are_signed(self.model)),
         )
         return pictures, [self._name_of(label) for label in labels]
 

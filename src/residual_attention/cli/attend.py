@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Show where a model looks: attention masks over images, one figure per image, and a sheet for several.
 
-Masks are drawn on the original pixels, from low to high level. With a data set or a folder of class folders instead of
-images, --measure measures how well masks show what the network uses and where objects are, and --intervene what the
-network still knows when its masks are replaced. Of a multi-label model, --reading class draws the masks of each label
-that it finds."""
+Maps are drawn on the original pixels, from low to high level: by default where the masks support the predicted class,
+or each label that a multi-label model finds; of an .onnx file, the mean over their channels. With a data set or a
+folder of class folders instead of images, --measure measures how well maps show what the network uses and where objects
+are, and --intervene what the network still knows when its masks are replaced."""
 
 IMAGES_DRAWN = 20  # of a data set, unless --limit says otherwise
 
@@ -108,6 +109,8 @@ def main(argv: list[str]) -> int:
         if given.figures or given.before_after:
             asked = (*given.figures, "--before-after")[0]
             raise UserError(f"{asked} needs the PyTorch model, not an .onnx")
+        if not any(word.startswith("--reading") for word in argv):
+            given = replace(given, reading="mean")  # the class's evidence needs gradients
         print(f"engine: {model.engine}", file=sys.stderr)
     if given.figures:
         from .attend_measures import measured

@@ -21,7 +21,7 @@ class AttendArguments:
     one data set or folder of class folders."""
     out: Path = Path("attention")
     """Folder for figures and measurements."""
-    reading: str = chosen_from(READINGS, "mean")
+    reading: str = chosen_from(READINGS, "class")
     channel: int | None = None
     """Draw this channel of each mask instead of a reading."""
     before_after: bool = False

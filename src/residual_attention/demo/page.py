@@ -8,7 +8,6 @@ from typing import Any
 
 import gradio as gr
 
-from ..attention.choices import READINGS
 from ..attention.overlay import OPACITY
 from ..checkpoints import Classifier
 from ..data.images import ImageError
@@ -19,9 +18,16 @@ from .store import FORGET_AFTER_S, MAX_SESSIONS, SessionStore
 MAX_FILE_MB = 20
 NOTHING = (None, "", [], "")  # picture and line, then before and after with theirs, without an image
 FORGOTTEN = (None, "This image is no longer kept: choose it again.", [], "")
-FIRST_READING = READINGS.default
+FIRST_READING = "class"
 SYSTEM_FONTS = ("system-ui", "sans-serif")  # Gradio's default fonts come from another host
-CSS = ".gradio-container { max-width: 1100px !important; margin: auto; }"
+CSS = """
+.gradio-container { max-width: 1100px !important; margin: auto; }
+/* Gradio's galleries keep 100 px for each picture and 320 px of height: too wide for a phone, and mostly empty */
+#examples .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)) !important; }
+#triple .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
+#examples .grid-wrap, #triple .grid-wrap { min-height: 0 !important; max-height: none !important; }
+#upload { padding-top: 1.2rem; }
+"""
 
 
 def _warn_refused(error: ImageError) -> None:
@@ -91,7 +97,7 @@ def _introduction(model: Classifier, name: str) -> str:
 
 
 def _inputs(examples: Sequence[Path]) -> tuple[gr.File, gr.Gallery]:
-    upload = uploads_only(gr.File(label=f"Drop an image (up to {MAX_FILE_MB} MB)", elem_id="upload", height=140))
+    upload = uploads_only(gr.File(label=f"Drop an image (up to {MAX_FILE_MB} MB)", elem_id="upload", height=160))
     if examples:
         gr.Markdown("or choose an example:")
     gallery = gr.Gallery(

@@ -16,7 +16,7 @@ from ..attention.choices import READINGS, is_signed
 from ..attention.geometry import on_original
 from ..attention.masks import attention_modules, masks_are_signed
 from ..attention.overlay import OPACITY, display_range, enlarged, heat
-from ..attention.readings import Look, read
+from ..attention.readings import Look, level_names, read
 from ..attention.reductions import excited_channels
 from ..checkpoints import Classifier
 from ..classification.predict import unlike_training
@@ -120,8 +120,9 @@ def overlay(
     low, high = display_range(on_picture, signed)
     drawn = heat(np.asarray(session.picture), on_picture, signed=signed, opacity=min(max(opacity, 0.0), 1.0))
     mask = session.found.masks[name]
-    line = f"{name}: {mask.shape[1]} channels of {mask.shape[2]}×{mask.shape[3]}; colours from {low:.3g} to {high:.3g}"
-    return Image.fromarray(drawn), line
+    level = level_names(session.modules)[name].capitalize()
+    shape = f"{mask.shape[1]} channels of {mask.shape[2]}×{mask.shape[3]}"
+    return Image.fromarray(drawn), f"{level} ({name}): {shape}; colours from {low:.3g} to {high:.3g}"
 
 
 def _coloured(values: torch.Tensor, low: float, high: float, colours: str) -> Image.Image:
