@@ -453,7 +453,9 @@ def test_two_processes_learn_and_measure_as_one(config_for, made_voc, tmp_path):
     assert evaluate_detector(str(tmp_path / "run"))["map_pct"] == pytest.approx(summary["test"]["map_pct"], abs=1e-3)
 
 
-@pytest.mark.parametrize("detector", ["faster_rcnn", "retinanet", "fcos"])
+@pytest.mark.parametrize(
+    "detector", ["faster_rcnn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("retinanet", "fcos"))]
+)
 def test_an_exported_detector_finds_the_same_boxes(config_for, made_voc, tmp_path, capsys, detector):
     config = config_for(detector=detector, fpn_channels=64, steps=2)
     summary = go(config)

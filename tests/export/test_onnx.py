@@ -21,7 +21,7 @@ pytest.importorskip("onnxscript", reason="the extra export is not installed")
 pytest.importorskip("onnxruntime", reason="the extra export is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's and the engines' own
 
-QUICK = {"attention56", "attention56_cifar_wide"}
+QUICK = {"attention56_cifar_wide"}
 SMALL = {"widths": (16, 32, 32), "mask_depths": (2, 1, 1), "t": 1}
 CARD = Card(model="test", classes=tuple(map(str, range(10))))
 

@@ -176,7 +176,7 @@ def test_timm_lists_and_builds_the_family():
     assert model(torch.randn(2, 1, 32, 32)).shape == (2, 4)
 
 
-CAPTURED = ("attention56", "attentionnext56", "attentioninception56", "attention56_cifar", "attention56_cifar_wide")
+CAPTURED = ("attentionnext56", "attentioninception56", "attention56_cifar")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in CAPTURED else pytest.mark.slow) for n in NAMES])

@@ -65,8 +65,8 @@ def reference(uninterrupted: dict[str, Path], name: str, config: TrainConfig) ->
 
 
 @pytest.mark.parametrize("step", range(STEPS))
-@pytest.mark.parametrize("signum, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_at_any_step(tiny_config, uninterrupted, without_report, monkeypatch, step, signum, code):
+def test_a_signal_at_any_step(tiny_config, uninterrupted, without_report, monkeypatch, step):
+    signum, code = [(signal.SIGTERM, 143), (signal.SIGINT, 130)][step % 2]
     config = tiny_config()
     expected = reference(uninterrupted, "digits", config)
     with monkeypatch.context() as patched:
@@ -91,8 +91,7 @@ def test_every_optimizers_state_is_kept(tiny_config, uninterrupted, without_repo
     assert_same(config.out, expected)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.parametrize("step, workers", [(1, 0), (4, 2)])
 def test_decoded_files_with_any_number_of_workers(
     tiny_config, uninterrupted, without_report, monkeypatch, write_image_folder, tmp_path_factory, step, workers
 ):
