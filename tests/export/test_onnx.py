@@ -1,6 +1,8 @@
 """Every variant computes the same through ONNX; exported files can replace the model."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,3 +194,23 @@ def test_torch_export_is_one_call():
     program = torch.export.export(model, (images,))
     with torch.no_grad():
         assert torch.allclose(program.module()(images), model(images), atol=1e-5)
+
+
+SIGNALLED = """
+import gc, os, signal, sys, threading
+from residual_attention import load
+
+signal.signal(signal.SIGTERM, lambda *_: print("alive"))
+kept = [load(sys.argv[1], engine="openvino")]
+thread = threading.Thread(target=lambda: (kept.clear(), gc.collect()))
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_is_survived_after_another_thread_freed_an_openvino_model(tmp_path):
+    pytest.importorskip("openvino")
+    _, path = exported(tmp_path, "attention56_cifar", **SMALL)
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, str(path)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr

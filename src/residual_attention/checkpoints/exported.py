@@ -4,6 +4,7 @@ import importlib.util
 import json
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,20 @@ def _onnxruntime(path: Path, precision: str) -> tuple[Run, list[str]]:
     return lambda images: [np.asarray(value) for value in session.run(names, {"images": images})], names
 
 
-def _openvino(path: Path, precision: str) -> tuple[Run, list[str]]:
+@cache
+def openvino_core() -> Any:
+    """The one OpenVINO runtime of this process, never freed.
+
+    Its CPU plugin gives the loading thread a stack for signals. When another thread frees the plugin, that stack is
+    gone but still set, and the next signal (Ctrl-C) is a segmentation fault (OpenVINO 2026.4).
+    """
     import openvino
 
-    core = openvino.Core()
+    return openvino.Core()
+
+
+def _openvino(path: Path, precision: str) -> tuple[Run, list[str]]:
+    core = openvino_core()
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if precision != "auto":  # OpenVINO defaults to bf16 if the processor supports it
         options["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16"}[precision]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..checkpoints import Classifier
 from ..checkpoints.classifier import TrainedNetwork
-from ..checkpoints.exported import ExportedClassifier, present_engines
+from ..checkpoints.exported import ExportedClassifier, openvino_core, present_engines
 from ..data.cache import cache_folder
 from ..errors import ExportError, UserError
 from .onnx import Outputs, check_inputs, check_parity, export_onnx
@@ -42,12 +42,10 @@ class CompiledNetwork(Classifier):
 
     def __init__(self, network: TrainedNetwork, folder: Path) -> None:
         super().__init__()
-        import openvino
-
         self.describe(network.card)
         self.engine = OPENVINO
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        self._compiled = openvino.Core().compile_model(str(folder / "network.xml"), "CPU", options)
+        self._compiled = openvino_core().compile_model(str(folder / "network.xml"), "CPU", options)
         self._request = self._compiled.create_infer_request()
         self.eval()
 
