@@ -66,6 +66,6 @@ def found() -> str:
     note = (
         f"The regression agrees with {own['agreement_pct']} % of the labels. These are suspects, not errors that\n"
         "anyone has confirmed. Its features come from weights whose start was trained on these images, so errors that\n"
-        "were learnt by heart are missed."
+        "were memorised are missed."
     )
     return f"{table(['in CIFAR-10', 'found'], rows)}\n\n{note}"

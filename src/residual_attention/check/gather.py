@@ -121,7 +121,7 @@ def _on_disk(path: Path) -> Source:
 
 
 def _in_memory(data: str, data_dir: Path | None) -> Source:
-    """A named data set as it comes: nothing is held out of its training images."""
+    """A named data set in its own splits; nothing is held out of its training images."""
     request = DataRequest(data=data, data_dir=data_dir, val_fraction=0.0, test_fraction=0.0)
     dataset = load_dataset(request)
     entries: list[Entry] = []

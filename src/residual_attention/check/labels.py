@@ -54,7 +54,7 @@ def caution(data: str, model: str) -> str:
     """In what way the features of MODEL are not blind to the labels of DATA; empty if they are."""
     known = trained_on(model)
     if data == known[0]:
-        return f"{model} was trained on {data}, so labels that it learnt by heart are not found; give another --model"
+        return f"{model} was trained on {data}, so labels that it memorised are not found; give another --model"
     if data in known:
         return (
             f"{model} started from weights that were trained on {data}: wrong labels that these learnt by heart may be "
