@@ -163,8 +163,10 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(tiny_config, monkeypatch
     assert not list(config.out.rglob("*.tmp"))
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_non_finite_value_stops_before_the_update(tiny_config, monkeypatch, what):
+def test_a_non_finite_value_stops_the_run_and_no_state_after_it_is_saved(tiny_config, monkeypatch, what, late):
+    monkeypatch.setattr(loop.Job, "reads_late", late)
     config = tiny_config(checkpoint_steps=1, epochs=1, ema=0.0)
     backward = loop._backward
 
@@ -182,6 +184,20 @@ def test_a_non_finite_value_stops_before_the_update(tiny_config, monkeypatch, wh
     tensors, metadata = read_checkpoint(config.out / "checkpoints" / "last.safetensors")
     assert metadata["training"]["progress"]["step"] == 3
     assert all(torch.isfinite(t).all() for t in tensors.values())
+
+
+def test_figures_read_one_step_late_make_the_same_run(tiny_config, monkeypatch):
+    files = []
+    for late in (False, True):
+        monkeypatch.setattr(loop.Job, "reads_late", late)
+        config = tiny_config(out=tiny_config().out.with_name(f"late-{late}"), checkpoint_steps=4)
+        train(config)
+        rows = list(csv.DictReader((config.out / "metrics.csv").read_text().splitlines()))
+        timeless = [{k: v for k, v in row.items() if k not in ("images_per_s", "time_s")} for row in rows]
+        files.append((read_checkpoint(config.out / "checkpoints" / "last.safetensors")[0], timeless))
+    (one, rows), (other, others) = files
+    assert rows == others
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_running_out_of_memory_says_what_to_lower(tiny_config, monkeypatch):

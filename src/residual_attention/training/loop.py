@@ -28,17 +28,45 @@ MAX_SKIPPED_IN_A_ROW = 20  # fp16 steps whose gradients overflowed
 
 
 class NonFiniteError(UserError):
-    """The loss or gradient is not finite; the update was not applied."""
+    """The loss or gradient is not finite; no state after this step is saved."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """Sums over this process's part of one batch, and the norm of the whole gradient."""
+    """Sums over this process's part of one batch, and the norm of the whole gradient.
 
-    loss_sum: float
+    Attributes:
+        step: optimizer steps done, this one included.
+        lr: the full learning rate of the step.
+        seen: images.
+    """
+
+    step: int
+    lr: float
     seen: int
+    loss_sum: float
     grad_norm: float
     tally: dict[str, float] = field(default_factory=dict)
+
+
+class Step:
+    """The figures of a step on their way from the device.
+
+    Their copy is queued behind the step itself, so a GPU can begin the next step before anybody has read them.
+    """
+
+    def __init__(self, number: int, lr: float, seen: int, figures: dict[str, Tensor]) -> None:
+        self.number, self.lr, self.seen, self.names = number, lr, seen, list(figures)
+        values = torch.stack([value.detach().float() for value in figures.values()])
+        self.values = values.to("cpu", non_blocking=True)
+        self.copied = torch.cuda.current_stream(values.device).record_event() if values.is_cuda else None
+
+    def read(self) -> StepResult:
+        """Wait for the figures."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        found = dict(zip(self.names, self.values.tolist(), strict=True))
+        return StepResult(self.number, self.lr, self.seen, found.pop("loss"), found.pop("norm"), found)
 
 
 class Listener(Protocol):
@@ -62,6 +90,15 @@ class Job:
     total_steps: int
     signals: SignalWatch
 
+    @property
+    def reads_late(self) -> bool:
+        """Whether a step's figures are read, and checked, during the next one: reading at once would stall a GPU.
+
+        fp16 has to know whether a step was skipped, and several processes agree on each one.
+        """
+        machine = self.machine
+        return machine.device.type == "cuda" and machine.dtype != torch.float16 and self.processes.world == 1
+
 
 def _backward(job: Job, state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """Compute the gradients of one batch in ``accumulate`` parts; returns the summed loss and tally."""
@@ -84,29 +121,26 @@ def _backward(job: Job, state: TrainState, batch: Batch) -> tuple[Tensor, dict[s
     return loss_sum, tally
 
 
-def _update(job: Job, state: TrainState, loss: float) -> float:
-    """Check, clip and step. Returns the gradient norm. Raises NonFiniteError before the update."""
+def _update(job: Job, state: TrainState) -> Tensor:
+    """Clip and step. Returns the gradient norm. Raises NonFiniteError before the update if figures are read at once."""
     drop_gradients(state.model, job.config, state.progress.epoch)
     parameters = [p for p in state.model.parameters() if p.grad is not None]
     if state.scaler is not None:
         state.scaler.unscale_(state.optimizer)
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    grad_norm = norm.item()
-    step = state.progress.step
-    if state.scaler is None and not math.isfinite(grad_norm):
-        raise NonFiniteError(
-            f"step {step}: the gradient is {grad_norm} (loss {loss:.4g}); lower --lr or set --clip-grad"
-        )
-    if job.config.clip_grad is not None and math.isfinite(grad_norm):
+    finite = job.reads_late or math.isfinite(norm.item())
+    if state.scaler is None and not finite:
+        raise _gradient_error(state.progress.step, norm.item())
+    if job.config.clip_grad is not None and finite:
         nn.utils.clip_grads_with_norm_(parameters, job.config.clip_grad, norm)
     if state.scaler is None:
         state.optimizer.step()
     else:
-        _scaled_step(state, math.isfinite(grad_norm))
+        _scaled_step(state, finite)
     state.optimizer.zero_grad(set_to_none=True)
     if state.ema is not None:
         state.ema.update_parameters(state.model)
-    return grad_norm
+    return norm
 
 
 def _scaled_step(state: TrainState, finite: bool) -> None:
@@ -124,20 +158,42 @@ def _scaled_step(state: TrainState, finite: bool) -> None:
         )
 
 
-def train_step(job: Job, state: TrainState, batch: Batch) -> StepResult:
+def train_step(job: Job, state: TrainState, batch: Batch) -> Step:
     """One optimizer step on this process's part of a batch."""
-    progress = state.progress
+    progress, count = state.progress, len(batch)
     torch.manual_seed(derive_seed(job.config.seed, "dropout", progress.step, job.processes.rank))
     state.schedule.before_step(progress.step)
     loss_sum, tally = _backward(job, state, batch)
-    loss, count = loss_sum.item(), len(batch)
-    bad = job.processes.largest(int(not math.isfinite(loss)))
-    if bad:
-        raise NonFiniteError(
-            f"step {progress.step}: the loss is not finite ({loss / count}); lower --lr or use --precision fp32"
-        )
-    grad_norm = _update(job, state, loss / count)
-    return StepResult(loss, count, grad_norm, {name: value.item() for name, value in tally.items()})
+    if not job.reads_late:
+        loss = loss_sum.item() / count
+        if job.processes.largest(int(not math.isfinite(loss))):
+            raise _loss_error(progress.step, loss)
+    norm = _update(job, state)
+    return Step(progress.step + 1, state.schedule.lr, count, {**tally, "loss": loss_sum, "norm": norm})
+
+
+def _loss_error(step: int, loss: float) -> NonFiniteError:
+    return NonFiniteError(f"step {step}: the loss is not finite ({loss}); lower --lr or use --precision fp32")
+
+
+def _gradient_error(step: int, norm: float) -> NonFiniteError:
+    return NonFiniteError(f"step {step}: the gradient is {norm}; lower --lr or set --clip-grad")
+
+
+def _account(job: Job, state: TrainState, listener: Listener, step: Step, batch: Batch) -> None:
+    """Add a step's figures to the epoch's. Raises NonFiniteError for a step that was not checked before its update."""
+    result, progress = step.read(), state.progress
+    if job.reads_late:
+        if not math.isfinite(result.loss_sum):
+            raise _loss_error(result.step - 1, result.loss_sum / result.seen)
+        if not math.isfinite(result.grad_norm):
+            raise _gradient_error(result.step - 1, result.grad_norm)
+    progress.loss_sum += result.loss_sum
+    for name, value in result.tally.items():
+        progress.tally[name] = progress.tally.get(name, 0.0) + value
+    progress.seen += result.seen
+    progress.images_seen += result.seen
+    listener.on_step(state, result, batch)
 
 
 def train_epoch(job: Job, state: TrainState, listener: Listener) -> bool:
@@ -147,27 +203,31 @@ def train_epoch(job: Job, state: TrainState, listener: Listener) -> bool:
     parallel = isinstance(job.forward, DistributedDataParallel)
     set_trunk(state.model, config, progress.epoch, keep_gradients=parallel)
     started = time.perf_counter()
+    waiting: list[tuple[Step, Batch]] = []  # whose figures are not read yet
+
+    def account_for(all_but: int) -> None:
+        while len(waiting) > all_but:
+            _account(job, state, listener, *waiting.pop(0))
+
     for batch in job.task.batches(progress.epoch, progress.step_in_epoch):
-        result = train_step(job, state, batch)
-        progress.loss_sum += result.loss_sum
-        for name, value in result.tally.items():
-            progress.tally[name] = progress.tally.get(name, 0.0) + value
-        progress.seen += result.seen
-        progress.images_seen += result.seen
+        waiting.append((train_step(job, state, batch), batch))
         progress.step += 1
         progress.step_in_epoch += 1
         now = time.perf_counter()
         progress.train_time_s += now - started
         progress.epoch_time_s += now - started
         started = now
-        listener.on_step(state, result, batch)
+        account_for(all_but=int(job.reads_late))
         if job.processes.largest(job.signals.received):
+            account_for(all_but=0)
             listener.save(state)
             return True
         if config.checkpoint_steps and progress.step % config.checkpoint_steps == 0:
+            account_for(all_but=0)
             listener.save(state)
         if progress.step >= job.total_steps:
             break
+    account_for(all_but=0)
     return False
 
 
