@@ -1,9 +1,11 @@
 """The same runs on a CUDA GPU: in each precision, compiled, with figures read late, and as the CPU computes them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 
 from residual_attention.attention.readings import look, read
 from residual_attention.checkpoints import load
@@ -18,13 +20,27 @@ from residual_attention.training.machine import resolve_machine
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
 
 
-@pytest.mark.parametrize("precision, compiled", [("fp32", "off"), ("bf16", "off"), ("fp16", "off"), ("bf16", "on")])
-def test_a_run_and_its_extension(tiny_config, precision, compiled):
-    config = tiny_config(device="cuda", precision=precision, compile=compiled)
+@pytest.mark.parametrize("precision, how", [("fp32", ""), ("bf16", ""), ("fp16", ""), ("bf16", "compile")])
+def test_a_run_and_its_extension(tiny_config, precision, how):
+    config = tiny_config(device="cuda", precision=precision, compile="on" if how else "off")
     summary = train(config)
     assert summary["hardware"]["gpu"]
     assert summary["precision"] == precision
     assert resume(config.out, epochs=3, json=True)["epochs"] == 3
+
+
+def test_recorded_passes_compute_what_the_network_computes(tiny_config):
+    """Side 8 at first, then 16: two graphs in one pool. In fp32, with dropout; only the order of sums differs."""
+    found = []
+    for graphs in ("off", "on"):
+        config = tiny_config(device="cuda", cuda_graphs=graphs, image_size=16, progressive=0.5, epochs=4)
+        config = replace(config, out=config.out.with_name(f"graphs-{graphs}"))
+        train(config)
+        tensors = read_checkpoint(config.out / "checkpoints" / "last.safetensors")[0]
+        found.append(tensors)
+        assert yaml.safe_load((config.out / "config.yaml").read_text())["cuda_graphs"] == graphs
+    for name, value in found[0].items():
+        assert torch.allclose(value.float(), found[1][name].float(), atol=2e-3, rtol=1e-2), name
 
 
 def test_a_gradient_that_is_not_finite_is_found_before_the_next_save(tiny_config, monkeypatch):

@@ -157,6 +157,8 @@ def _reopened_config(
         given.setdefault("compile", "off")
     if "device" in given and card.config.get("fused") == "on":
         given["fused"] = "auto"
+    if {"device", "compile", "accumulate", "grad_checkpointing"} & given.keys():
+        given["cuda_graphs"] = "auto"
     before = {"fused": "off"}  # what a run did whose configuration does not have the option yet
     config = entry.config.from_dict({**before, **card.config, **given})
     progress = card.training["progress"]

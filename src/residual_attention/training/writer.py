@@ -7,10 +7,10 @@ from ..checkpoints.load import WEIGHTS_PREFIX
 from .board import TensorBoard
 from .config import RunConfig
 from .distributed import Processes
-from .loop import StepResult
 from .progress import ProgressDisplay, rate_text
 from .runfolder import RunFolder
 from .state import TrainState, pack
+from .step import StepResult
 from .task import Task
 from .tracking import Tracker
 
