@@ -13,7 +13,7 @@ from residual_attention.checkpoints.format import read_checkpoint
 from residual_attention.classification.task import prepare_classification
 from residual_attention.cli.main import main
 from residual_attention.tasks import resume, train
-from residual_attention.training import loop
+from residual_attention.training import loop, step
 from residual_attention.training.distributed import Processes
 from residual_attention.training.machine import resolve_machine
 
@@ -45,7 +45,7 @@ def test_recorded_passes_compute_what_the_network_computes(tiny_config):
 
 def test_a_gradient_that_is_not_finite_is_found_before_the_next_save(tiny_config, monkeypatch):
     config = tiny_config(device="cuda", checkpoint_steps=1, epochs=1, ema=0.0)
-    backward = loop._backward
+    backward = step._backward
 
     def poisoned(job, state, batch):
         result = backward(job, state, batch)
@@ -53,7 +53,7 @@ def test_a_gradient_that_is_not_finite_is_found_before_the_next_save(tiny_config
             next(state.model.parameters()).grad[0] = math.inf
         return result
 
-    monkeypatch.setattr(loop, "_backward", poisoned)
+    monkeypatch.setattr(step, "_backward", poisoned)
     with pytest.raises(ValueError, match="step 3: the gradient is"):
         train(config)
     tensors, metadata = read_checkpoint(config.out / "checkpoints" / "last.safetensors")
@@ -74,12 +74,12 @@ def test_batches_do_not_depend_on_the_device(tiny_config):
 
 def test_no_step_waits_for_the_gpu(tiny_config, monkeypatch):
     config = tiny_config(device="cuda", epochs=1, ema=0.9, mixup=0.2, clip_grad=1.0)
-    step = loop.train_step
+    train_step = loop.train_step
 
     def watched(job, state, batch):
         torch.cuda.set_sync_debug_mode("error" if state.progress.step else "default")
         try:
-            return step(job, state, batch)
+            return train_step(job, state, batch)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
