@@ -5,8 +5,7 @@ is launched as a whole. Unlike a compiler, which takes a minute or two, recordin
 are the same, and so are the results.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -59,7 +58,7 @@ class GraphedForward(nn.Module):
         if self.pool is None:
             self.pool = torch.cuda.graph_pool_handle()
         before = [buffer.clone() for buffer in self.model.buffers()]
-        with _tried_out(), torch.autocast("cuda", self.dtype, enabled=self.dtype != torch.float32, cache_enabled=False):
+        with torch.autocast("cuda", self.dtype, enabled=self.dtype != torch.float32, cache_enabled=False):
             recorded: Any = torch.cuda.make_graphed_callables(
                 _Alone(self.model), (images.clone(),), allow_unused_input=True, pool=self.pool
             )
@@ -67,17 +66,6 @@ class GraphedForward(nn.Module):
             for buffer, value in zip(self.model.buffers(), before, strict=True):
                 buffer.copy_(value)
         return recorded
-
-
-@contextmanager
-def _tried_out() -> Iterator[None]:
-    """Let cuDNN time its algorithms for each shape: a graph repeats the choice at every step."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
 
 
 def _watched(model: nn.Module) -> bool:
