@@ -82,7 +82,7 @@ def test_no_step_waits_for_the_gpu(tiny_config, monkeypatch):
         try:
             return train_step(job, state, batch)
         finally:
-        torch.cuda.set_sync_debug_mode("default")
+            torch.cuda.set_sync_debug_mode("default")
 
     monkeypatch.setattr(loop, "train_step", watched)
     assert train(config)["status"] == "done"
