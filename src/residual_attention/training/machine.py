@@ -1,13 +1,12 @@
 """The machine settings of a run, with every ``auto`` resolved."""
 
-import os
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..devices import DTYPES, resolve_device, resolve_precision
+from ..devices import DTYPES, resolve_device, resolve_precision, usable_cores
 from ..errors import UserError
 from .config import RunConfig
 from .distributed import Processes
@@ -39,14 +38,13 @@ def resolve_machine(config: RunConfig, local_rank: int = 0) -> Machine:
     """Resolve every ``auto`` in the configuration. Raises UserError for an unavailable device or precision."""
     device = resolve_device(config.device, local_rank)
     compiled = config.compile == "on"
-    cores = os.cpu_count() or 1
     return Machine(
         device=device,
         precision=resolve_precision(config.precision, device),
         channels_last=config.channels_last != "off",
         compile=compiled,
         graphs=_graphs(config, device, compiled),
-        workers=config.workers if config.workers is not None else min(cores, 8),
+        workers=config.workers if config.workers is not None else min(usable_cores(), 8),
     )
 
 
