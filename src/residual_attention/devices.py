@@ -16,7 +16,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: fewer than the machine's under taskset, in a container, or in a cluster's job."""
+    """Cores that this process may use: under taskset or in a cluster's job, fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
