@@ -2,8 +2,9 @@
 
     python -m tools.torture --parts fuzz --seconds 25200
 
-A target takes half an hour at full size, at once or by ``--add`` in several runs. What it finds new is kept in ``~/.cache/residual-attention/fuzz`` (or below
-``RAN_DATA``) and is where the next run starts. An input that fails is written beside it, and named in the report.
+A target takes half an hour at full size, at once or by ``--add`` in several runs. What it finds new is kept in
+``~/.cache/residual-attention/fuzz`` (or below ``RAN_DATA``) and is where the next run starts. An input that fails is
+written beside it, and named in the report.
 """
 
 import re
