@@ -29,6 +29,7 @@ def test_every_row_is_a_complete_configuration_of_a_network_that_exists(protocol
     assert set(row.changes) <= {field.name for field in fields(TrainConfig)}
     if not applies(protocol, row):
         left_out = {"smoke": "452" in row.label or row.data != "cifar10", "cpu": row.data == "imagenet"}
+        left_out["mini"] = row.data == "imagenet" or row.deep
         assert left_out[protocol]
         return
     config = configure(protocol, experiment, row, 3)
@@ -47,6 +48,9 @@ def test_every_protocol_says_what_its_cells_are():
     assert "150 steps of 64" in protocols.describe("smoke", learning)
     assert (cells["cpu"].epochs, cells["cpu"].limit_train, cells["cpu"].batch_size) == (4, 10_000, 64)
     assert "10,000 balanced" in protocols.describe("cpu", learning)
+    mini = cells["mini"]
+    assert (mini.image_size, mini.epochs, 45_000 // mini.batch_size * mini.epochs) == (16, 12, 4_212)
+    assert "4,212 steps of 128" in protocols.describe("mini", learning)
     assert cells["paper"].steps == 160_000
     assert "160,000 steps" in protocols.describe("paper", learning)
     assert cells["modern"].epochs == 200

@@ -25,8 +25,9 @@ class ReproduceArguments:
     """TABLE...: experiments by name, or all; without any, they are listed."""
     only: tuple[str, ...] = ()
     """TEXT...: only the rows that contain one of these, such as Attention-56; all rows by default."""
-    protocol: Literal["smoke", "cpu", "paper", "modern"] = "smoke"
-    """smoke: digits, about a minute per cell | cpu: 10,000 images of CIFAR, minutes | paper: as printed | modern."""
+    protocol: Literal["smoke", "cpu", "mini", "paper", "modern"] = "smoke"
+    """smoke: digits, about a minute per cell | cpu: 10,000 images of CIFAR, minutes | mini: all of CIFAR at 16 px |
+    paper: as printed | modern."""
     seeds: int | None = None
     """Runs per row; the protocol's own number by default."""
     records: Path = Path("results/reproduce")
