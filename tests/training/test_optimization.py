@@ -191,3 +191,17 @@ def test_fused_is_refused_where_there_is_no_such_kernel():
         resolve_fused(TrainConfig(optimizer="lamb", fused="on"), torch.device("cpu"))
     assert resolve_fused(TrainConfig(optimizer="lamb"), torch.device("cpu")) == "off"
     assert resolve_fused(TrainConfig(), torch.device("cpu")) == "on"
+
+
+def test_a_trunk_that_thaws_is_not_updated_by_the_fused_kernel():
+    """PyTorch's takes the momentum of all parameters or of none; a later PyTorch may lift this."""
+    assert resolve_fused(TrainConfig(freeze="trunk"), torch.device("cpu")) == "off"
+    with pytest.raises(UserError, match="with --freeze; leave it out"):
+        resolve_fused(TrainConfig(freeze="trunk", fused="on"), torch.device("cpu"))
+    early, late = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([early, late], lr=0.1, momentum=0.9, fused=True)
+    early.grad = torch.ones(2)
+    optimizer.step()
+    late.grad = torch.ones(2)
+    with pytest.raises(TypeError, match="NoneType"):
+        optimizer.step()

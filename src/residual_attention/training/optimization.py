@@ -27,10 +27,14 @@ FUSED = ("sgd", "nesterov", "momentum", "adam", "adamw")  # timm's names of PyTo
 
 
 def resolve_fused(config: RunConfig, device: torch.device) -> Literal["on", "off"]:
-    """Whether one kernel updates all parameters. Raises UserError if it is asked for where there is none."""
-    possible = config.optimizer.lower() in FUSED and device.type in ("cpu", "cuda")
+    """Whether one kernel updates all parameters. Raises UserError if it is asked for where there is none.
+
+    With momentum, PyTorch's fails when some parameters take their first step later than others, as a frozen trunk's do.
+    """
+    possible = config.optimizer.lower() in FUSED and device.type in ("cpu", "cuda") and config.freeze == "none"
     if config.fused == "on" and not possible:
-        raise UserError(f"fused on is not available for {config.optimizer} on {device.type}; leave it out")
+        frozen = " with --freeze" if config.freeze != "none" else ""
+        raise UserError(f"fused on is not available for {config.optimizer} on {device.type}{frozen}; leave it out")
     return "on" if possible and config.fused != "off" else "off"
 
 
