@@ -109,7 +109,7 @@ def test_the_demo_slides_over_its_stages(run, photos):
     model = load(run)
     session = open_session(model, photos / "class00" / "0.png")
     assert module_names(model) == session.modules == ["stages.0.1", "stages.1.1", "stages.2.1"]
-    assert overlay(session, 2, "class")[1].startswith("stages.2.1: 64 channels")
+    assert overlay(session, 2, "class")[1].startswith("High level (stages.2.1): 64 channels")
 
 
 def test_a_frozen_trunk_does_not_change_and_the_masks_do(photos, weights, tmp_path):
