@@ -129,3 +129,16 @@ def test_attend_never_writes_into_the_data(photo, tmp_path, capsys, monkeypatch,
     assert main(["attend", MODEL, ".", *arguments]) == 2
     assert "is inside the data folder" in capsys.readouterr().err
     assert digest(data) == before
+
+
+def test_a_kill_while_pictures_are_listed_leaves_nothing_behind(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    (folder.path / "examples").mkdir()
+    left = [folder.path / ".problems.txt.7.tmp", folder.path / "examples" / ".ran-files.json.7.tmp"]
+    theirs = folder.path / "examples" / ".notes.7.tmp"
+    for path in (*left, theirs):
+        path.write_text("half")
+    with folder.locked():
+        assert not any(path.exists() for path in left)
+    assert theirs.exists()

@@ -21,6 +21,7 @@ from ..checkpoints.card import Card
 from ..checkpoints.format import save_checkpoint
 from ..errors import UserError, WriteError
 from ..names import printable
+from ..own_files import LIST
 from .config import RunConfig
 
 
@@ -113,6 +114,7 @@ class RunFolder:
             raise self._unwritable(error) from None
         try:
             remove_leftovers(self.config, self.metrics, self.summary, self.report, self.last, self.best)
+            remove_leftovers(self.path / "problems.txt", *(entry / LIST for entry in self.path.iterdir()))
             yield
         finally:
             lock.release()
