@@ -135,7 +135,7 @@ def test_a_kill_while_pictures_are_listed_leaves_nothing_behind(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.create()
     (folder.path / "examples").mkdir()
-    left = [folder.path / ".problems.txt.7.tmp", folder.path / "examples" / ".ran-files.json.7.tmp"]
+    left = [folder.path / ".problems.txt.7.tmp", folder.path / "examples" / "..ran-files.json.7.tmp"]
     theirs = folder.path / "examples" / ".notes.7.tmp"
     for path in (*left, theirs):
         path.write_text("half")
