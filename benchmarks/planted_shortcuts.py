@@ -135,7 +135,9 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
 def record(given: argparse.Namespace, cells: list[dict[str, Any]], machine: dict[str, Any], out: Path | None) -> None:
     cells = sorted(cells, key=lambda cell: cell["seed"])
     protocol = {key: getattr(given, key) for key in ("first_seed", "train_each", "test_each", "epochs")}
-    write_record({"summary": summary(cells), "protocol": protocol, "machine": machine, "cells": cells}, out)
+    command = f"python benchmarks/planted_shortcuts.py --cifar10 DIR --networks {given.networks} --out {out}"
+    found = {"summary": summary(cells), "protocol": protocol, "machine": machine, "cells": cells}
+    write_record({"command": command, **found}, out)
 
 
 def part_of(out: Path, part: str) -> Path:

@@ -146,6 +146,7 @@ def train(
         seed=seed,
         device=device,
     )
+    torch.backends.cudnn.benchmark = True
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     steps = epochs * data.steps_per_epoch
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps, pct_start=0.2)

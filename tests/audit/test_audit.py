@@ -1,4 +1,4 @@
-"""`ran audit`: its statistics on made maps and images, a network that reads one corner, and the command on a tiny folder."""
+"""`ran audit`: statistics of made maps and images, a network that reads one corner, the command on a tiny folder."""
 
 import json
 from pathlib import Path
@@ -43,9 +43,7 @@ def test_border_share_and_same_place_of_known_maps():
     assert same_place(torch.cat([corner, centre])) == 0
 
 
-@pytest.mark.parametrize(
-    "spot", [*PATCHES, *STRIPS, FRAME_SPOT], ids=lambda spot: f"{spot.kind} {spot.top} {spot.left}"
-)
+@pytest.mark.parametrize("spot", [*PATCHES, *STRIPS, FRAME_SPOT], ids=lambda spot: f"{spot.top} {spot.left}")
 def test_controls_lie_elsewhere_and_are_no_smaller(spot):
     assert controls(spot)
     for other in controls(spot):
@@ -134,10 +132,7 @@ def test_groups_are_those_of_look_and_place():
     features = torch.eye(2).repeat_interleave(16, dim=0)
     peaks = torch.tensor([[0.1, 0.1], [0.9, 0.9]]).repeat_interleave(16, dim=0)
     groups = grouped(torch.cat([features, features[:2] * 3]), torch.cat([peaks, peaks[:2]]), seed=0)
-    assert max(groups, key=lambda group: len(group.members)).centre in [
-        pytest.approx((0.1, 0.1)),
-        pytest.approx((0.9, 0.9)),
-    ]
+    assert groups[0].centre in [pytest.approx((0.1, 0.1)), pytest.approx((0.9, 0.9))]
     assert sorted(i for group in groups for i in group.members) == list(range(34))
     for group in groups:
         assert group.spread == pytest.approx(0, abs=1e-6)
@@ -209,7 +204,7 @@ def test_a_second_audit_replaces_its_own_files_and_no_others(data, tmp_path, cap
     [
         (["no-such-model", "{data}"], "no model 'no-such-model'"),
         (["{model}.onnx", "{data}"], "an .onnx file has no gradients"),
-        ([MODEL, "{data}", "--classes", "shipp"], "no class 'shipp', did you mean ship"),
+        ([MODEL, "{data}", "--classes", "shipp"], "no class 'shipp' (did you mean ship?)"),
         ([MODEL, "{one}"], "needs 10 images or more of two classes"),
         ([MODEL, "{empty}"], "empty"),
         ([MODEL, "{data}", "--boxes", "{empty}/none.json"], "no boxes file"),

@@ -29,7 +29,7 @@ from .gather import Gathered, gather
 from .page import Drawn, render
 from .sameness import Sameness
 from .spots import Spot
-from .suspects import THRESHOLD, suspicions_of
+from .suspects import COLOURS_THRESHOLD, THRESHOLD, suspicions_of
 from .transplants import Prober
 
 PAGE, DOCUMENT = "audit.html", "audit.json"
@@ -175,6 +175,7 @@ def examine(
         images=len(gathered),
         seed=seed,
         threshold_points=THRESHOLD,
+        colours_threshold_points=COLOURS_THRESHOLD,
         border_of_uniform_pct=100 * border_of_uniform(),
         notices=tuple(notices or ()),
         left_out=tuple(model.classes[k] for k in few),

@@ -99,14 +99,19 @@ class ClassEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """``suspicions``: the strongest first. ``left_out``: classes with too few images. ``threshold_points``: the lift
-    from which a spot is suspected. ``border_of_uniform_pct``: the border's share of the area."""
+    """What an audit found.
+
+    ``suspicions``: the strongest first. ``threshold_points``: what the whole interval of a suspected spot's lift lies
+    above, ``colours_threshold_points`` that of colours. ``border_of_uniform_pct``: the border's share of the area.
+    ``left_out``: classes with too few images.
+    """
 
     data: str
     model: str
     images: int
     seed: int
     threshold_points: float
+    colours_threshold_points: float
     border_of_uniform_pct: float
     notices: tuple[str, ...]
     left_out: tuple[str, ...]

@@ -14,13 +14,18 @@ PROPOSED = 4  # patches by evidence, and as many by sameness
 SCREENED, TESTED = 32, 128  # images that a spot is pasted into, at first and if that moved answers
 SCREEN_RISE = 0.05  # of the probability, on average: less is not tested further
 FOLLOWED = 6  # spots of a class that are tested further, at most
-THRESHOLD = 15.0  # percentage points that the interval of the lift must exceed
+THRESHOLD = 15.0  # percentage points that the whole interval of the lift must exceed,
+COLOURS_THRESHOLD = 35.0  # and for colours: those of a class's own subject move answers as well
 
 
 @dataclass(frozen=True)
 class Tested:
     spot: Spot
     screened: float
+
+
+def threshold(spot: Spot) -> float:
+    return COLOURS_THRESHOLD if spot.kind == "colours" else THRESHOLD
 
 
 def share_in(maps: Tensor, spot: Spot) -> Tensor:
@@ -55,8 +60,8 @@ def suspicions_of(
     promising = [one.spot for one in screen(prober, label, spots) if one.screened >= SCREEN_RISE]
     cast = prober.cast(label, TESTED, "test")
     found = [(spot, prober.pasted(label, cast, spot)) for spot in promising[:FOLLOWED]]
-    strong = [one for one in found if one[1].lift.low > THRESHOLD]
-    strong.sort(key=lambda one: -one[1].lift.mean * (1 - one[0].area))
+    strong = [(spot, effect) for spot, effect in found if effect.lift.low > threshold(spot)]
+    strong.sort(key=lambda one: -one[1].lift.mean * (1 - one[0].area / 2))  # of two that do as much, the smaller
     kept = without_overlap([spot for spot, _ in strong], len(strong))
     effects = dict(strong)
     return [

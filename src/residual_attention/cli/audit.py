@@ -83,12 +83,12 @@ def summary(findings: "Findings") -> list[str]:
     found = findings.suspicions
     lines = [_line(i + 1, one) for i, one in enumerate(found)]
     if not found:
-        lines = [f"no suspected shortcut: no spot moves the answers by {findings.threshold_points:.0f} points"]
-    width = max(len(one.label) for one in findings.classes)
+        most = f"{findings.threshold_points:.0f} points more than its controls"
+        lines = [f"no suspected shortcut: no spot moves the answers by {most}"]
+    width = max(5, *(len(one.label) for one in findings.classes))
     boxed = any(one.outside_boxes_pct for one in findings.classes)
-    lines.append(
-        f"{'class':<{width}}  images  right  at the border" + ("  outside boxes" if boxed else "") + "  same place"
-    )
+    header = ("images", "right", "at the border", *(("outside boxes",) if boxed else ()), "same place")
+    lines.append("  ".join((f"{'class':<{width}}", *header)))
     for one in findings.classes:
         outside = f"  {one.outside_boxes_pct.mean:>11.0f} %" if one.outside_boxes_pct else ""
         lines.append(
