@@ -30,7 +30,7 @@ import torch
 
 from planting import KINDS, SIDE, Planted, draw, plant, train
 from record import write_record
-from residual_attention.audit.audit import examine
+from residual_attention.audit.examine import examine
 from residual_attention.audit.findings import Findings, Suspicion
 from residual_attention.audit.gather import Gathered
 from residual_attention.audit.spots import SHARED, Spot

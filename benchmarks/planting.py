@@ -135,7 +135,7 @@ def train(
     """Train `MODEL` with flips and padded crops, SGD with one cycle, and write its checkpoint."""
     torch.manual_seed(seed)
     kind, arguments = constructor(MODEL, num_classes=len(classes))
-    network = kind(**arguments).to(device, memory_format=torch.channels_last)
+    network = kind(**arguments).to(device).to(memory_format=torch.channels_last)
     preprocess = Preprocess(SIDE, mean=MEAN, std=STD)
     data = TrainingData(
         samples=samples,

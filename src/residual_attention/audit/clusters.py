@@ -27,7 +27,7 @@ def grouped(features: Tensor, peaks: Tensor, seed: int) -> list[Group]:
 
     points = torch.cat([F.normalize(features.float(), dim=1), PLACE * peaks], dim=1).numpy()
     count = max(1, min(CLUSTERS, len(points) // LEAST_EACH, len(np.unique(points, axis=0))))
-    fitted = KMeans(count, n_init=4, random_state=seed).fit(points)
+    fitted = KMeans(count, n_init="auto", random_state=seed).fit(points)
     assert fitted.labels_ is not None
     groups = []
     for number in range(count):

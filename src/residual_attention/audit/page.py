@@ -2,7 +2,6 @@
 
 import base64
 import io
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,31 +10,18 @@ from torch import Tensor
 
 from ..attention.geometry import upsample
 from ..attention.overlay import as_picture, heat
-from ..checkpoints import Classifier
 from ..names import printable
 from ..training.page import environment, short_duration
-from .clusters import EXAMPLES, Group
-from .evidence import CROP, Evidence
-from .findings import Findings, Suspicion
-from .gather import Gathered
+from .clusters import EXAMPLES
+from .evidence import CROP
+from .examine import Examined
+from .findings import Suspicion
 from .spots import Spot
 from .transplants import transplanted
 
 SIDE = 128  # px of a picture
 SHOWN_CLASSES = 40  # with pictures; audit.json has all
 OUTLINE = ("#ffffff", "#d55e00")  # two lines, seen on any ground
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What is drawn: the findings and what they were found in. ``spots``: of each suspicion."""
-
-    findings: Findings
-    model: Classifier
-    gathered: Gathered
-    evidence: Evidence
-    spots: list[Spot]
-    groups: dict[str, list[Group]]
 
 
 def _data_url(picture: np.ndarray | Image.Image) -> str:
@@ -74,21 +60,21 @@ def _cropped(picture: np.ndarray, box: tuple[float, float, float, float]) -> Ima
     return _enlarged(picture[top : max(bottom, top + 1), left : max(right, left + 1)])
 
 
-def _suspicion(drawn: Drawn, suspicion: Suspicion, spot: Spot) -> dict[str, object]:
+def _suspicion(found: Examined, suspicion: Suspicion, spot: Spot) -> dict[str, object]:
     """A suspicion with pictures: images of the class, the spot marked, and images of others before and after."""
-    labels, classes = drawn.gathered.labels, drawn.model.classes
+    labels, classes = found.gathered.labels, found.model.classes
     label = classes.index(suspicion.label)
     own = (labels == label).nonzero()[:, 0]
-    strength = drawn.evidence.maps[own][:, spot.cells].sum(dim=1)
+    strength = found.evidence.maps[own][:, spot.cells].sum(dim=1)
     shown = own[strength.argsort(descending=True, stable=True)[:EXAMPLES]]
     others = (labels != label).nonzero()[:, 0]
     hosts = others[torch.linspace(0, len(others) - 1, min(EXAMPLES // 2, len(others))).long()]
     donors = shown[torch.arange(len(hosts)) % len(shown)]
-    before = drawn.gathered.images[hosts]
-    after = transplanted(before, drawn.gathered.images[donors], spot)
+    before = found.gathered.images[hosts]
+    after = transplanted(before, found.gathered.images[donors], spot)
     whole = spot.kind == "colours"
-    images = as_picture(drawn.gathered.images[shown])
-    answers = [_answers(drawn, part) for part in (before, after)]
+    images = as_picture(found.gathered.images[shown])
+    answers = [_answers(found, part) for part in (before, after)]
     pairs = [
         {
             "before": _data_url(_enlarged(old)),
@@ -106,26 +92,26 @@ def _suspicion(drawn: Drawn, suspicion: Suspicion, spot: Spot) -> dict[str, obje
 
 
 @torch.inference_mode()
-def _answers(drawn: Drawn, images: Tensor) -> list[str]:
-    model = drawn.model
+def _answers(found: Examined, images: Tensor) -> list[str]:
+    model = found.model
     device = next(model.parameters()).device
     shares = model.probabilities(model(model.preprocess.normalize(images.to(device)))).cpu()
     return [f"{printable(model.classes[int(row.argmax())])} {100 * float(row.max()):.0f} %" for row in shares]
 
 
-def _class(drawn: Drawn, number: int) -> dict[str, object]:
+def _class(found: Examined, number: int) -> dict[str, object]:
     """A class with its mean map over its mean image, and examples of each of its groups."""
-    of_class = drawn.findings.classes[number]
-    labels = drawn.gathered.labels
-    own = labels == drawn.model.classes.index(of_class.label)
-    mean = drawn.gathered.images[own].float().mean(dim=0, keepdim=True).round().to(torch.uint8)
+    of_class = found.findings.classes[number]
+    labels = found.gathered.labels
+    own = labels == found.model.classes.index(of_class.label)
+    mean = found.gathered.images[own].float().mean(dim=0, keepdim=True).round().to(torch.uint8)
     picture = np.asarray(_enlarged(as_picture(mean)[0]))
-    over = heat(picture, upsample(drawn.evidence.maps[own].mean(dim=0), SIDE, SIDE))
+    over = heat(picture, upsample(found.evidence.maps[own].mean(dim=0), SIDE, SIDE))
     clusters = []
-    for cluster, group in zip(of_class.clusters, drawn.groups[of_class.label], strict=True):
+    for cluster, group in zip(of_class.clusters, found.groups[of_class.label], strict=True):
         chosen = group.members[:EXAMPLES]
-        images = as_picture(drawn.gathered.images[chosen])
-        boxes = [_around(drawn.evidence.peaks[i]) for i in chosen]
+        images = as_picture(found.gathered.images[chosen])
+        boxes = [_around(found.evidence.peaks[i]) for i in chosen]
         clusters.append(
             {
                 "cluster": cluster,
@@ -138,17 +124,17 @@ def _class(drawn: Drawn, number: int) -> dict[str, object]:
     return {"found": of_class, "map": _data_url(over), "clusters": clusters}
 
 
-def render(drawn: Drawn) -> str:
-    findings = drawn.findings
+def render(found: Examined) -> str:
+    findings = found.findings
     templates = environment("residual_attention.audit")
     templates.filters["printable"] = printable
     suspected = {suspicion.label for suspicion in findings.suspicions}
     order = sorted(range(len(findings.classes)), key=lambda i: findings.classes[i].label not in suspected)
-    pairs = zip(findings.suspicions, drawn.spots, strict=True)
+    pairs = zip(findings.suspicions, found.spots, strict=True)
     return templates.get_template("audit.html.j2").render(
         findings=findings,
-        suspicions=[_suspicion(drawn, suspicion, spot) for suspicion, spot in pairs],
-        classes=[_class(drawn, i) for i in order[:SHOWN_CLASSES]],
+        suspicions=[_suspicion(found, suspicion, spot) for suspicion, spot in pairs],
+        classes=[_class(found, i) for i in order[:SHOWN_CLASSES]],
         more=max(0, len(order) - SHOWN_CLASSES),
         tests=sum(len(one.tested) for one in findings.classes),
         seconds=short_duration(sum(findings.time_s.values())),
