@@ -54,7 +54,8 @@ def gather(
     else:
         names = [f"{split} {position}" for position in positions.tolist()]
     kept = chosen if isinstance(chosen, TensorSamples) else decode(chosen, model.preprocess, skip_bad=False)[0]
-    return Gathered(kept.images, kept.labels, names=names, notices=notices)
+    shown = [notice.replace(data, Path(data).name) if Path(data).is_absolute() else notice for notice in notices]
+    return Gathered(kept.images, kept.labels, names=names, notices=shown)
 
 
 def _boxed(model: Classifier, folder: Path, boxes: Path, limit: int) -> Gathered:
