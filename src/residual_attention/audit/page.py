@@ -65,9 +65,10 @@ def _suspicion(found: Examined, suspicion: Suspicion, spot: Spot) -> dict[str, o
     labels, classes = found.gathered.labels, found.model.classes
     label = classes.index(suspicion.label)
     own = (labels == label).nonzero()[:, 0]
-    strength = found.evidence.maps[own][:, spot.cells].sum(dim=1)
+    predicted = found.evidence.predicted
+    strength = found.evidence.maps[own][:, spot.cells].sum(dim=1) + (predicted[own] == label)  # the right ones first
     shown = own[strength.argsort(descending=True, stable=True)[:EXAMPLES]]
-    others = (labels != label).nonzero()[:, 0]
+    others = ((labels != label) & (predicted != label)).nonzero()[:, 0]
     hosts = others[torch.linspace(0, len(others) - 1, min(EXAMPLES // 2, len(others))).long()]
     donors = shown[torch.arange(len(hosts)) % len(shown)]
     before = found.gathered.images[hosts]

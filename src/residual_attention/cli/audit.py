@@ -72,7 +72,7 @@ def _line(number: int, one: "Suspicion") -> str:
     pasted, covered = one.pasted, one.covered
     return (
         f"{number}. {one.label}: {one.place.name}. Pasted into other images, it raises {one.label} by "
-        f"{pasted.rise.mean:.0f} points (control {pasted.control_rise.mean:.0f}; difference {pasted.lift.mean:.0f} "
+        f"{round(pasted.rise.mean)} points (control {round(pasted.control_rise.mean)}; difference {pasted.lift.mean:.0f} "
         f"[{pasted.lift.low:.0f}, {pasted.lift.high:.0f}]); covered, {covered.right_before_pct:.0f} % right become "
         f"{covered.right_after_pct:.0f} %"
     )
