@@ -68,7 +68,8 @@ def _suspicion(found: Examined, suspicion: Suspicion, spot: Spot) -> dict[str, o
     predicted = found.evidence.predicted
     strength = found.evidence.maps[own][:, spot.cells].sum(dim=1) + (predicted[own] == label)  # the right ones first
     shown = own[strength.argsort(descending=True, stable=True)[:EXAMPLES]]
-    others = ((labels != label) & (predicted != label)).nonzero()[:, 0]
+    others = (labels != label).nonzero()[:, 0]
+    others = others[predicted[others] != label] if (predicted[others] != label).any() else others
     hosts = others[torch.linspace(0, len(others) - 1, min(EXAMPLES // 2, len(others))).long()]
     donors = shown[torch.arange(len(hosts)) % len(shown)]
     before = found.gathered.images[hosts]

@@ -91,7 +91,8 @@ class Prober:
         hosts = cast.hosts
         after, before = self._changed(hosts, cast.donors, spot), self.unchanged[hosts]
         rise = after[:, label] - before[:, label]
-        rivals = {"the same spot of other classes": self._changed(hosts, cast.strangers, spot)}
+        same = "the colours of other classes" if spot.kind == "colours" else "the same spot of other classes"
+        rivals = {same: self._changed(hosts, cast.strangers, spot)}
         for other in controls(spot):
             rivals[other.name] = self._changed(hosts, cast.donors, other)
         rises = {name: found[:, label] - before[:, label] for name, found in rivals.items()}

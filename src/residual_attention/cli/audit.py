@@ -69,11 +69,11 @@ class _Progress:
 
 
 def _line(number: int, one: "Suspicion") -> str:
-    pasted, covered = one.pasted, one.covered
+    pasted, covered, lift = one.pasted, one.covered, one.pasted.lift
     return (
         f"{number}. {one.label}: {one.place.name}. Pasted into other images, it raises {one.label} by "
-        f"{round(pasted.rise.mean)} points (control {round(pasted.control_rise.mean)}; difference {pasted.lift.mean:.0f} "
-        f"[{pasted.lift.low:.0f}, {pasted.lift.high:.0f}]); covered, {covered.right_before_pct:.0f} % right become "
+        f"{round(pasted.rise.mean)} points (control {round(pasted.control_rise.mean)}; difference {lift.mean:.0f} "
+        f"[{lift.low:.0f}, {lift.high:.0f}]); covered, {covered.right_before_pct:.0f} % right become "
         f"{covered.right_after_pct:.0f} %"
     )
 
