@@ -92,18 +92,18 @@ class Prober:
         after, before = self._changed(hosts, cast.donors, spot), self.unchanged[hosts]
         rise = after[:, label] - before[:, label]
         same = "the colours of other classes" if spot.kind == "colours" else "the same spot of other classes"
-        rivals = {same: self._changed(hosts, cast.strangers, spot)}
-        for other in controls(spot):
-            rivals[other.name] = self._changed(hosts, cast.donors, other)
-        rises = {name: found[:, label] - before[:, label] for name, found in rivals.items()}
-        strongest = max(rises, key=lambda name: float(rises[name].mean()))
+        rivals = [(same, self._changed(hosts, cast.strangers, spot))]
+        rivals += [(other.name, self._changed(hosts, cast.donors, other)) for other in controls(spot)]
+        control, control_rise = max(
+            ((name, found[:, label] - before[:, label]) for name, found in rivals), key=lambda one: float(one[1].mean())
+        )
         answers = (after.argmax(dim=1) == label).float() - (before.argmax(dim=1) == label).float()
         return Pasted(
             images=len(hosts),
             rise=bootstrap(100 * rise, self.seed),
-            control=strongest,
-            control_rise=bootstrap(100 * rises[strongest], self.seed),
-            lift=bootstrap(100 * (rise - rises[strongest]), self.seed),
+            control=control,
+            control_rise=bootstrap(100 * control_rise, self.seed),
+            lift=bootstrap(100 * (rise - control_rise), self.seed),
             answers_pct=100 * float(answers.mean()),
         )
 
