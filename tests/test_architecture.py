@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training",),  # the core, which knows no task
     ("classification", "detection"),
     ("tasks",),
-    ("experiments", "export", "demo", "serve", "check"),
+    ("experiments", "export", "demo", "serve", "check", "audit"),
     ("bench",),
     ("cli",),
     ("__init__", "__main__"),  # the names that users import, and ``python -m residual_attention``

@@ -20,6 +20,7 @@ COMMANDS = {
     "eval": "error of a trained model on a data set's split",
     "predict": "classes of images, folders or globs",
     "attend": "attention masks over images, per module; --measure evaluates them",
+    "audit": "shortcuts that a model relies on: where its evidence lies, what a spot alone does to its answers",
     "report": "rewrite a run's HTML report, or compare several runs on one page",
     "reproduce": "the paper's tables, one command each, our figures beside the paper's",
     "detect": "object detection on this backbone, from VOC or COCO data: train, eval, predict",

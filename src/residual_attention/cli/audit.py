@@ -1,0 +1,133 @@
+"""``ran audit MODEL DATA``."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from ..errors import UserError
+from ..names import printable
+from .arguments import parse
+
+if TYPE_CHECKING:
+    from ..audit.findings import Findings, Suspicion
+
+DESCRIPTION = """Does the model look at a watermark? Where each class's evidence lies, what it looks at, and which spots
+alone move the answers.
+
+MODEL is a run folder or a checkpoint written by ran. DATA is a folder of class folders, a list or a named data set, if
+possible of images that MODEL was not trained on. A page and a JSON document are written; nothing in DATA is changed."""
+
+FEWEST = 20  # images
+
+
+@dataclass(frozen=True)
+class AuditArguments:
+    model: tyro.conf.Positional[str]
+    """MODEL: a run folder, a .safetensors file written by ran, shipped weights by name, or a hub's local-dir:FOLDER."""
+    data: tyro.conf.Positional[str]
+    """DATA: a folder of class folders, with or without train/val/test, a list of images, or a named data set."""
+    out: Path | None = None
+    """Folder for audit.html and audit.json; audit/<name of DATA> by default."""
+    boxes: Path | None = None
+    """JSON file: image path below DATA to [x0, y0, x1, y1] in pixels of the image, or to a list of such boxes. Only
+    these images are audited, and evidence outside the boxes is reported."""
+    classes: tuple[str, ...] = ()
+    """Audit these classes; all by default."""
+    split: Literal["test", "val", "train"] = "test"
+    """Split of DATA to audit."""
+    limit: int = 1000
+    """Audit at most this many images, evenly spaced over the split."""
+    data_dir: Path | None = None
+    """Folder of a named data set."""
+    seed: int = 0
+    """Seed of the images that spots are pasted into, and of the intervals."""
+    device: str = "auto"
+    """auto | cpu | cuda | cuda:N | mps."""
+    json: bool = False
+    """Print the document instead of a summary, and nothing else to standard output."""
+    debug: bool = False
+    """Show tracebacks."""
+
+
+class _Progress:
+    """The share done of a stage, on a terminal only."""
+
+    def __init__(self) -> None:
+        self.shown = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if not sys.stderr.isatty():
+            return
+        text = f"{stage} {100 * done // max(1, total)} %"
+        if text != self.shown:
+            self.shown = text
+            print(f"\r{text:<24}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+def _line(number: int, one: "Suspicion") -> str:
+    pasted, covered, lift = one.pasted, one.covered, one.pasted.lift
+    return (
+        f"{number}. {one.label}: {one.place.name}. Pasted into other images, it raises {one.label} by "
+        f"{round(pasted.rise.mean)} points (control {round(pasted.control_rise.mean)}; difference {lift.mean:.0f} "
+        f"[{lift.low:.0f}, {lift.high:.0f}]); covered, {covered.right_before_pct:.0f} % right become "
+        f"{covered.right_after_pct:.0f} %"
+    )
+
+
+def summary(findings: "Findings") -> list[str]:
+    """The suspicions, or that there are none, then the classes' evidence as a table."""
+    found = findings.suspicions
+    lines = [_line(i + 1, one) for i, one in enumerate(found)]
+    if not found:
+        most = f"{findings.threshold_points:.0f} points more than its controls"
+        lines = [f"no suspected shortcut: no spot moves the answers by {most}"]
+    width = max(5, *(len(one.label) for one in findings.classes))
+    boxed = any(one.outside_boxes_pct for one in findings.classes)
+    header = ("images", "right", "at the border", *(("outside boxes",) if boxed else ()), "same place")
+    lines.append("  ".join((f"{'class':<{width}}", *header)))
+    for one in findings.classes:
+        outside = f"  {one.outside_boxes_pct.mean:>11.0f} %" if one.outside_boxes_pct else ""
+        lines.append(
+            f"{one.label:<{width}}  {one.images:>6}  {one.right_pct:>3.0f} %  {one.border_pct.mean:>11.0f} %{outside}"
+            f"  {one.same_place:>10.2f}"
+        )
+    lines.append(f"spread evenly, {findings.border_of_uniform_pct:.0f} % of the evidence would lie at the border")
+    return [printable(line) for line in lines]
+
+
+def main(argv: list[str]) -> int:
+    given = parse(AuditArguments, argv, prog="ran audit", description=DESCRIPTION)
+    if given.limit < FEWEST:
+        raise UserError(f"limit must be at least {FEWEST}, not {given.limit}")
+    from ..audit.audit import AuditOptions, audit
+
+    options = AuditOptions(
+        model=given.model,
+        data=given.data,
+        data_dir=given.data_dir,
+        split=given.split,
+        boxes=given.boxes,
+        classes=given.classes,
+        limit=given.limit,
+        out=given.out,
+        seed=given.seed,
+        device=given.device,
+    )
+    done = audit(options, _Progress())
+    found = done.findings
+    if given.json:
+        print(json.dumps({**json.loads(found.to_json()), "page": str(done.page), "document": str(done.document)}))
+        return 0
+    for notice in found.notices:
+        print(f"note: {printable(notice)}")
+    if found.left_out:
+        print(f"note: too few images of {printable(', '.join(found.left_out))}")
+    for line in summary(found):
+        print(line)
+    for name, path in (("page", done.page), ("document", done.document)):
+        print(f"{name:<16}{printable(path)}")
+    return 0
