@@ -25,11 +25,15 @@ class OwnFiles:
 
         Raises UserError if there is such a file already and we did not write it.
         """
+        self.check(name)
+        self.note(name)
+        return self.folder / name
+
+    def check(self, name: str) -> None:
+        """Raise as `take` would, and write nothing yet."""
         path = self.folder / name
         if (path.exists() or path.is_symlink()) and name not in self.names:
             raise UserError(f"{printable(path)} exists and was not written by this command; choose another --out")
-        self.note(name)
-        return path
 
     def note(self, name: str) -> None:
         """Note that ``name`` is ours."""

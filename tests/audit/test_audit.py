@@ -212,7 +212,8 @@ def test_a_second_audit_replaces_its_own_files_and_no_others(data, tmp_path, cap
         ([MODEL, "{data}", "--limit", "3"], "limit must be at least"),
     ],
 )
-def test_what_cannot_be_audited_is_one_line(arguments, said, data, tmp_path, capsys):
+def test_what_cannot_be_audited_is_one_line(arguments, said, data, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"")
     (tmp_path / "empty").mkdir()
     (tmp_path / "one").mkdir()
@@ -221,3 +222,4 @@ def test_what_cannot_be_audited_is_one_line(arguments, said, data, tmp_path, cap
     assert main(["audit", *(argument.format(**places) for argument in arguments)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+    assert not (tmp_path / "audit").exists()

@@ -124,5 +124,5 @@ def _own_folder(options: AuditOptions) -> OwnFiles:
             raise UserError(f"{where}, which is never written to; choose an --out")
     own = OwnFiles(out)
     for name in (PAGE, DOCUMENT):
-        own.take(name)
+        own.check(name)
     return own
