@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from .atomic import write_atomically
@@ -9,6 +11,24 @@ from .errors import UserError
 from .names import printable
 
 LIST = ".ran-files.json"
+
+
+def own_folder(out: Path | None, below: str, data: str, data_dir: Path | None, names: Iterable[str]) -> "OwnFiles":
+    """``out``, or a folder ``below``/DATA, for a command on DATA that will write ``names``; nothing is written yet.
+
+    Raises UserError for a file, a folder inside one of ``data``, or files of others of our names.
+    """
+    out = out or Path(below) / re.sub(r"[^\w.-]+", "-", Path(data).resolve().name)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{printable(out)} is a file; --out must be a folder")
+    for folder in (Path(data), data_dir):
+        if folder is not None and folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+            where = f"{printable(out)} is inside the data folder {printable(folder)}"
+            raise UserError(f"{where}, which is never written to; choose an --out")
+    own = OwnFiles(out)
+    for name in names:
+        own.check(name)
+    return own
 
 
 class OwnFiles:

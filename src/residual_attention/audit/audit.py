@@ -1,7 +1,6 @@
 """``ran audit``: where a model's evidence lies and which spots alone move its answers, as ``audit.html`` and
 ``audit.json``."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from ..devices import resolve_device
 from ..errors import UserError
 from ..hints import did_you_mean
 from ..names import printable
-from ..own_files import OwnFiles
+from ..own_files import own_folder
 from .examine import Clock, Say, examine, silent
 from .findings import Findings
 from .gather import gather
@@ -54,7 +53,7 @@ def audit(options: AuditOptions, say: Say = silent) -> Audited:
     class, or an ``out`` within the data's folder.
     """
     model = _model(options)
-    own = _own_folder(options)
+    own = own_folder(options.out, "audit", options.data, options.data_dir, (PAGE, DOCUMENT))
     chosen = _chosen(options, model)
     clock = Clock()
     with clock.stage("reading"):
@@ -111,18 +110,3 @@ def _chosen(options: AuditOptions, model: Classifier) -> list[int] | None:
                 + (", ..." if len(model.classes) > 8 else "")
             )
     return [model.classes.index(name) for name in options.classes] or None
-
-
-def _own_folder(options: AuditOptions) -> OwnFiles:
-    """Raises UserError for an output folder in the data's or with files of others of our names."""
-    out = options.out or Path("audit") / re.sub(r"[^\w.-]+", "-", Path(options.data).resolve().name)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{printable(out)} is a file; --out must be a folder")
-    for data in (Path(options.data), options.data_dir):
-        if data is not None and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
-            where = f"{printable(out)} is inside the data folder {printable(data)}"
-            raise UserError(f"{where}, which is never written to; choose an --out")
-    own = OwnFiles(out)
-    for name in (PAGE, DOCUMENT):
-        own.check(name)
-    return own

@@ -1,6 +1,5 @@
 """``ran check``: look over a data set and write what is found as ``check.html`` and ``check.json``."""
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from ..checkpoints import Classifier
 from ..data.fingerprints import Families, Pair
 from ..errors import UserError
 from ..names import printable
-from ..own_files import OwnFiles
+from ..own_files import own_folder
 from .copies import find_copies, image_of, overview, pairs_among, sorted_families
 from .findings import Findings, Labels, Suspect, Unreadable
 from .gather import Gathered, Source, find_source, gather
@@ -69,7 +68,7 @@ def check(options: CheckOptions, say: Say = lambda stage, done, total: None) -> 
     """
     source = find_source(options.data, options.data_dir, options.limit)
     network, skipped = _network(options, source)
-    own = _own_folder(options, source)
+    own = own_folder(options.out, "check", options.data, options.data_dir, (PAGE, DOCUMENT))
     clock, notices = Clock(), list(source.notices)
     total = len(source.entries)
     with clock.stage("reading"):
@@ -99,21 +98,6 @@ def check(options: CheckOptions, say: Say = lambda stage, done, total: None) -> 
     write_atomically(page, render(findings, source, families).encode())
     write_atomically(document, findings.to_json().encode())
     return Checked(findings, page, document)
-
-
-def _own_folder(options: CheckOptions, source: Source) -> OwnFiles:
-    """Raises UserError for an output folder in the data's or with files of others of our names."""
-    out = options.out or Path("check") / re.sub(r"[^\w.-]+", "-", source.name)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{printable(out)} is a file; --out must be a folder")
-    for data in (Path(options.data), options.data_dir):
-        if data is not None and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
-            where = f"{printable(out)} is inside the data folder {printable(data)}"
-            raise UserError(f"{where}, which is never written to; choose an --out")
-    own = OwnFiles(out)
-    for name in (PAGE, DOCUMENT):
-        own.take(name)
-    return own
 
 
 def _network(options: CheckOptions, source: Source) -> tuple[Classifier | None, str]:
