@@ -43,6 +43,7 @@ def test_the_folder_holds_what_the_contract_names(finished):
         "attention.png",
         "mistakes.png",
         "successes.png",
+        "sheets",
         "examples",
         "tensorboard",
         "checkpoints",

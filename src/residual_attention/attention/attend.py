@@ -19,12 +19,11 @@ from .choices import is_signed, needs_gradients
 from .figures import Drawn, draw_channels, draw_image, labels_title
 from .geometry import on_original
 from .masks import masks_are_signed
+from .originals import displayed
 from .readings import Look, check_channel, look, read
 from .reductions import excited_channels
 
 LABELS_DRAWN = 8  # of an image with more, the most probable ones
-LONGEST_SIDE = 800  # px of the drawn image; larger originals are downscaled, saved arrays are not
-SMALLEST_SIDE = 224  # px; smaller originals are enlarged, so that the map is drawn smoothly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +64,6 @@ class Attended:
         top, given = ([{"class": name, "probability": share} for name, share in of] for of in (self.top, self.shown))
         answer = {"class": top[0]["class"]} if self.labels is None else {"labels": given}
         return {"path": self.path, **answer, "top": top, "files": self.files, "masks": self.masks}
-
-
-def displayed(image: Image.Image, smallest: int = SMALLEST_SIDE) -> Image.Image:
-    """The original at drawing size: downscaled if large, enlarged by an integer to ``smallest`` px if small."""
-    longest = max(image.size)
-    if longest > LONGEST_SIDE:
-        factor = LONGEST_SIDE / longest
-        size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-        return image.resize(size, Image.Resampling.LANCZOS)
-    times = -(-smallest // longest)
-    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
 def _unique_name(path: Path, taken: set[str]) -> str:

@@ -8,34 +8,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ..data.preprocess import Preprocess
-from ..palette import BLUE, GRAY, ORANGE, UNSIGNED, new_figure, save_photographs, shortened
+from ..palette import BLUE, GRAY, ORANGE, UNSIGNED, new_figure, save_photographs, shortened, shortened_file
 from .choices import meaning
-from .geometry import on_original
-from .overlay import as_picture, display_range, enlarged, heat, mask_overlay
-from .readings import Look, last_of_each_stage, level_names
+from .originals import Originals
+from .overlay import display_range, enlarged, heat
+from .readings import Look, level_names
+from .rows import SCALES, Row, Sheet, Title, range_text, sheet_of
 
-MAX_COLUMNS = 6  # maps on a sheet; deeper networks show the last module of each stage
 TITLE_LABELS = 3  # of an image with several
 TITLE_WIDTH = 28  # characters
 PICTURES_PER_ROW = 5  # in the detailed figure, including the image itself
-SCALES = {False: "dark = low, bright = high", True: "purple = negative, orange = positive"}
 
 
 def _set_title(axes: Axes, title: str, colour: str = "black") -> None:
     axes.set_title(title, fontsize=8, color=colour)
     axes.set_xticks([])
     axes.set_yticks([])
-
-
-def _range_text(values: Tensor, signed: bool) -> str:
-    low, high = display_range(values, signed)
-    wide = max(abs(low), abs(high)) >= 0.1
-    return f"{low:.2f} to {high:.2f}" if wide else f"{low:.2g} to {high:.2g}"
-
-
-Title = tuple[str, str]
-"""The text above an image, and its colour: orange where the prediction is wrong."""
 
 
 def prediction_title(truth: str | None, predicted: str, confidence: float) -> Title:
@@ -63,19 +51,6 @@ def label_title(name: str, share: float, given: bool, true: bool) -> Title:
     return f"{title}\n({'not in the labels' if given else 'missed'})", ORANGE
 
 
-@dataclass(frozen=True)
-class Originals:
-    """The images themselves, uint8 (H, W, 3) of any size, and how the network's input is made of them."""
-
-    pictures: Sequence[np.ndarray]
-    preprocess: Preprocess
-
-    def overlay(self, index: int, values: Tensor, signed: bool) -> np.ndarray:
-        picture = self.pictures[index]
-        height, width = picture.shape[:2]
-        return heat(picture, on_original(values, self.preprocess, width, height), signed=signed)
-
-
 def draw_attention(
     images: Tensor,
     titles: Sequence[Title],
@@ -85,48 +60,39 @@ def draw_attention(
     reading: str | int = "mean",
     signed: bool = False,
     originals: Originals | None = None,
-) -> None:
-    """Draw a sheet, one row per image: the image with its title, then each module's map over it.
+) -> Sheet:
+    """Draw a sheet, one row per image: the image with its title, then each module's map over it. Returns the sheet.
 
-    Args:
-        images: (N, C, H, W) uint8, as the network receives them.
-        titles: N, from `prediction_title` or `labels_title`.
-        maps: module name -> (N, h, w), low to high level (`read`); each is scaled to its own range, printed above.
-        originals: drawn in place of ``images``.
+    The arguments are those of `rows.sheet_of`; each map's range is printed above it.
     """
-    pictures = as_picture(images)
-    everything = len(maps)
-    if everything > MAX_COLUMNS:
-        maps = {name: maps[name] for name in last_of_each_stage(list(maps))}
-    levels = level_names(list(maps))
-    columns = 1 + len(maps)
-    blocks = 2 if len(pictures) >= 6 and columns <= 5 else 1  # side by side, so the figure is not too tall
-    rows = -(-len(pictures) // blocks)
-    figure = new_figure(1.9 * columns * blocks, 2.05 * rows + 0.5)
+    sheet = sheet_of(images, titles, maps, reading=reading, signed=signed, originals=originals)
+    columns = 1 + len(sheet.levels)
+    blocks = 2 if len(sheet.rows) >= 6 and columns <= 5 else 1  # side by side, so the figure is not too tall
+    count = -(-len(sheet.rows) // blocks)
+    figure = new_figure(1.9 * columns * blocks, 2.05 * count + 0.5)
     parts = np.atleast_1d(figure.subfigures(1, blocks, wspace=0.03))  # type: ignore[arg-type]
-    for part, first in zip(parts, range(0, len(pictures), rows), strict=False):
-        grid = part.subplots(rows, columns, squeeze=False)
-        for row, axes in enumerate(grid):
-            index = first + row
-            if index >= len(pictures):
+    for part, first in zip(parts, range(0, len(sheet.rows), count), strict=False):
+        grid = part.subplots(count, columns, squeeze=False)
+        for number, axes in enumerate(grid):
+            if first + number >= len(sheet.rows):
                 for empty in axes:
                     empty.set_axis_off()
                 continue
-            picture = enlarged(pictures[index])
-            axes[0].imshow(picture if originals is None else originals.pictures[index])
-            _set_title(axes[0], *titles[index])
-            for place, (name, of_module) in zip(axes[1:], maps.items(), strict=True):
-                values = of_module[index].cpu()
-                if originals is None:
-                    place.imshow(mask_overlay(picture, values, signed=signed))
-                else:
-                    place.imshow(originals.overlay(index, values, signed))
-                heading = f"{levels[name]}\n{name}, {values.shape[0]}×{values.shape[1]}\n" if row == 0 else ""
-                _set_title(place, heading + _range_text(values, signed))
-    which = "" if len(maps) == everything else f"; last module of each stage, out of {everything}"
-    title = f"Attention masks: {meaning(reading)} ({SCALES[signed]}; each map on its own range{which})"
-    figure.suptitle(title, fontsize=9)
+            _draw_row(axes, sheet.rows[first + number], sheet if number == 0 else None)
+    figure.suptitle(sheet.heading, fontsize=9)
     save_photographs(figure, out)
+    return sheet
+
+
+def _draw_row(axes: Sequence[Axes], row: Row, headed_by: Sheet | None) -> None:
+    """One row of a sheet; the first one is ``headed_by`` the sheet's levels and modules."""
+    axes[0].imshow(row.picture)
+    text, colour = row.title
+    _set_title(axes[0], f"{shortened_file(row.file)}\n{text}" if row.file else text, colour)
+    for number, (place, overlay, of_map) in enumerate(zip(axes[1:], row.overlays, row.ranges, strict=True)):
+        place.imshow(overlay)
+        heading = f"{headed_by.levels[number]}\n{headed_by.modules[number]}\n" if headed_by else ""
+        _set_title(place, heading + of_map)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +125,7 @@ def draw_image(drawn: Drawn, out: Path, *, reading: str | int = "mean", signed: 
         for axes, (name, values) in zip(places[1:], maps.items(), strict=False):
             axes.imshow(heat(drawn.picture, values, signed=signed))
             size = f"{drawn.sizes[name][0]}×{drawn.sizes[name][1]}"
-            _set_title(axes, f"{levels[name]} ({name}, {size})\n{_range_text(values, signed)}")
+            _set_title(axes, f"{levels[name]} ({name}, {size})\n{range_text(values, signed)}")
         for empty in places[pictures:]:
             empty.set_axis_off()
     figure.suptitle(f"{shortened(drawn.name, 60)}: masks, {meaning(reading)} ({SCALES[signed]})", fontsize=9)
@@ -189,7 +155,7 @@ def draw_channels(
             _set_title(place, f"{title}   ±{limit:.2g}")
         low, high = display_range(mask, signed)
         axes[2].imshow(mask.numpy(), cmap="PuOr_r" if signed else UNSIGNED, vmin=low, vmax=high)
-        _set_title(axes[2], f"mask: M   {_range_text(mask, signed)}")
+        _set_title(axes[2], f"mask: M   {range_text(mask, signed)}")
     figure.suptitle(
         "Feature map before the mask, the mask, feature map after it (purple = negative, orange = positive)", fontsize=9
     )
