@@ -130,7 +130,7 @@ def _line(pairs: Sequence[tuple[str, float]]) -> str:
 def attend_one(model: Classifier, path: Path, name: str, out: Path, options: AttendOptions) -> tuple[Attended, Look]:
     """Read an image, run the network and draw the masks. Raises ImageError if the file is not an image."""
     image = read_image(path, model.preprocess.in_chans)
-    found, square = look_at(model, image, options)
+    found = look_at(model, image, options)[0]
     signed = masks_are_signed(model)
     shown = displayed(image)
     probabilities = found.probabilities[0].cpu()
@@ -156,9 +156,8 @@ def attend_one(model: Classifier, path: Path, name: str, out: Path, options: Att
     draw_image(drawn, files[0], reading=options.reading, signed=is_signed(options.reading, signed))
     if options.before_after:
         files.append(out / f"{name}-before-after.{options.form}")
-        picture = model.preprocess.denormalize(square.cpu())[0].permute(1, 2, 0).numpy()
-        picture = picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture
-        draw_channels(picture, found, _chosen_channels(found, options), files[-1], signed=signed)
+        chosen = _chosen_channels(found, options)
+        draw_channels(drawn.picture, found, chosen, files[-1], preprocess=model.preprocess, signed=signed)
     if options.save_arrays:
         files.append(out / f"{name}.npz")
         _save_arrays(found, files[-1])

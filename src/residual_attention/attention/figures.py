@@ -8,10 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ..palette import BLUE, GRAY, ORANGE, UNSIGNED, new_figure, save_photographs, shortened, shortened_file
+from ..data.preprocess import Preprocess
+from ..palette import BLUE, GRAY, ORANGE, new_figure, save_photographs, shortened, shortened_file
 from .choices import meaning
+from .geometry import on_original
 from .originals import Originals
-from .overlay import display_range, enlarged, heat
+from .overlay import display_range, heat
 from .readings import Look, level_names
 from .rows import SCALES, Row, Sheet, Title, range_text, sheet_of
 
@@ -109,14 +111,18 @@ class Drawn:
     sizes: Mapping[str, tuple[int, int]]
 
 
+def _bounded(aspect: float) -> float:
+    """A height per width that leaves a figure's other pictures their place."""
+    return min(max(aspect, 0.4), 2.5)
+
+
 def draw_image(drawn: Drawn, out: Path, *, reading: str | int = "mean", signed: bool = False) -> None:
     """Draw one image in detail: the original with its prediction, then each module's map over it."""
     height, width = drawn.picture.shape[:2]
     pictures = 1 + len(drawn.maps[0])
     across = min(pictures, PICTURES_PER_ROW)
     down = -(-pictures // across)  # of each label
-    aspect = min(max(height / width, 0.4), 2.5)
-    figure = new_figure(2.6 * across, (2.5 * aspect + 0.45) * down * len(drawn.maps) + 0.3)
+    figure = new_figure(2.6 * across, (2.5 * _bounded(height / width) + 0.45) * down * len(drawn.maps) + 0.3)
     grid = figure.subplots(down * len(drawn.maps), across, squeeze=False).reshape(len(drawn.maps), -1)
     for places, title, maps in zip(grid, drawn.titles, drawn.maps, strict=True):
         places[0].imshow(drawn.picture)
@@ -133,32 +139,43 @@ def draw_image(drawn: Drawn, out: Path, *, reading: str | int = "mean", signed: 
 
 
 def draw_channels(
-    picture: np.ndarray, found: Look, channels: Mapping[str, Sequence[int]], out: Path, *, signed: bool = False
+    picture: np.ndarray,
+    found: Look,
+    channels: Mapping[str, Sequence[int]],
+    out: Path,
+    *,
+    preprocess: Preprocess,
+    signed: bool = False,
 ) -> None:
     """Draw the paper's Figure 1: a feature map before the mask, the mask, and the feature map after it.
 
     Args:
-        picture: the network's input, uint8 (H, W, 3).
+        picture: the original at drawing size, uint8 (H, W, 3); the maps are drawn over it.
         found: the `Look` at this image, with ``features``.
         channels: module name -> the channels to draw, one row per channel.
+        preprocess: how the network's input is made of the picture.
     """
     rows = [(name, channel) for name, chosen in channels.items() for channel in chosen]
-    figure = new_figure(9.2, 2.35 * len(rows) + 0.5)
+    height, width = picture.shape[:2]
+    figure = new_figure(9.2, (2.2 * _bounded(height / width) + 0.25) * len(rows) + 0.5)
     grid = figure.subplots(len(rows), 4, squeeze=False)
+    levels = level_names(list(found.masks))
     for axes, (name, channel) in zip(grid, rows, strict=True):
-        axes[0].imshow(enlarged(picture))
-        _set_title(axes[0], f"{name}, channel {channel}")
         before, mask, after = (part[name][0, channel].cpu() for part in (found.before, found.masks, found.after))
         limit = max(float(before.abs().max()), float(after.abs().max()), 1e-6)  # one scale for both feature maps
-        for place, values, title in ((axes[1], before, "before: T"), (axes[3], after, "after: H")):
-            place.imshow(values.numpy(), cmap="PuOr_r", vmin=-limit, vmax=limit)
-            _set_title(place, f"{title}   ±{limit:.2g}")
-        low, high = display_range(mask, signed)
-        axes[2].imshow(mask.numpy(), cmap="PuOr_r" if signed else UNSIGNED, vmin=low, vmax=high)
-        _set_title(axes[2], f"mask: M   {range_text(mask, signed)}")
-    figure.suptitle(
-        "Feature map before the mask, the mask, feature map after it (purple = negative, orange = positive)", fontsize=9
-    )
+        both, title = (-limit, limit), f"{levels[name]} ({name}, {mask.shape[0]}×{mask.shape[1]})\nchannel {channel}"
+        axes[0].imshow(picture)
+        _set_title(axes[0], title)
+        for place, values, span, is_signed, text in (
+            (axes[1], before, both, True, f"before: T\n±{limit:.2g}"),
+            (axes[2], mask, display_range(mask, signed), signed, f"mask: M\n{range_text(mask, signed)}"),
+            (axes[3], after, both, True, f"after: H\n±{limit:.2g}"),
+        ):
+            over = on_original(values, preprocess, width, height)
+            place.imshow(heat(picture, over, signed=is_signed, span=span))
+            _set_title(place, text)
+    mask_scale = "" if signed else f"; masks: {SCALES[False]}"
+    figure.suptitle(f"Feature map before the mask, mask, feature map after it ({SCALES[True]}{mask_scale})", fontsize=9)
     figure.savefig(out)
 
 
