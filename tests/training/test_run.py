@@ -44,6 +44,8 @@ def test_the_folder_holds_what_the_contract_names(finished):
         "mistakes.png",
         "successes.png",
         "sheets",
+        "development",
+        "development.png",
         "examples",
         "tensorboard",
         "checkpoints",

@@ -68,6 +68,12 @@ def draw_attention(
     The arguments are those of `rows.sheet_of`; each map's range is printed above it.
     """
     sheet = sheet_of(images, titles, maps, reading=reading, signed=signed, originals=originals)
+    draw_sheet(sheet, out)
+    return sheet
+
+
+def draw_sheet(sheet: Sheet, out: Path) -> None:
+    """Draw the rows of a sheet as one figure."""
     columns = 1 + len(sheet.levels)
     blocks = 2 if len(sheet.rows) >= 6 and columns <= 5 else 1  # side by side, so the figure is not too tall
     count = -(-len(sheet.rows) // blocks)
@@ -83,7 +89,6 @@ def draw_attention(
             _draw_row(axes, sheet.rows[first + number], sheet if number == 0 else None)
     figure.suptitle(sheet.heading, fontsize=9)
     save_photographs(figure, out)
-    return sheet
 
 
 def _draw_row(axes: Sequence[Axes], row: Row, headed_by: Sheet | None) -> None:
@@ -93,7 +98,9 @@ def _draw_row(axes: Sequence[Axes], row: Row, headed_by: Sheet | None) -> None:
     _set_title(axes[0], f"{shortened_file(row.file)}\n{text}" if row.file else text, colour)
     for number, (place, overlay, of_map) in enumerate(zip(axes[1:], row.overlays, row.ranges, strict=True)):
         place.imshow(overlay)
-        heading = f"{headed_by.levels[number]}\n{headed_by.modules[number]}\n" if headed_by else ""
+        heading = ""
+        if headed_by is not None:
+            heading = "".join(f"{names[number]}\n" for names in (headed_by.levels, headed_by.modules) if names)
         _set_title(place, heading + of_map)
 
 

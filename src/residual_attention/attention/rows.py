@@ -52,7 +52,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """``levels`` and ``modules``: of each overlay, what people call it, and its module's name and size."""
+    """``levels`` and ``modules``: of each overlay, what people call it, and its module's name and size.
+
+    ``modules`` is empty if the overlays are not of modules.
+    """
 
     heading: str
     levels: Sequence[str]

@@ -27,13 +27,14 @@ PICTURES = (
     "attention",
     "mistakes",
     "successes",
+    "development",
     "curves",
     "precision_recall",
     "confusion",
     "calibration",
     "coverage",
 )
-SHEETS = ("attention", "mistakes", "successes")  # of the pictures, those that a page lays out itself
+SHEETS = ("attention", "mistakes", "successes", "development")  # of the pictures, those that a page lays out itself
 SPLITS = (("train", "training"), ("val", "validation"), ("test", "test"))
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..attention.choices import is_signed
-from ..attention.figures import draw_attention, prediction_title
+from ..attention.figures import draw_attention, draw_sheet, prediction_title
 from ..attention.masks import attention_modules, masks_are_signed
 from ..attention.originals import read_originals
 from ..attention.overlay import as_picture
@@ -29,6 +29,7 @@ from ..training.runfolder import RunFolder
 from ..training.task import Outcome
 from .calibration import measure_confidence, risk_coverage
 from .config import TrainConfig
+from .development import development_sheet
 from .evaluate import Evaluation
 from .examples import Chosen, Examples, clear_successes, worst_mistakes
 from .figures import draw_calibration, draw_confusion, draw_curves, draw_risk_coverage
@@ -121,6 +122,8 @@ class ClassificationOutcome(Outcome):
         shown = self._draw_measures(folder, name, attempts)
         if attention_modules(self.model):  # none with learning=plain
             self._draw_examples(folder, getattr(self.dataset, name), self.held_out[name], attempts)
+            with attempts.attempt("development.png"):
+                self._draw_development(folder)
         return shown
 
     def _draw_measures(self, folder: RunFolder, name: str, attempts: Attempts) -> dict[str, Path]:
@@ -152,6 +155,11 @@ class ClassificationOutcome(Outcome):
                 write_sheet(sheet, folder.sheets / f"{out.stem}.json")
                 if out == folder.attention:
                     _save_examples(folder.path / "examples", pictures, names)
+
+    def _draw_development(self, folder: RunFolder) -> None:
+        if (sheet := development_sheet(folder.development, self.dataset)) is not None:
+            draw_sheet(sheet, folder.path / "development.png")
+            write_sheet(sheet, folder.sheets / "development.json")
 
     def _chosen_examples(self, found: Evaluation) -> Chosen:
         return Chosen(Examples(worst_mistakes(found, EXAMPLES)), Examples(clear_successes(found, EXAMPLES)))

@@ -83,8 +83,7 @@ def joined(first: Samples, second: Samples | None) -> Samples:
         return first
     labels = torch.cat([first.labels, second.labels])
     if isinstance(first, TensorSamples) and isinstance(second, TensorSamples):
-        origins = first.origin, second.origin
-        origin = None if origins[0] is None or origins[1] is None else joined(*origins)
+        origin = None if first.origin is None or second.origin is None else joined(first.origin, second.origin)
         assert not isinstance(origin, TensorSamples)
         return TensorSamples(torch.cat([first.images, second.images]), labels, origin)
     if isinstance(first, FileSamples) and isinstance(second, FileSamples):

@@ -66,6 +66,7 @@ class RunFolder:
         self.confusion = path / "confusion.png"
         self.attention = path / "attention.png"
         self.sheets = path / "sheets"
+        self.development = path / "development"
         self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.last = self.checkpoints / "last.safetensors"
