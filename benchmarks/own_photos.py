@@ -155,6 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", action="append", default=[], metavar="NAME=DIR")
     parser.add_argument("--cifar100", type=Path, help="class folders below train/ and test/")
+    parser.add_argument("--each", type=int, nargs="+", default=EACH, help="training images a class of CIFAR-100")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="image sides of timm's network, px")
     parser.add_argument("--out", type=Path)
@@ -167,7 +168,7 @@ def main() -> None:
         scratch = Path(temporary)
         folders = {name: Path(place) for name, place in (text.split("=", 1) for text in given.folder)}
         if given.cifar100 is not None:
-            for each in EACH:
+            for each in given.each:
                 name = f"cifar100-10x{each}"
                 folders[name] = cifar_subset(given.cifar100, each, scratch / name)
         for seed in range(given.seeds):

@@ -29,8 +29,8 @@ from residual_attention.data.datasets import Dataset
 from residual_attention.data.preprocess import Preprocess
 from residual_attention.data.samples import TensorSamples
 from residual_attention.devices import hardware, versions
-from residual_attention.training.loop import train_step
 from residual_attention.training.run import Started, begin
+from residual_attention.training.step import train_step
 
 CIFAR_PREPROCESS = Preprocess(32, "crop", mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616))
 

@@ -15,6 +15,11 @@ from .errors import UserError
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def usable_cores() -> int:
+    """Cores that this process may use: under taskset or in a cluster's job, fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
 def _cpu_flags() -> frozenset[str]:
     """The processor's instruction sets as Linux lists them; empty elsewhere."""
@@ -83,7 +88,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
     return {
         "cpu": _cpu_name(),
         "cpu_extensions": extensions,
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "memory_gib": _memory_gib(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,

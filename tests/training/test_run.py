@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import residual_attention.classification.task as classification
 import residual_attention.training.loop as loop
+import residual_attention.training.step as step
 from residual_attention import load
 from residual_attention.checkpoints import read_checkpoint
 from residual_attention.classification.config import TrainConfig
@@ -167,10 +168,12 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(tiny_config, monkeypatch
     assert not list(config.out.rglob("*.tmp"))
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_non_finite_value_stops_before_the_update(tiny_config, monkeypatch, what):
+def test_a_non_finite_value_stops_the_run_and_no_state_after_it_is_saved(tiny_config, monkeypatch, what, late):
+    monkeypatch.setattr(step.Job, "reads_late", late)
     config = tiny_config(checkpoint_steps=1, epochs=1, ema=0.0)
-    backward = loop._backward
+    backward = step._backward
 
     def poisoned(job, state, batch):
         result = backward(job, state, batch)
@@ -180,7 +183,7 @@ def test_a_non_finite_value_stops_before_the_update(tiny_config, monkeypatch, wh
             next(state.model.parameters()).grad[0] = math.inf
         return result
 
-    monkeypatch.setattr(loop, "_backward", poisoned)
+    monkeypatch.setattr(step, "_backward", poisoned)
     with pytest.raises(ValueError, match=f"step 3: the {what} is"):
         train(config)
     tensors, metadata = read_checkpoint(config.out / "checkpoints" / "last.safetensors")
@@ -188,18 +191,32 @@ def test_a_non_finite_value_stops_before_the_update(tiny_config, monkeypatch, wh
     assert all(torch.isfinite(t).all() for t in tensors.values())
 
 
+def test_figures_read_one_step_late_make_the_same_run(tiny_config, monkeypatch):
+    files = []
+    for late in (False, True):
+        monkeypatch.setattr(step.Job, "reads_late", late)
+        config = tiny_config(out=tiny_config().out.with_name(f"late-{late}"), checkpoint_steps=4)
+        train(config)
+        rows = list(csv.DictReader((config.out / "metrics.csv").read_text().splitlines()))
+        timeless = [{k: v for k, v in row.items() if k not in ("images_per_s", "time_s")} for row in rows]
+        files.append((read_checkpoint(config.out / "checkpoints" / "last.safetensors")[0], timeless))
+    (one, rows), (other, others) = files
+    assert rows == others
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_running_out_of_memory_says_what_to_lower(tiny_config, monkeypatch):
     def greedy(*_):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(loop, "_backward", greedy)
+    monkeypatch.setattr(step, "_backward", greedy)
     with pytest.raises(ValueError, match="lower --batch-size or --image-size, or set --accumulate 2"):
         train(tiny_config())
 
 
 def test_accumulated_parts_give_the_whole_batchs_gradient(tiny_config, tmp_path):
     # BN sees the parts, so the comparison is of a network whose BN is in eval mode: one step, momentum aside
-    from residual_attention.training.loop import _backward
+    from residual_attention.training.step import _backward
 
     captured = {}
 

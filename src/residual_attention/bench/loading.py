@@ -1,6 +1,5 @@
 """The cost of reading and augmenting training data: CIFAR-size batches in memory, and a folder of JPEGs."""
 
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from ..data.loading import TrainingData, file_transform
 from ..data.preprocess import Preprocess
 from ..data.samples import FileSamples, TensorSamples
 from ..data.strengths import Augment
+from ..devices import usable_cores
 from .timing import Timing, interleaved
 
 CIFAR_BATCH, CIFAR_IMAGES = 128, 1280
@@ -86,7 +86,7 @@ def jpeg_speeds(device: torch.device, rounds: int) -> dict[str, Timing]:
     Both decode, crop and resize; the loader also transfers, collates, flips and normalises, on the same cores. The
     first round starts the processes of both and is not counted.
     """
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(cores) as pool:
         paths = write_jpegs(Path(folder))
         shares = [paths[i::cores] for i in range(cores)]

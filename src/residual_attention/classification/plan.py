@@ -56,6 +56,7 @@ def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[T
         device=machine.device.type if config.device == "auto" else config.device,
         precision=machine.precision,
         compile="on" if machine.compile else "off",
+        cuda_graphs="on" if machine.graphs else "off",
         channels_last="on" if machine.channels_last else "off",
         fused=resolve_fused(config, machine.device),
         workers=machine.workers,

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .strengths import Augment
+from .transfer import to_device
 
 
 def flip_and_crop(images: Tensor, augment: Augment, rng: np.random.Generator) -> Tensor:
@@ -22,13 +23,13 @@ def flip_and_crop(images: Tensor, augment: Augment, rng: np.random.Generator) ->
     count, _, height, width = images.shape
     pad = augment.crop_padding or 0
     if pad:
-        offsets = torch.from_numpy(rng.integers(0, 2 * pad + 1, size=(2, count))).to(images.device)
+        offsets = to_device(rng.integers(0, 2 * pad + 1, size=(2, count)), images.device)
         mode = "reflect" if augment.padding == "reflect" else "constant"
         padded = F.pad(images, (pad, pad, pad, pad), mode)
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, y, x, H, W)
         images = windows[torch.arange(count, device=images.device), :, offsets[0], offsets[1]]
     if augment.flip:
-        mirrored = torch.from_numpy(rng.random(count) < 0.5).to(images.device)
+        mirrored = to_device(rng.random(count) < 0.5, images.device)
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
     return images
 
@@ -42,7 +43,7 @@ def shift_and_rotate(images: Tensor, augment: Augment, rng: np.random.Generator)
     shift = rng.uniform(-augment.shift, augment.shift, size=(2, count)) * 2  # in grid units (the side is 2)
     cos, sin, ratio = np.cos(angle), np.sin(angle), height / width
     rows = [np.stack([cos, -sin * ratio, shift[0]], -1), np.stack([sin / ratio, cos, shift[1]], -1)]
-    theta = torch.from_numpy(np.stack(rows, 1).astype(np.float32)).to(images.device)  # (B, 2, 3)
+    theta = to_device(np.stack(rows, 1).astype(np.float32), images.device)  # (B, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False).to(images.dtype)
     return F.grid_sample(images, grid, align_corners=False)
 
@@ -64,7 +65,7 @@ def cutout(images: Tensor, side: int, rng: np.random.Generator) -> Tensor:
     count, _, height, width = images.shape
     sides = np.full(count, side)
     keep = ~_box_masks(count, height, width, sides, sides, rng)
-    return images * torch.from_numpy(keep[:, None]).to(images.device, images.dtype)
+    return images * to_device(keep[:, None], images.device, images.dtype)
 
 
 def mix(images: Tensor, targets: Tensor, augment: Augment, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -84,11 +85,11 @@ def mix(images: Tensor, targets: Tensor, augment: Augment, rng: np.random.Genera
         box_width = np.round(width * np.sqrt(1 - share)).astype(np.int64)
         keep = ~_box_masks(count, height, width, box_height, box_width, rng)
         share = keep.mean(axis=(1, 2))
-        weight = torch.from_numpy(keep[:, None]).to(images.device, images.dtype)  # (B, 1, H, W)
+        weight = to_device(keep[:, None], images.device, images.dtype)  # (B, 1, H, W)
     else:
-        weight = torch.from_numpy(share[:, None, None, None]).to(images.device, images.dtype)
+        weight = to_device(share[:, None, None, None], images.device, images.dtype)
     images = images * weight + images.roll(1, 0) * (1 - weight)
-    share_t = torch.from_numpy(share[:, None]).to(targets.device, targets.dtype)
+    share_t = to_device(share[:, None], targets.device, targets.dtype)
     return images, targets * share_t + targets.roll(1, 0) * (1 - share_t)
 
 

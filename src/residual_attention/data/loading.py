@@ -25,6 +25,7 @@ from .preprocess import Preprocess
 from .randomness import derive_seed, numpy_generator, seeded, torch_generator
 from .samples import Samples, StoredSamples, TensorSamples
 from .strengths import Augment
+from .transfer import to_device
 from .workers import BatchKeys, Item, file_loader, single_threaded
 
 
@@ -146,7 +147,7 @@ class TrainingData:
             rng = numpy_generator(self.seed, "batch", epoch, step, self.replica.rank)
             with single_threaded(busy):
                 if self.augment.flip and self.augment.alternate_flip:
-                    mirrored = (self.mirrored_first[indices] ^ bool(epoch % 2)).to(images.device)
+                    mirrored = to_device(self.mirrored_first[indices] ^ bool(epoch % 2), images.device)
                     images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
                 batch = self._augmented(images, labels, rng, size)
             yield batch
@@ -178,7 +179,7 @@ class TrainingData:
         """uint8 images and labels of each part (n, 2), on the device, and the samples' indices."""
         if isinstance(self.samples, TensorSamples):
             for part in parts:
-                indices = part[:, 1].to(self.device)
+                indices = to_device(part[:, 1], self.device)
                 yield self.images[indices], self.labels[indices], part[:, 1]
             return
         self.keys.batches = [[tuple(key) for key in part.tolist()] for part in parts]
@@ -212,8 +213,8 @@ def evaluation_batches(
     parts = mine.split(batch_size)
     if isinstance(samples, TensorSamples):
         for indices in parts:
-            images = preprocess.normalize(samples.images[indices].to(device))
-            yield EvalBatch(images, samples.labels[indices].to(device), indices)
+            images = preprocess.normalize(to_device(samples.images[indices], device))
+            yield EvalBatch(images, to_device(samples.labels[indices], device), indices)
         return
     files = _EvaluationFiles(samples, preprocess)
     keys = BatchKeys([indices.tolist() for indices in parts])

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import UserError
 from .images import as_eight_bits, as_image
 from .request import MAX_IMAGE_SIZE, Resize
+from .transfer import to_device
 
 MAX_SCALED_PIXELS = MAX_IMAGE_SIZE**2  # px
 STD_RANGE = (1e-6, 1e6)  # beyond it, float32 inputs overflow or lose their digits
@@ -133,7 +134,7 @@ class Preprocess:
         return torch.from_numpy(values).view(self.image_size, self.image_size, self.in_chans).permute(2, 0, 1)
 
     def _per_channel(self, values: tuple[float, ...], like: Tensor) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=like.device).view(-1, 1, 1)
+        return to_device(torch.tensor(values, dtype=torch.float32), like.device).view(-1, 1, 1)
 
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 (..., C, H, W) to float32 of the same shape, mean 0 and standard deviation 1 over the training data."""

@@ -230,6 +230,7 @@ def _complete(
         device=machine.device.type if config.device == "auto" else config.device,
         precision=machine.precision,
         compile="off",
+        cuda_graphs="off",
         channels_last="on" if machine.channels_last else "off",
         fused=resolve_fused(config, machine.device),
         workers=machine.workers,
@@ -239,7 +240,7 @@ def _complete(
 
 def prepare_detection(config: DetectConfig, machine: Machine, processes: Processes, card: Card | None) -> Prepared:
     """Data, complete configuration and network of a detection run; see `training.task.Prepare`."""
-    machine = replace(machine, compile=False)  # the number of boxes varies
+    machine = replace(machine, compile=False, graphs=False)  # the number of boxes varies
     if machine.precision == "fp16":
         if config.precision != "auto":
             raise UserError("detectors are trained in bf16 or fp32; leave --precision fp16 out")

@@ -19,10 +19,10 @@ from .config import RunConfig
 from .distributed import Processes
 from .duration import duration, seconds_of
 from .interrupt import SignalWatch
-from .loop import Job, train_step
 from .machine import Machine, prepared_forward
 from .plan import Plan
 from .state import TrainState, initial_state, pack
+from .step import Job, train_step
 from .task import Prepared
 
 MOST_EPOCHS = 50  # of a run with a time budget; beyond that, an epoch repeats its images

@@ -6,39 +6,14 @@ the loop knows nothing about files or terminals.
 
 import math
 import time
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..data.randomness import derive_seed
-from ..errors import UserError
-from .config import RunConfig
-from .distributed import Processes
-from .freezing import drop_gradients, set_trunk
-from .interrupt import SignalWatch
-from .machine import Machine
+from .freezing import set_trunk
 from .state import TrainState
-from .task import Batch, Task, Validation
-
-MAX_SKIPPED_IN_A_ROW = 20  # fp16 steps whose gradients overflowed
-
-
-class NonFiniteError(UserError):
-    """The loss or gradient is not finite; the update was not applied."""
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """Sums over this process's part of one batch, and the norm of the whole gradient."""
-
-    loss_sum: float
-    seen: int
-    grad_norm: float
-    tally: dict[str, float] = field(default_factory=dict)
+from .step import Job, NonFiniteError, Step, StepResult, gradient_error, loss_error, train_step
+from .task import Batch, Validation
 
 
 class Listener(Protocol):
@@ -49,95 +24,20 @@ class Listener(Protocol):
     def save(self, state: TrainState) -> None: ...
 
 
-@dataclass
-class Job:
-    """Everything that stays constant during training."""
-
-    config: RunConfig
-    machine: Machine
-    processes: Processes
-    task: Task
-    forward: nn.Module  # the model as it is called: wrapped in DDP, compiled
-    epochs: int
-    total_steps: int
-    signals: SignalWatch
-
-
-def _backward(job: Job, state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Compute the gradients of one batch in ``accumulate`` parts; returns the summed loss and tally."""
-    device, dtype, count = job.machine.device, job.machine.dtype, len(batch)
-    parts = batch.parts(job.config.accumulate)
-    loss_sum = torch.zeros((), device=device)
-    tally: dict[str, Tensor] = {}
-    for i, part in enumerate(parts):
-        last = i == len(parts) - 1
-        holds_back = isinstance(job.forward, DistributedDataParallel) and not last
-        with job.forward.no_sync() if holds_back else nullcontext():  # type: ignore[operator]
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                output = job.task.forward(job.forward, part)
-            found = job.task.loss(output, part, state.model)
-            total = found.objective * (len(part) / count)
-            (total if state.scaler is None else state.scaler.scale(total)).backward()
-        loss_sum += found.loss.detach() * len(part)
-        for name, value in found.tally.items():
-            tally[name] = tally.get(name, torch.zeros((), device=device)) + value.detach()
-    return loss_sum, tally
-
-
-def _update(job: Job, state: TrainState, loss: float) -> float:
-    """Check, clip and step. Returns the gradient norm. Raises NonFiniteError before the update."""
-    drop_gradients(state.model, job.config, state.progress.epoch)
-    parameters = [p for p in state.model.parameters() if p.grad is not None]
-    if state.scaler is not None:
-        state.scaler.unscale_(state.optimizer)
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    grad_norm = norm.item()
-    step = state.progress.step
-    if state.scaler is None and not math.isfinite(grad_norm):
-        raise NonFiniteError(
-            f"step {step}: the gradient is {grad_norm} (loss {loss:.4g}); lower --lr or set --clip-grad"
-        )
-    if job.config.clip_grad is not None and math.isfinite(grad_norm):
-        nn.utils.clip_grads_with_norm_(parameters, job.config.clip_grad, norm)
-    if state.scaler is None:
-        state.optimizer.step()
-    else:
-        _scaled_step(state, math.isfinite(grad_norm))
-    state.optimizer.zero_grad(set_to_none=True)
-    if state.ema is not None:
-        state.ema.update_parameters(state.model)
-    return grad_norm
-
-
-def _scaled_step(state: TrainState, finite: bool) -> None:
-    """fp16: an overflow skips the update and lowers the scale; twenty in a row are an error."""
-    assert state.scaler is not None
-    progress = state.progress
-    state.scaler.step(state.optimizer)  # skips the update if it found an infinity
-    state.scaler.update()
-    progress.skipped_in_a_row = 0 if finite else progress.skipped_in_a_row + 1
-    progress.skipped_steps += not finite
-    if progress.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-        raise NonFiniteError(
-            f"step {progress.step}: fp16 gradients overflowed {MAX_SKIPPED_IN_A_ROW} times in a row; "
-            "use --precision bf16 or lower --lr"
-        )
-
-
-def train_step(job: Job, state: TrainState, batch: Batch) -> StepResult:
-    """One optimizer step on this process's part of a batch."""
-    progress = state.progress
-    torch.manual_seed(derive_seed(job.config.seed, "dropout", progress.step, job.processes.rank))
-    state.schedule.before_step(progress.step)
-    loss_sum, tally = _backward(job, state, batch)
-    loss, count = loss_sum.item(), len(batch)
-    bad = job.processes.largest(int(not math.isfinite(loss)))
-    if bad:
-        raise NonFiniteError(
-            f"step {progress.step}: the loss is not finite ({loss / count}); lower --lr or use --precision fp32"
-        )
-    grad_norm = _update(job, state, loss / count)
-    return StepResult(loss, count, grad_norm, {name: value.item() for name, value in tally.items()})
+def _account(job: Job, state: TrainState, listener: Listener, step: Step, batch: Batch) -> None:
+    """Add a step's figures to the epoch's. Raises NonFiniteError for a step that was not checked before its update."""
+    result, progress = step.read(), state.progress
+    if job.reads_late:
+        if not math.isfinite(result.loss_sum):
+            raise loss_error(result.step - 1, result.loss_sum / result.seen)
+        if not math.isfinite(result.grad_norm):
+            raise gradient_error(result.step - 1, result.grad_norm)
+    progress.loss_sum += result.loss_sum
+    for name, value in result.tally.items():
+        progress.tally[name] = progress.tally.get(name, 0.0) + value
+    progress.seen += result.seen
+    progress.images_seen += result.seen
+    listener.on_step(state, result, batch)
 
 
 def train_epoch(job: Job, state: TrainState, listener: Listener) -> bool:
@@ -147,27 +47,31 @@ def train_epoch(job: Job, state: TrainState, listener: Listener) -> bool:
     parallel = isinstance(job.forward, DistributedDataParallel)
     set_trunk(state.model, config, progress.epoch, keep_gradients=parallel)
     started = time.perf_counter()
+    waiting: list[tuple[Step, Batch]] = []  # whose figures are not read yet
+
+    def account_for(all_but: int) -> None:
+        while len(waiting) > all_but:
+            _account(job, state, listener, *waiting.pop(0))
+
     for batch in job.task.batches(progress.epoch, progress.step_in_epoch):
-        result = train_step(job, state, batch)
-        progress.loss_sum += result.loss_sum
-        for name, value in result.tally.items():
-            progress.tally[name] = progress.tally.get(name, 0.0) + value
-        progress.seen += result.seen
-        progress.images_seen += result.seen
+        waiting.append((train_step(job, state, batch), batch))
         progress.step += 1
         progress.step_in_epoch += 1
         now = time.perf_counter()
         progress.train_time_s += now - started
         progress.epoch_time_s += now - started
         started = now
-        listener.on_step(state, result, batch)
+        account_for(all_but=int(job.reads_late))
         if job.processes.largest(job.signals.received):
+            account_for(all_but=0)
             listener.save(state)
             return True
         if config.checkpoint_steps and progress.step % config.checkpoint_steps == 0:
+            account_for(all_but=0)
             listener.save(state)
         if progress.step >= job.total_steps:
             break
+    account_for(all_but=0)
     return False
 
 
@@ -236,6 +140,3 @@ def fit(job: Job, state: TrainState, listener: Listener) -> bool:
         if job.processes.largest(job.signals.received):
             return True
     return False
-
-
-__all__ = ["Job", "Listener", "NonFiniteError", "StepResult", "fit", "train_step"]

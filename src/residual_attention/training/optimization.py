@@ -1,6 +1,5 @@
 """Optimizer, learning-rate schedule and averaged weights, from timm and PyTorch."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -115,22 +114,45 @@ class Schedule:
                 setattr(self.plateau, key, float("inf") if key == "best" and value is None else value)
 
 
-def _ema(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential moving average whose decay rises from 0.1 to ``decay`` with the number of updates n."""
+class MovingAverage(AveragedModel):
+    """Exponential moving average of weights and BN statistics; its decay rises to ``decay`` with the number of updates.
+
+    `AveragedModel` asks the device how many updates there were, which a GPU would stop for.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self.decay = decay
+        self.pairs: list[tuple[list[Tensor], list[Tensor]]] = []  # averaged and current, of one kind each
 
     @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], n: Tensor | int) -> None:
-        now = min(decay, (1 + int(n)) / (10 + int(n)))
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - now)
-        else:
-            torch._foreach_copy_(averaged, current)
+    def update_parameters(self, model: nn.Module) -> None:
+        updates = int(self.n_averaged)  # kept on the CPU
+        now = min(self.decay, (1 + updates) / (10 + updates))
+        if not self.pairs:
+            self.pairs = _paired(self.module, model)
+        for averaged, current in self.pairs:
+            if updates and averaged[0].is_floating_point():
+                torch._foreach_lerp_(averaged, current, 1 - now)
+            else:
+                torch._foreach_copy_(averaged, current)
+        self.n_averaged += 1
 
-    return update
+
+def _paired(averaged: nn.Module, current: nn.Module) -> list[tuple[list[Tensor], list[Tensor]]]:
+    """Corresponding weights and statistics of two networks, grouped by their type."""
+    groups: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    for one, other in zip(_tensors(averaged), _tensors(current), strict=True):
+        ones, others = groups.setdefault(one.dtype, ([], []))
+        ones.append(one)
+        others.append(other)
+    return list(groups.values())
 
 
-def averaged_model(model: nn.Module, decay: float) -> AveragedModel | None:
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
+
+
+def averaged_model(model: nn.Module, decay: float) -> MovingAverage | None:
     """A moving average of the weights, BN statistics included; None for decay 0."""
-    if not decay:
-        return None
-    return AveragedModel(model, multi_avg_fn=_ema(decay), use_buffers=True)
+    return MovingAverage(model, decay) if decay else None

@@ -11,12 +11,12 @@ from ..checkpoints.format import read_checkpoint
 from ..checkpoints.load import model_weights
 from ..devices import hardware, versions
 from .duration import duration
-from .loop import Job
 from .pictures import Attempts
 from .plan import Plan
 from .progress import rate_text
 from .runfolder import RunFolder
 from .state import TrainState
+from .step import Job
 from .task import Outcome, TaskEntry
 from .writer import RunWriter
 

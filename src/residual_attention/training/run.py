@@ -19,7 +19,7 @@ from .budget import within_time
 from .config import RunConfig
 from .distributed import Processes, process_group
 from .interrupt import Interrupted, SignalWatch
-from .loop import Job, fit
+from .loop import fit
 from .machine import Machine, prepared_forward, resolve_machine
 from .memory import explained_memory
 from .plan import Plan
@@ -28,6 +28,7 @@ from .results import finish
 from .runfolder import RunFolder, default_run_path, keep_out_of_data, open_run
 from .same_run import check_same_run
 from .state import TrainState, initial_state, pack, unpack
+from .step import Job
 from .task import Prepared, TaskEntry
 from .tracking import open_tracker
 from .writer import RunWriter
@@ -157,6 +158,8 @@ def _reopened_config(
         given.setdefault("compile", "off")
     if "device" in given and card.config.get("fused") == "on":
         given["fused"] = "auto"
+    if {"device", "compile", "accumulate", "grad_checkpointing"} & given.keys():
+        given["cuda_graphs"] = "auto"
     before = {"fused": "off"}  # what a run did whose configuration does not have the option yet
     config = entry.config.from_dict({**before, **card.config, **given})
     progress = card.training["progress"]

@@ -5,11 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from ..checkpoints.load import WEIGHTS_PREFIX
 from .machine import Machine
-from .optimization import Schedule, averaged_model, build_optimizer
+from .optimization import MovingAverage, Schedule, averaged_model, build_optimizer
 from .plan import Plan
 
 EMA_PREFIX = "ema."
@@ -48,7 +47,7 @@ class TrainState:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    ema: AveragedModel | None
+    ema: MovingAverage | None
     scaler: torch.amp.GradScaler | None
     progress: Progress = field(default_factory=Progress)
 

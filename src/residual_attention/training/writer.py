@@ -7,11 +7,11 @@ from ..checkpoints.load import WEIGHTS_PREFIX
 from .board import TensorBoard
 from .config import RunConfig
 from .distributed import Processes
-from .loop import StepResult
 from .pictures import Attempts
 from .progress import ProgressDisplay, rate_text
 from .runfolder import RunFolder
 from .state import TrainState, pack
+from .step import StepResult
 from .task import Task
 from .tracking import Tracker
 
@@ -45,29 +45,29 @@ class RunWriter:
         self.display.step(
             epoch=progress.epoch + 1,
             epochs=self.epochs,
-            step=progress.step,
+            step=result.step,
             loss=progress.loss_sum / progress.seen,
             figures=self.task.progress_text(progress.tally, progress.seen),
             images=result.seen * self.processes.world,
         )
         self._watch_loss(result.loss_sum / result.seen)
-        if self.board is not None and progress.step_in_epoch == 1 and progress.epoch == 0:
-            self.board.batch(batch, progress.step)
-        if progress.step % LOG_EVERY_STEPS == 0:
+        if self.board is not None and result.step == 1:
+            self.board.batch(batch, result.step)
+        if result.step % LOG_EVERY_STEPS == 0:
             self._log_step(state, result)
 
     def _log_step(self, state: TrainState, result: StepResult) -> None:
         progress = state.progress
         scalars = {
             "loss": result.loss_sum / result.seen,
-            "lr": state.schedule.lr,
+            "lr": result.lr,
             "images_per_s": progress.seen * self.processes.world / max(progress.epoch_time_s, 1e-9),
             "grad_norm": result.grad_norm,
         }
         if self.board is not None:
-            self.board.step(progress.step, **scalars)
+            self.board.step(result.step, **scalars)
         if self.tracker is not None:
-            self.tracker.log({f"step/{name}": value for name, value in scalars.items()}, progress.step)
+            self.tracker.log({f"step/{name}": value for name, value in scalars.items()}, result.step)
 
     def watch_gradients(self, state: TrainState) -> None:
         """Log them in the last step of each epoch, between the update and the moment that they are dropped."""
