@@ -30,6 +30,7 @@ from ..documents import blaming
 IMAGES = 4
 EPOCHS_KEPT = 6
 SIDE_PX = 56  # of a kept map, at most
+CLIPPED = 0.01  # of a map: single positions would leave the rest dark
 READING = "class"
 
 
@@ -71,9 +72,12 @@ def keep_masks(model: nn.Module, dataset: Dataset, epoch: int, folder: Path) -> 
     images = watched.images(dataset.preprocess, device_of(model))
     found = look_in_parts(model, images, targets=watched.classes)
     maps = combined(read(found, READING), min(SIDE_PX, dataset.preprocess.image_size))
-    largest = maps.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+    brightest = maps.flatten(1).quantile(1 - CLIPPED, dim=1)[:, None, None].clamp(min=1e-12)
     chosen = found.probabilities.gather(1, watched.classes[:, None].cpu())[:, 0]
-    tensors = {"maps": (255 * maps / largest).round().to(torch.uint8), "probabilities": chosen.contiguous()}
+    tensors = {
+        "maps": (255 * maps / brightest).round().clamp(max=255).to(torch.uint8),
+        "probabilities": chosen.contiguous(),
+    }
     path = _path(folder, epoch)
     folder.mkdir(exist_ok=True)
     remove_leftovers(path)
@@ -120,7 +124,7 @@ def development_sheet(folder: Path, dataset: Dataset) -> Sheet | None:
     ]
     return Sheet(
         heading="Where the masks of all modules together support the class, with its probability "
-        "(dark = low, bright = high; each map on its own range)",
+        "(dark = low, bright = high; each map on its own range, its brightest hundredth in one colour)",
         levels=[f"epoch {epoch}" for epoch in kept],
         modules=[],
         rows=rows,
