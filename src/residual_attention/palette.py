@@ -63,3 +63,9 @@ def save_photographs(figure: Figure, out: Path) -> None:
 def shortened(name: str, longest: int = 18) -> str:
     """A class name cut to fit above a picture."""
     return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def shortened_file(name: str, longest: int = 24) -> str:
+    """A file's name cut in the middle to fit above a picture: names of one camera differ at the end."""
+    tail = longest // 2
+    return name if len(name) <= longest else f"{name[: longest - tail - 1]}…{name[-tail:]}"

@@ -1,5 +1,8 @@
 """Figures match their definitions; plots are drawn for any number of classes."""
 
+import base64
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +10,16 @@ from PIL import Image
 from torch import nn
 
 from residual_attention.attention.figures import draw_attention, prediction_title
+from residual_attention.attention.originals import read_originals, thumbnail
+from residual_attention.attention.rows import GAP_PX, read_sheet, sheet_of, write_sheet
 from residual_attention.classification.evaluate import evaluate
 from residual_attention.classification.figures import draw_confusion, draw_curves
 from residual_attention.classification.measures import classification_measures
 from residual_attention.data.loading import evaluation_batches
 from residual_attention.data.order import Replica
 from residual_attention.data.preprocess import Preprocess
-from residual_attention.data.samples import TensorSamples
+from residual_attention.data.samples import FileSamples, TensorSamples, decode, joined
+from residual_attention.errors import UserError
 
 
 def test_summary_by_hand():
@@ -87,6 +93,36 @@ def test_attention_is_drawn_for_colour_and_gray(tmp_path, chans, signed):
     maps = {"stages.0.1": torch.rand(3, 32, 32) - 0.5 * signed, "stages.2.1": torch.rand(3, 8, 8)}
     out = tmp_path / "a.png"
     titles = [prediction_title(true, "b", 0.6) for true in "abc"]
-    draw_attention(images, titles, maps, out, signed=signed)
+    sheet = draw_attention(images, titles, maps, out, signed=signed)
     with Image.open(out) as image:
         assert image.width > 500
+    write_sheet(sheet, tmp_path / "a.json")
+    read = read_sheet(tmp_path / "a.json")
+    assert read is not None
+    assert [(row.title, row.wrong) for row in read.rows] == [(titles[i][0], i != 1) for i in range(3)]
+    with Image.open(io.BytesIO(base64.b64decode(read.rows[0].strip))) as strip:
+        assert strip.size == (3 * 128 + 2 * GAP_PX, 128)
+    (tmp_path / "a.json").write_text('{"rows": [{"title": 3}]}')
+    with pytest.raises(UserError, match=r"a\.json is damaged"):
+        read_sheet(tmp_path / "a.json")
+
+
+def test_photos_are_shown_sharp_and_named_whatever_the_network_reads(tmp_path):
+    preprocess = Preprocess(16)
+    paths = tuple(tmp_path / f"{i}.png" for i in range(3))
+    for path in paths[:2]:
+        Image.effect_noise((90, 60), 80).convert("RGB").save(path)
+    paths[2].write_bytes(b"no image")
+    decoded, errors = decode(FileSamples(paths, torch.arange(3)), preprocess, skip_bad=True)
+    assert len(errors) == 1
+    few = decoded.relabelled(torch.tensor([7, 8])).subset(torch.tensor([1]))
+    found = read_originals(joined(few, few), preprocess)
+    assert found is not None
+    assert list(found.files) == ["1.png", "1.png"]
+    with Image.open(paths[1]) as image:
+        assert np.array_equal(found.pictures[0], thumbnail(image))
+    sheet = sheet_of(few.images, [("a", "black")], {"stages.0.1": torch.rand(1, 4, 4)}, originals=found)
+    assert sheet.rows[0].overlays[0].shape == found.pictures[0].shape
+    assert sheet.rows[0].file == "1.png"
+    paths[1].unlink()
+    assert read_originals(few, preprocess) is None  # then the network's input is drawn

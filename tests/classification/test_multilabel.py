@@ -107,7 +107,9 @@ def test_a_run_is_judged_by_map_and_by_no_error(run):
     assert f"{summary['test']['mean_ap_pct']:.2f} %" in page
     assert "average precision %" in page
     assert "<th>error %" not in page
-    assert page.count("data:image/png") == 5  # masks, mistakes, successes, curves, precision and recall
+    assert page.count("data:image/png") == 3  # curves, wide and narrow, precision and recall
+    for heading in ("Where it looks", "Worst mistakes", "Successes", "How the masks developed"):
+        assert f"<h2>{heading}</h2>" in page
 
 
 def test_a_comparison_names_the_measure(run, tmp_path):

@@ -177,7 +177,8 @@ def test_several_runs_on_one_page(finished, tmp_path, capsys):
     assert main(["report", str(finished), str(finished), "--out", str(out)]) == 0
     text = out.read_text()
     assert "2 runs compared" in text
-    assert text.count("data:image/png;base64,") == 3
+    assert text.count("data:image/png;base64,") == 2  # the curves, for wide and for narrow screens
+    assert text.count("data:image/jpeg;base64,") == 2 * 8
     assert "Settings that differ" not in text
     with pytest.raises(ValueError, match="no run folder"):
         write_comparison([finished, tmp_path / "none"], out)

@@ -36,6 +36,9 @@ def test_a_compiled_network_gives_the_same_answers_and_stays_in_the_cache(model,
     (folder,) = (own_cache / "engines").iterdir()
     (folder / "network.xml").write_text("damaged")
     assert torch.equal(compiled(model, "openvino")(images), found(images))
+    at_once = compiled(model, "openvino", streams=2)
+    torch.testing.assert_close(at_once(images), found(images), rtol=1e-4, atol=1e-4)
+    assert torch.equal(at_once(images.flip(0)), at_once(images).flip(0))  # whatever answers first
     assert [path.name for path in (own_cache / "engines").iterdir()] == [folder.name]
 
 
@@ -44,7 +47,7 @@ def test_another_engine_is_chosen_only_where_it_pays(model, monkeypatch, count, 
     monkeypatch.setattr(engine, "_seconds_per_image", lambda _: seconds)
     monkeypatch.setattr(engine, "present_engines", lambda: ["openvino"])
     monkeypatch.setattr(engine, "_cached", lambda _: engine.Path("nowhere"))
-    monkeypatch.setattr(engine, "compiled", lambda network, name: name)
+    monkeypatch.setattr(engine, "compiled", lambda network, name, streams: name)
     assert fastest(model, count) == (
         Chosen(model) if expected is None else Chosen(expected, f"engine: openvino, for {count} images")
     )

@@ -13,6 +13,7 @@ import torch
 import residual_attention.training.loop as loop
 from residual_attention.checkpoints import read_checkpoint
 from residual_attention.classification.config import TrainConfig
+from residual_attention.classification.task import ClassificationTask
 from residual_attention.tasks import resume, train
 from residual_attention.training.interrupt import Interrupted
 
@@ -24,11 +25,13 @@ def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
 
 
 def assert_same(one: Path, other: Path) -> None:
-    """All tensors (weights, averages, optimizer), best weights, and the record of the epochs without times."""
+    """All tensors (weights, averages, optimizer), best weights, kept masks, and the record of epochs without times."""
     for name in ("last", "best"):
         a, b = weights(one, name), weights(other, name)
         assert a.keys() == b.keys()
         assert [key for key in a if not torch.equal(a[key], b[key])] == []
+    kept = [{path.name: path.read_bytes() for path in (run / "development").iterdir()} for run in (one, other)]
+    assert kept[0] == kept[1]
     rows = [[line.split(",")[:7] for line in (run / "metrics.csv").read_text().splitlines()] for run in (one, other)]
     assert rows[0] == rows[1]
 
@@ -76,6 +79,19 @@ def test_a_signal_at_any_step(tiny_config, uninterrupted, without_report, monkey
     assert stopped.value.exit_code == code
     assert f"after step {step + 1}" in str(stopped.value)
     resume(config.out, json=True)
+    assert_same(config.out, expected)
+
+
+def test_masks_that_are_kept_for_the_report_change_nothing(tiny_config, uninterrupted, without_report, monkeypatch):
+    expected = reference(uninterrupted, "digits", tiny_config())
+    assert sorted(path.name for path in (expected / "development").iterdir()) == [
+        f"epoch-0000{epoch}.safetensors" for epoch in (1, 2)
+    ]
+    monkeypatch.setattr(ClassificationTask, "keep", lambda *_: None)
+    train(config := tiny_config())
+    (config.out / "development").mkdir()
+    for path in (expected / "development").iterdir():
+        (config.out / "development" / path.name).write_bytes(path.read_bytes())
     assert_same(config.out, expected)
 
 

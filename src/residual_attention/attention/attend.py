@@ -19,12 +19,11 @@ from .choices import is_signed, needs_gradients
 from .figures import Drawn, draw_channels, draw_image, labels_title
 from .geometry import on_original
 from .masks import masks_are_signed
+from .originals import displayed
 from .readings import Look, check_channel, look, read
 from .reductions import excited_channels
 
 LABELS_DRAWN = 8  # of an image with more, the most probable ones
-LONGEST_SIDE = 800  # px of the drawn image; larger originals are downscaled, saved arrays are not
-SMALLEST_SIDE = 224  # px; smaller originals are enlarged, so that the map is drawn smoothly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +64,6 @@ class Attended:
         top, given = ([{"class": name, "probability": share} for name, share in of] for of in (self.top, self.shown))
         answer = {"class": top[0]["class"]} if self.labels is None else {"labels": given}
         return {"path": self.path, **answer, "top": top, "files": self.files, "masks": self.masks}
-
-
-def displayed(image: Image.Image, smallest: int = SMALLEST_SIDE) -> Image.Image:
-    """The original at drawing size: downscaled if large, enlarged by an integer to ``smallest`` px if small."""
-    longest = max(image.size)
-    if longest > LONGEST_SIDE:
-        factor = LONGEST_SIDE / longest
-        size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-        return image.resize(size, Image.Resampling.LANCZOS)
-    times = -(-smallest // longest)
-    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
 def _unique_name(path: Path, taken: set[str]) -> str:
@@ -142,7 +130,7 @@ def _line(pairs: Sequence[tuple[str, float]]) -> str:
 def attend_one(model: Classifier, path: Path, name: str, out: Path, options: AttendOptions) -> tuple[Attended, Look]:
     """Read an image, run the network and draw the masks. Raises ImageError if the file is not an image."""
     image = read_image(path, model.preprocess.in_chans)
-    found, square = look_at(model, image, options)
+    found = look_at(model, image, options)[0]
     signed = masks_are_signed(model)
     shown = displayed(image)
     probabilities = found.probabilities[0].cpu()
@@ -168,9 +156,8 @@ def attend_one(model: Classifier, path: Path, name: str, out: Path, options: Att
     draw_image(drawn, files[0], reading=options.reading, signed=is_signed(options.reading, signed))
     if options.before_after:
         files.append(out / f"{name}-before-after.{options.form}")
-        picture = model.preprocess.denormalize(square.cpu())[0].permute(1, 2, 0).numpy()
-        picture = picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture
-        draw_channels(picture, found, _chosen_channels(found, options), files[-1], signed=signed)
+        chosen = _chosen_channels(found, options)
+        draw_channels(drawn.picture, found, chosen, files[-1], preprocess=model.preprocess, signed=signed)
     if options.save_arrays:
         files.append(out / f"{name}.npz")
         _save_arrays(found, files[-1])

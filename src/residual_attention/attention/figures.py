@@ -9,33 +9,23 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from ..data.preprocess import Preprocess
-from ..palette import BLUE, GRAY, ORANGE, UNSIGNED, new_figure, save_photographs, shortened
+from ..palette import BLUE, GRAY, ORANGE, new_figure, save_photographs, shortened, shortened_file
 from .choices import meaning
 from .geometry import on_original
-from .overlay import as_picture, display_range, enlarged, heat, mask_overlay
-from .readings import Look, last_of_each_stage, level_names
+from .originals import Originals
+from .overlay import display_range, heat
+from .readings import Look, level_names
+from .rows import SCALES, Row, Sheet, Title, range_text, sheet_of
 
-MAX_COLUMNS = 6  # maps on a sheet; deeper networks show the last module of each stage
 TITLE_LABELS = 3  # of an image with several
 TITLE_WIDTH = 28  # characters
 PICTURES_PER_ROW = 5  # in the detailed figure, including the image itself
-SCALES = {False: "dark = low, bright = high", True: "purple = negative, orange = positive"}
 
 
 def _set_title(axes: Axes, title: str, colour: str = "black") -> None:
     axes.set_title(title, fontsize=8, color=colour)
     axes.set_xticks([])
     axes.set_yticks([])
-
-
-def _range_text(values: Tensor, signed: bool) -> str:
-    low, high = display_range(values, signed)
-    wide = max(abs(low), abs(high)) >= 0.1
-    return f"{low:.2f} to {high:.2f}" if wide else f"{low:.2g} to {high:.2g}"
-
-
-Title = tuple[str, str]
-"""The text above an image, and its colour: orange where the prediction is wrong."""
 
 
 def prediction_title(truth: str | None, predicted: str, confidence: float) -> Title:
@@ -63,19 +53,6 @@ def label_title(name: str, share: float, given: bool, true: bool) -> Title:
     return f"{title}\n({'not in the labels' if given else 'missed'})", ORANGE
 
 
-@dataclass(frozen=True)
-class Originals:
-    """The images themselves, uint8 (H, W, 3) of any size, and how the network's input is made of them."""
-
-    pictures: Sequence[np.ndarray]
-    preprocess: Preprocess
-
-    def overlay(self, index: int, values: Tensor, signed: bool) -> np.ndarray:
-        picture = self.pictures[index]
-        height, width = picture.shape[:2]
-        return heat(picture, on_original(values, self.preprocess, width, height), signed=signed)
-
-
 def draw_attention(
     images: Tensor,
     titles: Sequence[Title],
@@ -85,48 +62,46 @@ def draw_attention(
     reading: str | int = "mean",
     signed: bool = False,
     originals: Originals | None = None,
-) -> None:
-    """Draw a sheet, one row per image: the image with its title, then each module's map over it.
+) -> Sheet:
+    """Draw a sheet, one row per image: the image with its title, then each module's map over it. Returns the sheet.
 
-    Args:
-        images: (N, C, H, W) uint8, as the network receives them.
-        titles: N, from `prediction_title` or `labels_title`.
-        maps: module name -> (N, h, w), low to high level (`read`); each is scaled to its own range, printed above.
-        originals: drawn in place of ``images``.
+    The arguments are those of `rows.sheet_of`; each map's range is printed above it.
     """
-    pictures = as_picture(images)
-    everything = len(maps)
-    if everything > MAX_COLUMNS:
-        maps = {name: maps[name] for name in last_of_each_stage(list(maps))}
-    levels = level_names(list(maps))
-    columns = 1 + len(maps)
-    blocks = 2 if len(pictures) >= 6 and columns <= 5 else 1  # side by side, so the figure is not too tall
-    rows = -(-len(pictures) // blocks)
-    figure = new_figure(1.9 * columns * blocks, 2.05 * rows + 0.5)
+    sheet = sheet_of(images, titles, maps, reading=reading, signed=signed, originals=originals)
+    draw_sheet(sheet, out)
+    return sheet
+
+
+def draw_sheet(sheet: Sheet, out: Path) -> None:
+    """Draw the rows of a sheet as one figure."""
+    columns = 1 + len(sheet.levels)
+    blocks = 2 if len(sheet.rows) >= 6 and columns <= 5 else 1  # side by side, so the figure is not too tall
+    count = -(-len(sheet.rows) // blocks)
+    figure = new_figure(1.9 * columns * blocks, 2.05 * count + 0.5)
     parts = np.atleast_1d(figure.subfigures(1, blocks, wspace=0.03))  # type: ignore[arg-type]
-    for part, first in zip(parts, range(0, len(pictures), rows), strict=False):
-        grid = part.subplots(rows, columns, squeeze=False)
-        for row, axes in enumerate(grid):
-            index = first + row
-            if index >= len(pictures):
+    for part, first in zip(parts, range(0, len(sheet.rows), count), strict=False):
+        grid = part.subplots(count, columns, squeeze=False)
+        for number, axes in enumerate(grid):
+            if first + number >= len(sheet.rows):
                 for empty in axes:
                     empty.set_axis_off()
                 continue
-            picture = enlarged(pictures[index])
-            axes[0].imshow(picture if originals is None else originals.pictures[index])
-            _set_title(axes[0], *titles[index])
-            for place, (name, of_module) in zip(axes[1:], maps.items(), strict=True):
-                values = of_module[index].cpu()
-                if originals is None:
-                    place.imshow(mask_overlay(picture, values, signed=signed))
-                else:
-                    place.imshow(originals.overlay(index, values, signed))
-                heading = f"{levels[name]}\n{name}, {values.shape[0]}×{values.shape[1]}\n" if row == 0 else ""
-                _set_title(place, heading + _range_text(values, signed))
-    which = "" if len(maps) == everything else f"; last module of each stage, out of {everything}"
-    title = f"Attention masks: {meaning(reading)} ({SCALES[signed]}; each map on its own range{which})"
-    figure.suptitle(title, fontsize=9)
+            _draw_row(axes, sheet.rows[first + number], sheet if number == 0 else None)
+    figure.suptitle(sheet.heading, fontsize=9)
     save_photographs(figure, out)
+
+
+def _draw_row(axes: Sequence[Axes], row: Row, headed_by: Sheet | None) -> None:
+    """One row of a sheet; the first one is ``headed_by`` the sheet's levels and modules."""
+    axes[0].imshow(row.picture)
+    text, colour = row.title
+    _set_title(axes[0], f"{shortened_file(row.file)}\n{text}" if row.file else text, colour)
+    for number, (place, overlay, of_map) in enumerate(zip(axes[1:], row.overlays, row.ranges, strict=True)):
+        place.imshow(overlay)
+        heading = ""
+        if headed_by is not None:
+            heading = "".join(f"{names[number]}\n" for names in (headed_by.levels, headed_by.modules) if names)
+        _set_title(place, heading + of_map)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,14 +118,18 @@ class Drawn:
     sizes: Mapping[str, tuple[int, int]]
 
 
+def _bounded(aspect: float) -> float:
+    """A height per width that leaves a figure's other pictures their place."""
+    return min(max(aspect, 0.4), 2.5)
+
+
 def draw_image(drawn: Drawn, out: Path, *, reading: str | int = "mean", signed: bool = False) -> None:
     """Draw one image in detail: the original with its prediction, then each module's map over it."""
     height, width = drawn.picture.shape[:2]
     pictures = 1 + len(drawn.maps[0])
     across = min(pictures, PICTURES_PER_ROW)
     down = -(-pictures // across)  # of each label
-    aspect = min(max(height / width, 0.4), 2.5)
-    figure = new_figure(2.6 * across, (2.5 * aspect + 0.45) * down * len(drawn.maps) + 0.3)
+    figure = new_figure(2.6 * across, (2.5 * _bounded(height / width) + 0.45) * down * len(drawn.maps) + 0.3)
     grid = figure.subplots(down * len(drawn.maps), across, squeeze=False).reshape(len(drawn.maps), -1)
     for places, title, maps in zip(grid, drawn.titles, drawn.maps, strict=True):
         places[0].imshow(drawn.picture)
@@ -159,7 +138,7 @@ def draw_image(drawn: Drawn, out: Path, *, reading: str | int = "mean", signed: 
         for axes, (name, values) in zip(places[1:], maps.items(), strict=False):
             axes.imshow(heat(drawn.picture, values, signed=signed))
             size = f"{drawn.sizes[name][0]}×{drawn.sizes[name][1]}"
-            _set_title(axes, f"{levels[name]} ({name}, {size})\n{_range_text(values, signed)}")
+            _set_title(axes, f"{levels[name]} ({name}, {size})\n{range_text(values, signed)}")
         for empty in places[pictures:]:
             empty.set_axis_off()
     figure.suptitle(f"{shortened(drawn.name, 60)}: masks, {meaning(reading)} ({SCALES[signed]})", fontsize=9)
@@ -167,32 +146,43 @@ def draw_image(drawn: Drawn, out: Path, *, reading: str | int = "mean", signed: 
 
 
 def draw_channels(
-    picture: np.ndarray, found: Look, channels: Mapping[str, Sequence[int]], out: Path, *, signed: bool = False
+    picture: np.ndarray,
+    found: Look,
+    channels: Mapping[str, Sequence[int]],
+    out: Path,
+    *,
+    preprocess: Preprocess,
+    signed: bool = False,
 ) -> None:
     """Draw the paper's Figure 1: a feature map before the mask, the mask, and the feature map after it.
 
     Args:
-        picture: the network's input, uint8 (H, W, 3).
+        picture: the original at drawing size, uint8 (H, W, 3); the maps are drawn over it.
         found: the `Look` at this image, with ``features``.
         channels: module name -> the channels to draw, one row per channel.
+        preprocess: how the network's input is made of the picture.
     """
     rows = [(name, channel) for name, chosen in channels.items() for channel in chosen]
-    figure = new_figure(9.2, 2.35 * len(rows) + 0.5)
+    height, width = picture.shape[:2]
+    figure = new_figure(9.2, (2.2 * _bounded(height / width) + 0.25) * len(rows) + 0.5)
     grid = figure.subplots(len(rows), 4, squeeze=False)
+    levels = level_names(list(found.masks))
     for axes, (name, channel) in zip(grid, rows, strict=True):
-        axes[0].imshow(enlarged(picture))
-        _set_title(axes[0], f"{name}, channel {channel}")
         before, mask, after = (part[name][0, channel].cpu() for part in (found.before, found.masks, found.after))
         limit = max(float(before.abs().max()), float(after.abs().max()), 1e-6)  # one scale for both feature maps
-        for place, values, title in ((axes[1], before, "before: T"), (axes[3], after, "after: H")):
-            place.imshow(values.numpy(), cmap="PuOr_r", vmin=-limit, vmax=limit)
-            _set_title(place, f"{title}   ±{limit:.2g}")
-        low, high = display_range(mask, signed)
-        axes[2].imshow(mask.numpy(), cmap="PuOr_r" if signed else UNSIGNED, vmin=low, vmax=high)
-        _set_title(axes[2], f"mask: M   {_range_text(mask, signed)}")
-    figure.suptitle(
-        "Feature map before the mask, the mask, feature map after it (purple = negative, orange = positive)", fontsize=9
-    )
+        both, title = (-limit, limit), f"{levels[name]} ({name}, {mask.shape[0]}×{mask.shape[1]})\nchannel {channel}"
+        axes[0].imshow(picture)
+        _set_title(axes[0], title)
+        for place, values, span, is_signed, text in (
+            (axes[1], before, both, True, f"before: T\n±{limit:.2g}"),
+            (axes[2], mask, display_range(mask, signed), signed, f"mask: M\n{range_text(mask, signed)}"),
+            (axes[3], after, both, True, f"after: H\n±{limit:.2g}"),
+        ):
+            over = on_original(values, preprocess, width, height)
+            place.imshow(heat(picture, over, signed=is_signed, span=span))
+            _set_title(place, text)
+    mask_scale = "" if signed else f"; masks: {SCALES[False]}"
+    figure.suptitle(f"Feature map before the mask, mask, feature map after it ({SCALES[True]}{mask_scale})", fontsize=9)
     figure.savefig(out)
 
 

@@ -23,14 +23,21 @@ def display_range(values: Tensor, signed: bool) -> tuple[float, float]:
     return (low, high) if high - low > 1e-6 else (low - 0.5e-6, high + 0.5e-6)
 
 
-def heat(image: np.ndarray, values: Tensor, *, signed: bool = False, opacity: float = OPACITY) -> np.ndarray:
+def heat(
+    image: np.ndarray,
+    values: Tensor,
+    *,
+    signed: bool = False,
+    opacity: float = OPACITY,
+    span: tuple[float, float] | None = None,
+) -> np.ndarray:
     """Draw ``values`` (H, W) in colour over ``image`` (H, W, 3) uint8, darkened where they are NaN. Returns uint8.
 
-    Colours span the map's own range (`display_range`), so print the range beside it.
+    Colours span the map's own range (`display_range`) unless ``span`` gives one, so print the range beside it.
     """
     if values.shape != image.shape[:2]:
         raise UserError(f"the map is {tuple(values.shape)}, the image {image.shape[:2]}")
-    low, high = display_range(values, signed)
+    low, high = display_range(values, signed) if span is None else span
     unseen = values.isnan().numpy()[..., None]
     share = ((values.nan_to_num(low) - low) / (high - low)).clamp(0, 1).numpy()
     colours = colormaps[SIGNED if signed else UNSIGNED](share)[..., :3]

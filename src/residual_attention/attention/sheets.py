@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
 from ..checkpoints import Classifier
 from ..checkpoints.own_data import split_for
@@ -14,15 +12,15 @@ from ..data.loading import evaluation_batches
 from ..data.splits import evenly_spaced
 from ..devices import device_of
 from ..own_files import OwnFiles
-from ..palette import shortened
-from .attend import displayed, labels_of
+from .attend import labels_of
 from .choices import is_signed, needs_gradients
-from .figures import Originals, Title, draw_attention, labels_title, prediction_title
+from .figures import draw_attention, labels_title, prediction_title
 from .masks import masks_are_signed
+from .originals import Originals, read_originals, thumbnail
 from .readings import look_in_parts, read
+from .rows import Title
 
 SHEET_IMAGES = 20
-SHOWN_PX = 240  # long side of an image on a sheet
 
 Truth = str | list[str] | None
 """The true class of an image, or all of its labels; None if it is not known."""
@@ -43,18 +41,12 @@ def _draw_sheet(
     truth: Sequence[Truth],
     out: Path,
     reading: str | int,
-    files: Sequence[str] = (),
     originals: Originals | None = None,
 ) -> Path:
-    """Draw one sheet of preprocessed images (N, C, S, S), named by ``files`` if they are given.
-
-    Of several labels, the most probable one is read.
-    """
+    """Draw one sheet of preprocessed images (N, C, S, S). Of several labels, the most probable one is read."""
     found = look_in_parts(model, squares.to(device_of(model)), gradients=needs_gradients(reading))
     rows = zip(found.probabilities.cpu(), truth, strict=True)
     titles = [_title(model, probabilities, of_image) for probabilities, of_image in rows]
-    if files:
-        titles = [(f"{shortened(name)}\n{text}", colour) for name, (text, colour) in zip(files, titles, strict=True)]
     draw_attention(
         model.preprocess.denormalize(squares.cpu()),
         titles,
@@ -65,13 +57,6 @@ def _draw_sheet(
         originals=originals,
     )
     return out
-
-
-def _thumbnail(image: Image.Image) -> np.ndarray:
-    """RGB (H, W, 3), sharp enough for a sheet."""
-    shown = displayed(image, SHOWN_PX).convert("RGB")
-    shown.thumbnail((SHOWN_PX, SHOWN_PX))
-    return np.asarray(shown)
 
 
 def _sheet_name(count: int, number: int, form: str) -> str:
@@ -94,12 +79,9 @@ def draw_sheets(
         part = paths[first : first + SHEET_IMAGES]
         images = [read_image(path, model.preprocess.in_chans) for path in part]
         squares = torch.stack([model.preprocess(image) for image in images])
-        originals = Originals([_thumbnail(image) for image in images], model.preprocess)
+        originals = Originals([thumbnail(image) for image in images], model.preprocess, [path.name for path in part])
         sheet = OwnFiles(out).take(_sheet_name(len(paths), len(sheets) + 1, form))
-        names = [path.name for path in part]
-        sheets.append(
-            _draw_sheet(model, squares, truth[first : first + SHEET_IMAGES], sheet, reading, names, originals)
-        )
+        sheets.append(_draw_sheet(model, squares, truth[first : first + SHEET_IMAGES], sheet, reading, originals))
     return sheets
 
 
@@ -128,5 +110,6 @@ def draw_split(
             for label in batch.labels
         ]
         sheet = OwnFiles(out).take(_sheet_name(len(index), len(sheets) + 1, form))
-        sheets.append(_draw_sheet(model, batch.images, truth, sheet, reading))
+        originals = read_originals(samples.subset(index[batch.indices]), model.preprocess)
+        sheets.append(_draw_sheet(model, batch.images, truth, sheet, reading, originals))
     return sheets

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..palette import BLUE, GRAY, GREEN, ORANGE, new_figure, plain_ticks, shortened
+from ..palette import BLUE, GRAY, GREEN, ORANGE, new_figure, plain_ticks, shortened, shortened_file
 
 NUMBERED_CLASSES = 20  # up to this many, the confusion matrix shows its counts
 PRECISION_LABELS = 8  # drawn, the most frequent ones
+LEGEND_WIDTH = 110  # characters of a run's name
 NAMED_CLASSES = 50  # beyond this, only every n-th class is named
 
 
@@ -58,14 +60,19 @@ def _f1_curve(axes: Axes, epochs: np.ndarray, rows: list[dict[str, str]]) -> Non
         axes.legend(frameon=False)
 
 
-def draw_curves(metrics_csv: Path, out: Path) -> None:
+def _panels(count: int, height_in: float, stacked: bool) -> tuple[Figure, Sequence[Axes]]:
+    """``count`` panels side by side, or one above the other for a narrow screen."""
+    figure = new_figure(5, 3.4 * count) if stacked else new_figure(12, height_in)
+    return figure, figure.subplots(*((count, 1) if stacked else (1, count)), squeeze=False).flat  # type: ignore[return-value]
+
+
+def draw_curves(metrics_csv: Path, out: Path, *, stacked: bool = False) -> None:
     """Loss, error (or F1 and mAP) and learning rate by epoch, from ``metrics.csv``."""
     with open(metrics_csv, newline="") as file:
         rows = list(csv.DictReader(file))
     epochs = _column(rows, "epoch")
     several = bool(rows) and "train_f1_pct" in rows[0]
-    figure = new_figure(12, 3.6)
-    loss, reached, rate = figure.subplots(1, 3)
+    figure, (loss, reached, rate) = _panels(3, 3.6, stacked)
     _curve(loss, epochs, rows, "loss", "binary cross-entropy (nats a label)" if several else "cross-entropy (nats)")
     loss.set_yscale("log")
     plain_ticks(loss.yaxis)
@@ -145,6 +152,8 @@ def draw_calibration(
     axes.legend(frameon=False)
     below.bar((np.arange(bins) + 0.5) * 100 / bins, count.numpy(), width=90 / bins, color=GRAY)
     below.set(xlabel="confidence of the predicted class (%)", ylabel="images", yscale="log")
+    plain_ticks(below.yaxis)
+    plain_ticks(below.yaxis)
     figure.savefig(out)
 
 
@@ -196,7 +205,7 @@ def draw_precision_recall(
     figure.savefig(out)
 
 
-def draw_compared_curves(runs: Sequence[tuple[str, Path]], out: Path) -> None:
+def draw_compared_curves(runs: Sequence[tuple[str, Path]], out: Path, *, stacked: bool = False) -> None:
     """Validation error (or mAP) and training loss by epoch of several runs, given as (name, metrics.csv)."""
     tables = []
     for name, metrics in runs:
@@ -207,14 +216,15 @@ def draw_compared_curves(runs: Sequence[tuple[str, Path]], out: Path) -> None:
     columns = {"val_error_pct": "validation error (%)"} if not all(several) or not tables else {}
     columns |= {"val_map_pct": "validation mAP (%)"} if any(several) else {}
     columns |= {"train_loss": "training loss (nats, augmented)"}
-    figure = new_figure(12, 4)
+    figure, panels = _panels(len(columns), 4, stacked)
+    longest = LEGEND_WIDTH // 2 if stacked else LEGEND_WIDTH
     styles = [(colour, line) for line in ("-", "--", ":") for colour in (BLUE, ORANGE, GREEN, GRAY)]
-    panels = figure.subplots(1, len(columns))
     for axes, (column, label) in zip(panels, columns.items(), strict=True):
         for (name, rows), (colour, line) in zip(tables, itertools.cycle(styles), strict=False):
             marker = "o" if len(rows) < 3 else None
             values = _column(rows, column)
-            axes.plot(_column(rows, "epoch"), values, color=colour, linestyle=line, marker=marker, label=name)
+            shown = shortened_file(name, longest)
+            axes.plot(_column(rows, "epoch"), values, color=colour, linestyle=line, marker=marker, label=shown)
         axes.set(xlabel="epoch", ylabel=label)
         if column == "train_loss":
             axes.set_yscale("log")
@@ -223,5 +233,6 @@ def draw_compared_curves(runs: Sequence[tuple[str, Path]], out: Path) -> None:
             axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
     handles = panels[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", frameon=False, ncols=2, fontsize=8)
+    abreast = 1 if stacked or any(len(name) > longest // 2 for name, _ in runs) else 2
+    figure.legend(*handles, loc="outside lower center", frameon=False, ncols=abreast, fontsize=8)
     figure.savefig(out)

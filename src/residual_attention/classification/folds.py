@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import write_atomically
+from ..data.folding import FOLDS_NEED
+from ..data.listing import list_images
 from ..data.sources import SOURCES
+from ..data.table import is_list
 from ..documents import blaming, parse_json
 from ..errors import UserError
 from ..names import printable
@@ -52,6 +55,7 @@ def train_folds(config: TrainConfig) -> dict[str, Any]:
     keep_out_of_data(folder, config)
     data = config.data if config.data in SOURCES else absolute(config.data)
     config = replace(config, data=data)
+    _check_one_class(config)
     _check_folder(folder, config)
     return _train_rest(folder, replace(config, resume="no"), {})
 
@@ -105,6 +109,13 @@ def _check_same(config: TrainConfig, folder: Path) -> None:
                 asked = absolute(asked)
             if asked != had:
                 raise UserError(f"{folder} holds folds with {name} {had}, not {asked}; choose another --out")
+
+
+def _check_one_class(config: TrainConfig) -> None:
+    """Raise UserError for a multi-label list, before a fold is announced."""
+    path = Path(config.data)
+    if config.data not in SOURCES and is_list(path) and list_images(path).several:
+        raise UserError(f"{printable(path)} has several labels an image; {FOLDS_NEED}")
 
 
 def _check_folder(folder: Path, config: TrainConfig) -> None:

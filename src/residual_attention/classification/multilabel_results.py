@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..attention.figures import Title, label_title, labels_title
+from ..attention.figures import label_title, labels_title
 from ..attention.readings import Look
+from ..attention.rows import Title
 from ..checkpoints.confidence import Confidence
 from ..training.pictures import Attempts
 from ..training.runfolder import RunFolder

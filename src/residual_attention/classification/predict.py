@@ -1,6 +1,5 @@
 """Predictions for image files, with the preprocessing used in training."""
 
-import os
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,12 +13,12 @@ import torch
 from ..checkpoints import Classifier, load
 from ..data.images import ImageError, read_image
 from ..data.preprocess import Preprocess
-from ..devices import device_of, resolve_device
+from ..devices import device_of, resolve_device, usable_cores
 from ..errors import UserError
 from .views import Views, class_probabilities
 
 UNSURE, NO_LABEL = "unsure", "none"
-DECODERS = min(4, os.cpu_count() or 1)
+DECODERS = min(4, usable_cores())
 BATCHES_AHEAD = 2
 
 

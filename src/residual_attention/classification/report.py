@@ -1,13 +1,15 @@
 """``report.html``: one self-contained page about a run, made from the files in its folder."""
 
+import contextlib
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..atomic import write_atomically
-from ..documents import blaming
+from ..attention.rows import read_sheet
+from ..documents import DAMAGE, blaming
 from ..training.page import (
     data_url,
     environment,
@@ -25,12 +27,14 @@ PICTURES = (
     "attention",
     "mistakes",
     "successes",
+    "development",
     "curves",
     "precision_recall",
     "confusion",
     "calibration",
     "coverage",
 )
+SHEETS = ("attention", "mistakes", "successes", "development")  # of the pictures, those that a page lays out itself
 SPLITS = (("train", "training"), ("val", "validation"), ("test", "test"))
 
 
@@ -94,8 +98,9 @@ def _cells(columns: Sequence[Column], values: Mapping[str, Any]) -> list[str]:
 
 def _results(summary: dict[str, Any]) -> dict[str, Any]:
     """The table of splits: ``headings`` and ``rows``, and plugins' ``metrics`` by split."""
-    columns = MULTILABEL if is_multilabel(summary) else ERRORS
     parts = [(label, part) for name, label in SPLITS if (part := summary.get(name))]
+    every = MULTILABEL if is_multilabel(summary) else ERRORS
+    columns = [column for column in every if any(part.get(column.key) is not None for _, part in parts)]
     return {
         "headings": ["split", "images", *(column.heading for column in columns)],
         "rows": [[label, f"{part['images']:,}", *_cells(columns, part)] for label, part in parts],
@@ -119,6 +124,15 @@ def _assessed(summary: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
+def _stacked(draw: Callable[..., None], of: Any) -> str | None:
+    """A figure of curves for a narrow screen, its panels one above the other; None if they cannot be drawn."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(*DAMAGE, OSError):
+        picture = Path(folder) / "curves.png"
+        draw(of, picture, stacked=True)
+        return data_url(picture)
+    return None
+
+
 def write_report(run: Path) -> Path:
     """Write ``run/report.html`` from config.yaml, metrics.csv, summary.json and the PNG files beside them.
 
@@ -136,6 +150,8 @@ def write_report(run: Path) -> Path:
         sections=render_sections(run, summary, templates),
         made=made_rows(summary),
         pictures={name: data_url(run / f"{name}.png") for name in PICTURES},
+        stacked=_stacked(draw_curves, run / "metrics.csv"),
+        sheets={name: read_sheet(run / "sheets" / f"{name}.json") for name in SHEETS},
         config=config.read_text() if config.is_file() else None,
         run=str(run),
     )
@@ -172,6 +188,7 @@ def _compared(run: Path, summary: dict[str, Any]) -> dict[str, Any]:
         "time": short_duration(summary["time_s"]),
         "ece": number((summary.get("test") or summary.get("val") or {}).get("ece_pct")),
         "attention": data_url(run / "attention.png"),
+        "sheet": read_sheet(run / "sheets" / "attention.json"),
         "multilabel": is_multilabel(summary),
         **reached,
     }
@@ -197,9 +214,8 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "curves.png"
         with blaming("the curves cannot be drawn, a run's metrics.csv is damaged"):
-            draw_compared_curves(
-                [(row["name"], run / "metrics.csv") for row, run in zip(rows, runs, strict=True)], picture
-            )
+            named = [(row["name"], run / "metrics.csv") for row, run in zip(rows, runs, strict=True)]
+            draw_compared_curves(named, picture)
         curves = data_url(picture)
     page = (
         environment("residual_attention.classification")
@@ -208,6 +224,7 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
             rows=rows,
             measure="error or mAP" if any(row["multilabel"] for row in rows) else "error",
             curves=curves,
+            stacked=_stacked(draw_compared_curves, named),
             differing=differing_settings(runs),
         )
     )

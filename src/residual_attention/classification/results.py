@@ -10,10 +10,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..attention.choices import is_signed
-from ..attention.figures import Title, draw_attention, prediction_title
+from ..attention.figures import draw_attention, draw_sheet, prediction_title
 from ..attention.masks import attention_modules, masks_are_signed
+from ..attention.originals import read_originals
 from ..attention.overlay import as_picture
 from ..attention.readings import Look, look_in_parts, read
+from ..attention.rows import Sheet, Title, write_sheet
 from ..checkpoints.card import Card
 from ..checkpoints.confidence import Confidence
 from ..data.datasets import Dataset
@@ -27,6 +29,7 @@ from ..training.runfolder import RunFolder
 from ..training.task import Outcome
 from .calibration import measure_confidence, risk_coverage
 from .config import TrainConfig
+from .development import development_sheet
 from .evaluate import Evaluation
 from .examples import Chosen, Examples, clear_successes, worst_mistakes
 from .figures import draw_calibration, draw_confusion, draw_curves, draw_risk_coverage
@@ -119,6 +122,8 @@ class ClassificationOutcome(Outcome):
         shown = self._draw_measures(folder, name, attempts)
         if attention_modules(self.model):  # none with learning=plain
             self._draw_examples(folder, getattr(self.dataset, name), self.held_out[name], attempts)
+            with attempts.attempt("development.png"):
+                self._draw_development(folder)
         return shown
 
     def _draw_measures(self, folder: RunFolder, name: str, attempts: Attempts) -> dict[str, Path]:
@@ -143,32 +148,43 @@ class ClassificationOutcome(Outcome):
         ):
             if len(few.positions) == 0:  # a network without mistakes on this split
                 out.unlink(missing_ok=True)
+                (folder.sheets / f"{out.stem}.json").unlink(missing_ok=True)
                 continue
             with attempts.attempt(out.name):
-                pictures, names = self._draw_images(split, few, out)
+                pictures, names, sheet = self._draw_images(split, few, out)
+                write_sheet(sheet, folder.sheets / f"{out.stem}.json")
                 if out == folder.attention:
                     _save_examples(folder.path / "examples", pictures, names)
+
+    def _draw_development(self, folder: RunFolder) -> None:
+        if (sheet := development_sheet(folder.development, self.dataset)) is not None:
+            draw_sheet(sheet, folder.path / "development.png")
+            write_sheet(sheet, folder.sheets / "development.json")
 
     def _chosen_examples(self, found: Evaluation) -> Chosen:
         return Chosen(Examples(worst_mistakes(found, EXAMPLES)), Examples(clear_successes(found, EXAMPLES)))
 
-    def _draw_images(self, split: Samples, few: Examples, out: Path) -> tuple[Tensor, list[str]]:
-        """Draw the masks of a few images; returns their pictures (B, C, S, S) in [0, 1], and names for them."""
+    def _draw_images(self, split: Samples, few: Examples, out: Path) -> tuple[Tensor, list[str], Sheet]:
+        """Draw the masks of a few images, over their files if they have any.
+
+        Returns the network's inputs (B, C, S, S) as uint8, names for them, and what was drawn.
+        """
         preprocess, device = self.dataset.preprocess, device_of(self.model)
         samples = split.subset(few.positions)
         batch = next(iter(evaluation_batches(samples, preprocess, batch_size=EXAMPLES, device=device)))
         found = look_in_parts(self.model, batch.images, targets=few.labels)
         pictures = preprocess.denormalize(batch.images.cpu())
         labels = batch.labels.cpu()
-        draw_attention(
+        sheet = draw_attention(
             pictures,
             self._titles(found, labels, few),
             read(found, READING),
             out,
             reading=READING,
             signed=is_signed(READING, masks_are_signed(self.model)),
+            originals=read_originals(samples, preprocess),
         )
-        return pictures, [self._name_of(label) for label in labels]
+        return pictures, [self._name_of(label) for label in labels], sheet
 
     def _titles(self, found: Look, labels: Tensor, few: Examples) -> list[Title]:
         """Of images with these ``labels``."""

@@ -28,12 +28,14 @@ from ..family.choices import plugins_needed
 from ..training.distributed import Processes
 from ..training.machine import Machine
 from ..training.plan import Plan, evaluation_batch_size
+from ..training.runfolder import RunFolder
 from ..training.start import Start
 from ..training.task import Prepared, StepLoss, TaskEntry, Validation
 from ..training.trunk import start_weights, with_trunk
 from .board import ClassifierBoard
 from .calibration import MOST_IMAGES, measure_likeness, measure_thresholds
 from .config import TrainConfig
+from .development import keep_masks, kept_epochs
 from .evaluate import evaluate
 from .initial import copy_weights, prepared_for_trunk, read_classifier, started_from
 from .judging import judging, label_notices
@@ -184,6 +186,11 @@ class ClassificationTask:
             )
             watched = next(iter(batches)).images
         return ClassifierBoard(folder, self.dataset.preprocess, watched, purge_step=purge_step)
+
+    def keep(self, model: nn.Module, epoch: int, folder: RunFolder) -> None:
+        """Keep the masks of a few validation images at fixed epochs, for the report."""
+        if epoch in kept_epochs(self.plan.epochs):
+            keep_masks(model, self.dataset, epoch, folder.development)
 
     def evaluate(self, model: nn.Module) -> ClassificationOutcome:
         """Evaluate every split once, in fp32, so that results do not depend on the machine."""

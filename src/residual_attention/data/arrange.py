@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import UserError
 from .fingerprints import Families, Fingerprint, Pair, exact_copies, fingerprints, near_copies
 from .folders import MAX_NAMED, FolderListing, Label
-from .folding import fold_notices, fold_of
+from .folding import FOLDS_NEED, fold_notices, fold_of
 from .placement import SPLITS, Item, Placed, place, units_of
 from .request import DataRequest, folding
 
@@ -95,7 +95,7 @@ def _with_fold(
     assert request.fold is not None
     assert request.folds is not None
     if listing.several:
-        raise UserError("--folds needs data with one class an image")
+        raise UserError(FOLDS_NEED)
     fold, folds = request.fold, request.folds
     items = [
         Item(one.digest, _classes(row[2]), listing.groups.get(row[1])) for one, row in zip(prints, rows, strict=True)

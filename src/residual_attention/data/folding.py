@@ -11,6 +11,8 @@ from .randomness import derive_seed
 from .request import DataRequest
 from .samples import Samples, joined
 
+FOLDS_NEED = "--folds needs data with one class an image"
+
 
 def spread(labels: Sequence[int], units: Sequence[int], folds: int, seed: int) -> np.ndarray:
     """The fold of each image, (N,) from 0: stratified by ``labels``, and no unit is divided (scikit-learn's
@@ -65,7 +67,7 @@ def fold_out(
     fold, folds = request.fold, request.folds
     everything = joined(train, val)
     if everything.labels.ndim == 2:
-        raise UserError("--folds needs data with one class an image")
+        raise UserError(FOLDS_NEED)
     labels = everything.labels.tolist()
     names = [str(label) for label in range(max(labels, default=0) + 1)]
     held = torch.from_numpy(fold_of(labels, range(len(labels)), names, folds, request.seed) == fold - 1)

@@ -19,32 +19,19 @@ DECODERS = 4
 
 
 @dataclass(frozen=True)
-class TensorSamples:
-    """Decoded images in memory: ``images`` (N, C, S, S) uint8, ``labels`` (N,) int64, or
-    (N, K) float32 of 0 and 1 with several labels an image."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def subset(self, index: Tensor) -> "TensorSamples":
-        return TensorSamples(self.images[index], self.labels[index])
-
-    def relabelled(self, labels: Tensor) -> "TensorSamples":
-        return TensorSamples(self.images, labels)
-
-
-@dataclass(frozen=True)
 class FileSamples:
-    """Image files, decoded on demand; ``labels`` as for `TensorSamples`."""
+    """Image files, decoded on demand; ``labels`` (N,) int64, or (N, K) float32 of 0 and 1 with several labels an
+    image."""
 
     paths: tuple[Path, ...]
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def name(self, index: int) -> str:
+        """The file's name, without its folder."""
+        return self.paths[index].name
 
     def read(self, index: int, in_chans: int) -> Image.Image:
         """Raises ImageError if the file cannot be read."""
@@ -58,7 +45,36 @@ class FileSamples:
 
 
 StoredSamples = FileSamples | ShardSamples
+
+
+@dataclass(frozen=True)
+class TensorSamples:
+    """Decoded images in memory: ``images`` (N, C, S, S) uint8; ``labels`` as for `FileSamples`.
+
+    ``origin``: the files that they were decoded from, in the same order, if there are any; its labels are not kept up.
+    """
+
+    images: Tensor
+    labels: Tensor
+    origin: StoredSamples | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, index: Tensor) -> "TensorSamples":
+        origin = None if self.origin is None else self.origin.subset(index)
+        return TensorSamples(self.images[index], self.labels[index], origin)
+
+    def relabelled(self, labels: Tensor) -> "TensorSamples":
+        return TensorSamples(self.images, labels, self.origin)
+
+
 Samples = TensorSamples | FileSamples | ShardSamples
+
+
+def origin_of(samples: Samples) -> StoredSamples | None:
+    """The files of the samples; None of images that were never files, such as an embedded data set's."""
+    return samples.origin if isinstance(samples, TensorSamples) else samples
 
 
 def joined(first: Samples, second: Samples | None) -> Samples:
@@ -67,7 +83,9 @@ def joined(first: Samples, second: Samples | None) -> Samples:
         return first
     labels = torch.cat([first.labels, second.labels])
     if isinstance(first, TensorSamples) and isinstance(second, TensorSamples):
-        return TensorSamples(torch.cat([first.images, second.images]), labels)
+        origin = None if first.origin is None or second.origin is None else joined(first.origin, second.origin)
+        assert not isinstance(origin, TensorSamples)
+        return TensorSamples(torch.cat([first.images, second.images]), labels, origin)
     if isinstance(first, FileSamples) and isinstance(second, FileSamples):
         return FileSamples(first.paths + second.paths, labels)
     assert isinstance(first, ShardSamples)
@@ -110,5 +128,6 @@ def decode(samples: StoredSamples, preprocess: Preprocess, *, skip_bad: bool) ->
         else:
             raise result
     if errors:
-        return TensorSamples(images[good], samples.labels[good]), errors
-    return TensorSamples(images, samples.labels), errors
+        kept = samples.subset(torch.tensor(good, dtype=torch.int64))
+        return TensorSamples(images[good], kept.labels, kept), errors
+    return TensorSamples(images, samples.labels, samples), errors

@@ -53,6 +53,10 @@ class ShardSamples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def name(self, index: int) -> str:
+        """The image's name, without its folder in the shard."""
+        return self.members[index].name.rpartition("/")[2]
+
     def read(self, index: int, in_chans: int) -> Image.Image:
         """Raises ImageError if the image cannot be read."""
         return read_image(self.members[index].open(), in_chans)

@@ -11,10 +11,11 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
-from ..attention.attend import AttendOptions, displayed, look_at
+from ..attention.attend import AttendOptions, look_at
 from ..attention.choices import READINGS, is_signed
 from ..attention.geometry import on_original
 from ..attention.masks import attention_modules, masks_are_signed
+from ..attention.originals import displayed
 from ..attention.overlay import OPACITY, display_range, enlarged, heat
 from ..attention.readings import Look, level_names, read
 from ..attention.reductions import excited_channels

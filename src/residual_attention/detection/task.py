@@ -19,6 +19,7 @@ from ..training.distributed import Processes
 from ..training.machine import Machine
 from ..training.optimization import check_optimizer, resolve_fused
 from ..training.plan import Plan, absolute, check_validation, evaluation_batch_size, length_of, repeats_of
+from ..training.runfolder import RunFolder
 from ..training.start import Start
 from ..training.task import Prepared, StepLoss, TaskEntry, Validation
 from ..training.trunk import start_weights, with_trunk
@@ -182,6 +183,9 @@ class DetectionTask:
             samples, image_size=size, max_size=longest, batch_size=len(samples), device=self.machine.device
         )
         return detect_split(model, samples, batches, shared=False)
+
+    def keep(self, model: nn.Module, epoch: int, folder: RunFolder) -> None:
+        """Nothing: the report has the masks of the best weights."""
 
     def evaluate(self, model: nn.Module) -> DetectionOutcome:
         """Evaluates each held-out split once, in fp32."""

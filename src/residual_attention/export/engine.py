@@ -24,6 +24,7 @@ from ..checkpoints import Classifier
 from ..checkpoints.classifier import TrainedNetwork
 from ..checkpoints.exported import ExportedClassifier, openvino_core, present_engines
 from ..data.cache import cache_folder
+from ..devices import usable_cores
 from ..errors import ExportError, UserError
 from .onnx import Outputs, check_inputs, check_parity, export_onnx
 
@@ -38,20 +39,38 @@ KEPT_NETWORKS = 8  # in the cache
 
 
 class CompiledNetwork(Classifier):
-    """A network compiled by OpenVINO for its own image size and any batch. Shapes: as `ExportedClassifier`."""
+    """A network compiled by OpenVINO for its own image size. Shapes: as `ExportedClassifier`.
 
-    def __init__(self, network: TrainedNetwork, folder: Path) -> None:
+    A batch is computed one image at a time, ``streams`` of them at once with a thread each: an image's features stay in
+    the caches, and no thread waits for the others after every layer. One stream has all threads.
+    """
+
+    def __init__(self, network: TrainedNetwork, folder: Path, streams: int = 1) -> None:
         super().__init__()
         self.describe(network.card)
         self.engine = OPENVINO
+        import openvino
+
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        self._compiled = openvino_core().compile_model(str(folder / "network.xml"), "CPU", options)
-        self._request = self._compiled.create_infer_request()
+        if streams > 1:
+            options |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(streams)}
+        network_in_memory = openvino_core().compile_model(str(folder / "network.xml"), "CPU", options)
+        self._outputs = len(network_in_memory.outputs)
+        self._found: dict[int, list[np.ndarray]] = {}
+        self._queue = openvino.AsyncInferQueue(network_in_memory, streams)
+        self._queue.set_callback(self._keep)
         self.eval()
 
+    def _keep(self, request: Any, index: int) -> None:
+        self._found[index] = [np.array(request.get_output_tensor(i).data) for i in range(self._outputs)]
+
     def with_likeness(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        found = self._request.infer([np.ascontiguousarray(images.numpy())])
-        values = [torch.from_numpy(np.array(found[i])) for i in range(len(self._compiled.outputs))]
+        self._found = {}
+        for index, image in enumerate(images.numpy()):
+            self._queue.start_async([np.ascontiguousarray(image[None])], index)
+        self._queue.wait_all()
+        of_images = [self._found[index] for index in range(len(images))]
+        values = [torch.from_numpy(np.concatenate(parts)) for parts in zip(*of_images, strict=True)]
         return values[0], values[1] if len(values) > 1 else None
 
     def forward(self, images: Tensor) -> Tensor:
@@ -102,16 +121,16 @@ def _convert(network: TrainedNetwork, folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _compiled_by_openvino(network: TrainedNetwork) -> Classifier:
+def _compiled_by_openvino(network: TrainedNetwork, streams: int) -> Classifier:
     folder = _cached(network)
     if not folder.is_dir():
         _convert(network, folder)
     try:
-        return CompiledNetwork(network, folder)
+        return CompiledNetwork(network, folder, streams)
     except RuntimeError:  # damaged in the cache
         shutil.rmtree(folder, ignore_errors=True)
         _convert(network, folder)
-        return CompiledNetwork(network, folder)
+        return CompiledNetwork(network, folder, streams)
 
 
 def _compiled_by_onnxruntime(network: TrainedNetwork) -> Classifier:
@@ -122,8 +141,10 @@ def _compiled_by_onnxruntime(network: TrainedNetwork) -> Classifier:
         return ExportedClassifier(path, ONNXRUNTIME, "fp32")
 
 
-def compiled(network: TrainedNetwork, engine: str) -> Classifier:
+def compiled(network: TrainedNetwork, engine: str, streams: int = 1) -> Classifier:
     """The network compiled by ``engine``, with PyTorch's logits up to rounding (the tolerance of `ran export`).
+
+    ``streams``: as `CompiledNetwork`; ONNX Runtime has no such choice.
 
     Raises:
         ExportError: the logits differ.
@@ -131,7 +152,7 @@ def compiled(network: TrainedNetwork, engine: str) -> Classifier:
     """
     if engine not in present_engines():
         raise UserError(f"engine {engine} is not installed: pip install 'residual-attention[export]'")
-    found = _compiled_by_openvino(network) if engine == OPENVINO else _compiled_by_onnxruntime(network)
+    found = _compiled_by_openvino(network, streams) if engine == OPENVINO else _compiled_by_onnxruntime(network)
     how = network.preprocess
     parity = check_parity(network, found, check_inputs(how.image_size, how.in_chans)[:2])
     if not parity.holds:
@@ -177,11 +198,12 @@ def fastest(model: Classifier, images: int, engine: str = "auto") -> Chosen:
         raise UserError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
     if not isinstance(model, TrainedNetwork) or next(model.parameters()).device.type != "cpu" or engine == TORCH:
         return Chosen(model)
+    streams = usable_cores() if images >= FEWEST_IMAGES else 1  # few images: the next one is not there yet
     if engine != "auto":
-        return Chosen(compiled(model, engine), f"engine: {engine}")
+        return Chosen(compiled(model, engine, streams), f"engine: {engine}")
     if images < FEWEST_IMAGES or (best := _worth_it(model, images)) is None:
         return Chosen(model)
     try:
-        return Chosen(compiled(model, best), f"engine: {best}, for {images} images")
+        return Chosen(compiled(model, best, streams), f"engine: {best}, for {images} images")
     except (ExportError, UserError, RuntimeError) as error:
         return Chosen(model, f"engine: torch ({best} was tried: {' '.join(str(error).split())[:200]})")

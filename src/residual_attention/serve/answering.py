@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..attention.attend import displayed, maps_on
+from ..attention.attend import maps_on
 from ..attention.masks import masks_are_signed
+from ..attention.originals import displayed
 from ..attention.overlay import heat
 from ..attention.readings import look
 from ..checkpoints import Classifier

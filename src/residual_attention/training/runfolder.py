@@ -66,6 +66,8 @@ class RunFolder:
         self.curves = path / "curves.png"
         self.confusion = path / "confusion.png"
         self.attention = path / "attention.png"
+        self.sheets = path / "sheets"
+        self.development = path / "development"
         self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.last = self.checkpoints / "last.safetensors"

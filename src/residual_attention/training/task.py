@@ -87,7 +87,8 @@ class Task(Protocol):
 
     ``columns`` are its columns of metrics.csv; ``epoch_figures`` and ``Validation.figures`` fill them.
     ``skipped`` are the indices of the unreadable training images found so far. ``files`` (name to text) are written
-    into the run folder before the first step.
+    into the run folder before the first step. ``keep`` is called on the main process after each epoch, counted from 1,
+    with the weights that were validated: what it keeps in the run folder must not change the training.
 
     A time budget is planned from ``evaluated_images`` (at the end of each epoch, and at the end of the run),
     ``steps_for`` (steps per epoch of that many passes over the images) and ``image_side`` (side of the training images
@@ -116,6 +117,7 @@ class Task(Protocol):
     def files(self) -> dict[str, str]: ...
     def introduction(self, model: nn.Module) -> list[str]: ...
     def open_board(self, folder: Path, purge_step: int | None) -> TensorBoard: ...
+    def keep(self, model: nn.Module, epoch: int, folder: RunFolder) -> None: ...
     def evaluate(self, model: nn.Module) -> Outcome: ...
 
 

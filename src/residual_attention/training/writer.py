@@ -7,6 +7,7 @@ from ..checkpoints.load import WEIGHTS_PREFIX
 from .board import TensorBoard
 from .config import RunConfig
 from .distributed import Processes
+from .pictures import Attempts
 from .progress import ProgressDisplay, rate_text
 from .runfolder import RunFolder
 from .state import TrainState, pack
@@ -35,6 +36,7 @@ class RunWriter:
     _reported: int = 0
     _losses: list[float] = field(default_factory=list)
     _exploded: bool = False
+    _keeping_failed: bool = False
 
     def on_step(self, state: TrainState, result: StepResult, batch: Any) -> None:
         if not self.processes.is_main:
@@ -104,12 +106,23 @@ class RunWriter:
             self.board.epoch(row)
             self.board.weights(state.evaluated, row["step"])
             self.board.pictures(state.evaluated, row["step"])
+        self._keep(state, row["epoch"])
         if self.tracker is not None:
             scalars = {f"epoch/{k}": float(v) for k, v in row.items() if v is not None and k not in ("epoch", "step")}
             self.tracker.log(scalars, row["step"])
         if is_best:
             tensors = {WEIGHTS_PREFIX + k: v for k, v in state.evaluated.state_dict().items()}
             self.folder.save(self.folder.best, tensors, replace(self.task.card, metrics=row))
+
+    def _keep(self, state: TrainState, epoch: int) -> None:
+        """What the task keeps for its report must not end the run; say once that it fails."""
+        attempts = Attempts()
+        with attempts.attempt("what the report shows of this epoch"):
+            self.task.keep(state.evaluated, epoch, self.folder)
+        for name, why in attempts.failed.items():
+            if not self._keeping_failed:
+                self.display.say(f"warning: {name} could not be kept ({why})")
+            self._keeping_failed = True
 
     def save(self, state: TrainState) -> None:
         state.progress.unreadable = sorted(self.processes.union(self.task.skipped))
