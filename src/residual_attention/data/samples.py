@@ -18,22 +18,29 @@ IN_MEMORY_BYTES = 2 * 2**30  # if they take at most this much
 DECODERS = 4
 
 
+def _at(paths: tuple[Path, ...], index: Tensor) -> tuple[Path, ...]:
+    """The paths at ``index``, numbers or bools; none of none."""
+    numbers = index.nonzero()[:, 0] if index.dtype == torch.bool else index
+    return tuple(paths[i] for i in numbers.tolist()) if paths else ()
+
+
 @dataclass(frozen=True)
 class TensorSamples:
     """Decoded images in memory: ``images`` (N, C, S, S) uint8, ``labels`` (N,) int64, or
-    (N, K) float32 of 0 and 1 with several labels an image."""
+    (N, K) float32 of 0 and 1 with several labels an image; ``paths`` are the files they were decoded from, if any."""
 
     images: Tensor
     labels: Tensor
+    paths: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, index: Tensor) -> "TensorSamples":
-        return TensorSamples(self.images[index], self.labels[index])
+        return TensorSamples(self.images[index], self.labels[index], _at(self.paths, index))
 
     def relabelled(self, labels: Tensor) -> "TensorSamples":
-        return TensorSamples(self.images, labels)
+        return TensorSamples(self.images, labels, self.paths)
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class FileSamples:
         return read_image(self.paths[index], in_chans)
 
     def subset(self, index: Tensor) -> "FileSamples":
-        return FileSamples(tuple(self.paths[i] for i in index.tolist()), self.labels[index])
+        return FileSamples(_at(self.paths, index), self.labels[index])
 
     def relabelled(self, labels: Tensor) -> "FileSamples":
         return FileSamples(self.paths, labels)
@@ -67,7 +74,8 @@ def joined(first: Samples, second: Samples | None) -> Samples:
         return first
     labels = torch.cat([first.labels, second.labels])
     if isinstance(first, TensorSamples) and isinstance(second, TensorSamples):
-        return TensorSamples(torch.cat([first.images, second.images]), labels)
+        paths = first.paths + second.paths if first.paths and second.paths else ()
+        return TensorSamples(torch.cat([first.images, second.images]), labels, paths)
     if isinstance(first, FileSamples) and isinstance(second, FileSamples):
         return FileSamples(first.paths + second.paths, labels)
     assert isinstance(first, ShardSamples)
@@ -109,6 +117,7 @@ def decode(samples: StoredSamples, preprocess: Preprocess, *, skip_bad: bool) ->
             errors.append(str(result))
         else:
             raise result
+    paths = samples.paths if isinstance(samples, FileSamples) else ()
     if errors:
-        return TensorSamples(images[good], samples.labels[good]), errors
-    return TensorSamples(images, samples.labels), errors
+        return TensorSamples(images[good], samples.labels[good], tuple(paths[i] for i in good) if paths else ()), errors
+    return TensorSamples(images, samples.labels, paths), errors
