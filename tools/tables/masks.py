@@ -5,6 +5,10 @@ from .markdown import machine, read, table
 MEASURES = {
     "deletion_auc": "deletion ↓",
     "insertion_auc": "insertion ↑",
+    "road": "ROAD ↑",
+    "grid_pointing": "grid pointing ↑",
+    "class_sensitivity": "second class ↓",
+    "weight_dependence": "random weights ↓",
     "pointing_game": "pointing game ↑",
     "energy_in_box": "energy in box ↑",
 }
@@ -14,16 +18,22 @@ def _interval(value: dict[str, float]) -> str:
     return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
+def _networks(result: dict) -> str:
+    count = result.get("networks", 1)
+    return "" if count == 1 else f", {count} networks"
+
+
 def measures(name: str) -> str:
     """One row per method; rows that were not run are marked as such."""
     result = read(name)
     if result is None:
         return f"`{name}`: not run."
-    first = next(iter(result["methods"].values()))
-    shown = [measure for measure in MEASURES if measure in first]
+    methods = result["methods"].values()
+    shown = [measure for measure in MEASURES if all(measure in found for found in methods)]
     rows = [[method, *(_interval(found[measure]) for measure in shown)] for method, found in result["methods"].items()]
     note = (
-        f"{result['images']} images, {result['accuracy_pct']:.1f} % classified correctly, seed {result['seed']}; "
+        f"{result['images']} images{_networks(result)}, {result['accuracy_pct']:.1f} % classified correctly, "
+        f"seed {result['seed']}; "
         f"{machine(result)}.\n`{result['command']}`"
     )
     return table(["map", *(MEASURES[measure] for measure in shown)], rows) + "\n\n" + note
