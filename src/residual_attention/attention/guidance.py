@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import UserError
 from ..family.modes import evaluating
 from .masks import plain_network, record_masks
 
@@ -21,16 +22,18 @@ def energy_inside(network: nn.Module, images: Tensor, labels: Tensor, regions: T
     """The mean over modules of the evidence's share inside, (B,) in [0, 1], in the autograd graph.
 
     ``images`` (B, C, S, S) normalised, ``labels`` (B,), ``regions`` (B, S, S) in [0, 1]. A module without positive
-    evidence counts as 0.
+    evidence counts as 0. Raises UserError for a network without masks.
     """
     with evaluating(network), torch.enable_grad(), record_masks(network, attached=True) as found:
         logits = network(images)
         masks = list(found.masks.values())
+        if not masks:
+            raise UserError("--guide needs masks; this network was built with learning=plain")
         slopes = torch.autograd.grad(logits.float().gather(1, labels[:, None]).sum(), masks, create_graph=True)
     shares = []
     for mask, slope in zip(masks, slopes, strict=True):
         evidence = (mask * slope).float().sum(dim=1).clamp(min=0)  # (B, h, w)
-        inside = F.adaptive_avg_pool2d(regions[:, None].float(), evidence.shape[1:])[:, 0]
+        inside = F.adaptive_avg_pool2d(regions[:, None].float(), (evidence.shape[1], evidence.shape[2]))[:, 0]
         total = evidence.sum(dim=(1, 2))
         shares.append((evidence * inside).sum(dim=(1, 2)) / total.clamp(min=torch.finfo(total.dtype).tiny))
     return torch.stack(shares).mean(dim=0)

@@ -16,6 +16,7 @@ from ..family.staged import StagedNetwork
 
 IG_STEPS = 20  # gradients of an integrated one, from the mean colour to the image
 SCORE_CAM_BATCH = 256
+Method = Callable[[StagedNetwork, Tensor, Tensor], Tensor]  # model, images, targets -> maps
 PEERS = ("Grad-CAM", "integrated gradients", "Grad-CAM++", "LayerCAM", "Score-CAM")
 
 
@@ -50,12 +51,14 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def library_cam(name: str) -> Callable[[StagedNetwork, Tensor, Tensor], Tensor]:
+def library_cam(name: str) -> Method:
     """Grad-CAM++, LayerCAM or Score-CAM, by grad-cam: (B, S, S) in [0, 1]."""
 
     def maps(model: StagedNetwork, images: Tensor, targets: Tensor) -> Tensor:
-        import pytorch_grad_cam as library
-        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+        import pytorch_grad_cam as library  # pyright: ignore[reportMissingImports]
+        from pytorch_grad_cam.utils.model_targets import (  # pyright: ignore[reportMissingImports]
+            ClassifierOutputTarget,
+        )
 
         kind = {"Grad-CAM++": library.GradCAMPlusPlus, "LayerCAM": library.LayerCAM, "Score-CAM": library.ScoreCAM}
         wanted = [ClassifierOutputTarget(int(target)) for target in targets]
@@ -78,8 +81,8 @@ def peer_maps(
 
     ``score_cam``: also Score-CAM, which runs the network once for each channel of the last feature map.
     """
-    methods = OrderedDict({"Grad-CAM": grad_cam, "integrated gradients": integrated_gradients})
+    methods: dict[str, Method] = {"Grad-CAM": grad_cam, "integrated gradients": integrated_gradients}
     if grad_cam_is_installed():
         names = ("Grad-CAM++", "LayerCAM", *(["Score-CAM"] if score_cam else []))
-        methods.update({name: library_cam(name) for name in names})
+        methods |= {name: library_cam(name) for name in names}
     return OrderedDict((name, method(model, images, targets)) for name, method in methods.items())

@@ -33,8 +33,8 @@ def road(probabilities: Callable[[Tensor], Tensor], images: Tensor, targets: Ten
 
     Raises ModuleNotFoundError without grad-cam.
     """
-    from pytorch_grad_cam.metrics.road import ROADCombined
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    from pytorch_grad_cam.metrics.road import ROADCombined  # pyright: ignore[reportMissingImports]
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # pyright: ignore[reportMissingImports]
 
     place = ranks(heat).cpu().double()
     cams = (1 - place / place.flatten(1).shape[1]).float().numpy()
