@@ -167,7 +167,8 @@ def trained(cell: dict[str, Any], given: argparse.Namespace) -> tuple[Classifier
         json=True,
     )
     with begin(config, ENTRY) as run:
-        fit(run.job, run.state, run.writer)
+        if fit(run.job, run.state, run.writer):
+            sys.exit(f"stopped by a signal; the cell {name} starts again next time")
         progress = run.state.progress
         row = progress.history[-1]
         figures = {"train_time_s": round(progress.train_time_s, 1), "steps": progress.step}
