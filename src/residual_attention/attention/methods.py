@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from ..family.staged import StagedNetwork
 from .geometry import upsample
 from .peers import peer_maps
-from .readings import Look, combined, last_of_each_stage, look, read
+from .readings import RIVAL, Look, combined, last_of_each_stage, look, read
 
 CENTRE_SIGMA = 0.25  # share of the side
+OTHER = "class alone, combined" if RIVAL else "class against its rival, combined"
 RANDOM_POSITIONS = 8  # per side: as coarse as the coarsest masks of the networks for small images
 
 
@@ -56,6 +57,8 @@ def method_maps(
     size = images.shape[-1]
     found = look(model, images, targets=targets)
     maps = _mask_maps(found, size)
+    other = look(model, images, targets=targets, rival=not RIVAL)
+    maps[OTHER] = combined(read(other, "class"), size)
     for name, each in peer_maps(model, images, found.targets, score_cam=score_cam).items():
         maps[name] = upsample(each, size, size)
     maps["centre prior"] = centre_prior(len(images), size)
