@@ -10,7 +10,7 @@ from residual_attention.attention.localisation import energy_in_box
 from residual_attention.attention.measure import rank_agreement
 from residual_attention.attention.mosaics import confident, make_mosaics
 from residual_attention.attention.peers import peer_maps
-from residual_attention.attention.road import road
+from residual_attention.attention.road import imputed, road
 from residual_attention.attention.sanity import randomised, rank_correlation, weight_dependence
 
 
@@ -120,9 +120,14 @@ def test_peers_explain_the_class_they_are_asked_for(network):
 
 def test_road_prefers_the_half_that_counts():
     pytest.importorskip("pytorch_grad_cam.metrics.road")
+    flat = torch.full((3, 6, 6), 0.5)
+    middle = torch.ones(6, 6, dtype=torch.bool)
+    middle[2:4, 2:4] = False
+    hole = torch.where(middle, flat, 9.0)
+    assert torch.allclose(imputed(hole, middle), flat, atol=0.06)  # by the pixels around it, with noise
     images, targets = torch.zeros(2, 3, 12, 12), torch.tensor([0, 0])
     images[:, :, 3:9, 1:5] = 1.0
     heat = torch.zeros(2, 12, 12)
     heat[0, 3:9, 1:5], heat[1, :, 6:] = 1.0, 1.0
     found = road(mean_classifier, images, targets, heat)
-    assert found[0] > found[1]
+    assert found[0] > 0.1 > found[1]

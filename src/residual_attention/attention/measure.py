@@ -17,7 +17,7 @@ from .faithfulness import BATCH, STEPS
 from .measuring import MEASURES, Measuring, ModuleStatistics
 from .mosaics import CONFIDENT
 from .peers import IG_STEPS
-from .road import EVERY, PERCENTILES
+from .road import EVERY, KEPT_PCT
 from .sanity import rank_correlation
 
 
@@ -115,7 +115,7 @@ def measure_maps(
             "steps": STEPS,
             "deletion": "pixels replaced by the mean colour; also by a Gaussian blur and by noise",
             "insertion": "pixels restored over a Gaussian blur; also over the mean colour and noise",
-            "road": f"by grad-cam, {', '.join(map(str, PERCENTILES))} % of the pixels kept, one image in {EVERY}",
+            "road": f"{', '.join(map(str, KEPT_PCT))} % of the pixels kept, one image in {EVERY}",
             "grid_pointing": f"2x2 mosaics, one for {EVERY} images, of images classified with {CONFIDENT:.0%} or more",
             "weight_dependence": f"Spearman, mean over a cascade from the classifier down, one image in {EVERY}",
             "integrated gradients": f"{IG_STEPS} steps from the mean colour",

@@ -2,44 +2,56 @@
 
 Deletion and insertion leave images that no network has seen. Here, removed pixels become what their neighbours make
 likely. The measure is half the difference between the probability left after the coldest pixels are removed and that
-left after the hottest are: higher is better. By the package grad-cam.
+left after the hottest are: higher is better.
+
+The linear system is the package grad-cam's. Its own loop around it (1.5.7) fails with NumPy 2.4, which no longer takes
+tensors for arrays.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from scipy.sparse import csc_matrix
+from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
-from .faithfulness import ranks
+from ..data.randomness import torch_generator
+from .faithfulness import BATCH, ranks
 
-PERCENTILES = (25, 50, 75)  # of the pixels that stay when the hottest are removed
-EVERY = 4  # images of which one is measured: each takes a sparse linear system per percentile
-
-
-class _Probabilities(torch.nn.Module):
-    """grad-cam calls a module."""
-
-    def __init__(self, probabilities: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.probabilities = probabilities
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.probabilities(images)
+KEPT_PCT = (25, 50, 75)  # of the pixels
+EVERY = 4  # images of which one is measured: each takes a sparse linear system per share and direction
+NOISE = 0.01  # standard deviation added to imputed pixels, as the paper does
 
 
-def road(probabilities: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, heat: Tensor) -> Tensor:
-    """(B,) in [-0.5, 0.5]. Arguments as in `faithfulness.replacement_auc`; ties are broken by position.
+def imputed(image: Tensor, kept: Tensor) -> Tensor:
+    """(C, H, W) with the pixels outside ``kept`` (H, W) bool replaced by weighted means of their neighbours, plus noise.
 
     Raises ModuleNotFoundError without grad-cam.
     """
-    from pytorch_grad_cam.metrics.road import ROADCombined  # pyright: ignore[reportMissingImports]
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # pyright: ignore[reportMissingImports]
+    from pytorch_grad_cam.metrics.road import (  # pyright: ignore[reportMissingImports]
+        NoisyLinearImputer,
+        neighbors_weights,
+    )
 
-    place = ranks(heat).cpu().double()
-    cams = (1 - place / place.flatten(1).shape[1]).float().numpy()
-    wanted = [ClassifierOutputTarget(int(target)) for target in targets]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # the imputation's noise
-        found = ROADCombined(list(PERCENTILES))(images, cams, wanted, _Probabilities(probabilities))  # type: ignore[arg-type]
-    return torch.from_numpy(np.asarray(found, dtype=np.float64))
+    values = image.cpu().float().numpy()
+    matrix, right = NoisyLinearImputer.setup_sparse_system(kept.numpy().astype(np.float32), values, neighbors_weights)
+    solved = torch.from_numpy(np.asarray(spsolve(csc_matrix(matrix), right))).reshape(-1, len(values)).float()
+    filled = image.cpu().float().clone()
+    filled[:, ~kept] = (solved + NOISE * torch.randn(solved.shape, generator=torch_generator("road"))).T
+    return filled
+
+
+@torch.no_grad()
+def road(probabilities: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, heat: Tensor) -> Tensor:
+    """(B,) in [-0.5, 0.5]. Arguments as in `faithfulness.replacement_auc`; ties are broken by position."""
+    place = ranks(heat.cpu())
+    pixels = place[0].numel()
+    left = []
+    for share in KEPT_PCT:
+        removed = pixels - round(pixels * share / 100)
+        for kept in (place < pixels - removed, place >= removed):  # without the coldest, without the hottest
+            changed = torch.stack([imputed(image, mask) for image, mask in zip(images, kept, strict=True)])
+            parts = [probabilities(part.to(images.device)) for part in changed.split(BATCH)]
+            left.append(torch.cat(parts).gather(1, targets[:, None])[:, 0].double())
+    return (torch.stack(left[::2]) - torch.stack(left[1::2])).mean(dim=0) / 2
