@@ -25,7 +25,7 @@ NOISE = 0.01  # standard deviation added to imputed pixels, as the paper does
 
 
 def imputed(image: Tensor, kept: Tensor) -> Tensor:
-    """(C, H, W) with the pixels outside ``kept`` (H, W) bool replaced by weighted means of their neighbours, plus noise.
+    """(C, H, W) with the pixels outside ``kept`` (H, W) bool replaced by means of their neighbours, plus noise.
 
     Raises ModuleNotFoundError without grad-cam.
     """
