@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from residual_attention import create_model
-from residual_attention.attention.readings import combined, explained, look, read
+from residual_attention.attention.readings import combined, explained, look, read, signed_sum
 from residual_attention.attention.reductions import excited_channels
 
 
@@ -111,3 +111,11 @@ def test_a_class_against_its_strongest_rival():
     (slopes,) = torch.autograd.grad(score.sum(), logits)
     assert slopes.tolist() == [[1.0, 0.0, -1.0], [0.0, -1.0, 1.0]]
     assert explained(logits[:, :1], targets * 0, rival=True).tolist() == [3.0, 0.0]  # no other class
+
+
+def test_evidence_against_the_class_takes_from_evidence_for_it():
+    one, other = torch.zeros(1, 2, 2, 2), torch.zeros(1, 3, 2, 2)
+    one[0, :, 0, 0], one[0, 0, 1, 1] = 0.5, 1.0  # half of it at each of two positions
+    other[0, 2, 0, 0], other[0, 1, 0, 1] = -3.0, 9.0
+    found = signed_sum({"a": one, "b": other}, 2)
+    assert found[0].flatten().tolist() == pytest.approx([0.5 - 0.25, 0.75, 0.0, 0.5])

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..family.staged import StagedNetwork
 from .geometry import upsample
 from .peers import peer_maps
-from .readings import RIVAL, Look, combined, last_of_each_stage, look, read
+from .readings import RIVAL, Look, combined, last_of_each_stage, look, read, signed_sum
 
 CENTRE_SIGMA = 0.25  # share of the side
 OTHER = "class alone, combined" if RIVAL else "class against its rival, combined"
@@ -36,6 +36,7 @@ def _mask_maps(found: Look, size: int) -> OrderedDict[str, Tensor]:
         for name in names:
             maps[f"{label}, {name}"] = upsample(reading[name], size, size)
     maps[f"excited, {names[-1]}"] = upsample(read(found, "excited")[names[-1]], size, size)
+    maps["class, signed"] = signed_sum(found.contributions, size)
     maps["mean, combined"] = combined(mean, size)
     maps["class, combined"] = combined(by_class, size)
     return maps

@@ -227,3 +227,16 @@ def combined(maps: Mapping[str, Tensor], size: int) -> Tensor:
     if total is None:
         raise UserError("no attention modules, so no maps")
     return total
+
+
+def signed_sum(contributions: Mapping[str, Tensor], size: int) -> Tensor:
+    """The positive part of the modules' evidence summed with its sign, (B, size, size).
+
+    Each module's R summed over channels is divided by its sum of absolute values. Unlike in `combined`, what one module
+    counts against the class takes from what another counts for it.
+    """
+    total = torch.zeros(())
+    for each in contributions.values():
+        large = upsample(each.sum(dim=1), size, size)
+        total = total.to(large.device) + large / large.abs().sum(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+    return total.clamp(min=0)
