@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torchmetrics.detection import MeanAveragePrecision
 
-from residual_attention.detection.annotations import Box, Picture, Pictures
+from residual_attention.boxes.annotations import Box, Picture, Pictures
 from residual_attention.detection.measures import COCO_FIGURES, Detections, coco_average_precision
 from residual_attention.devices import hardware, versions
 

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from residual_attention import create_model
 from residual_attention.atomic import write_atomically
 from residual_attention.attention.geometry import upsample
-from residual_attention.attention.methods import grad_cam
+from residual_attention.attention.peers import grad_cam
 from residual_attention.attention.readings import combined, look, read
 from residual_attention.data.load import load_dataset
 from residual_attention.data.request import DataRequest

@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trunks",),  # the same on timm's networks, and every network by its name
     ("models",),  # their names in timm
     ("data",),
+    ("boxes",),  # images with boxes, in any format
     ("checkpoints",),
     ("attention",),
     ("training",),  # the core, which knows no task

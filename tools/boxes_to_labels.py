@@ -13,8 +13,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from residual_attention.detection.annotations import Problems
-from residual_attention.detection.layouts import find_layout
+from residual_attention.boxes.annotations import Problems
+from residual_attention.boxes.layouts import find_layout
 from residual_attention.errors import UserError
 
 

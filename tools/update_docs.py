@@ -22,6 +22,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "statistics": lambda: masks.statistics("measures_cifar10"),
         "interventions": lambda: masks.interventions("interventions_cifar10"),
         "cost": masks.cost,
+        "guidance": masks.guidance,
     },
     "docs/reproduction.md": {"reproduced": reproduction.overview, "verdicts": reproduction.verdicts},
     "docs/results.md": {

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from residual_attention.boxes.tree import Tree
 from residual_attention.cli.main import main
 from residual_attention.data.folders import images_below, scan_folder
 from residual_attention.data.images import ImageError, read_image
-from residual_attention.detection.tree import Tree
 
 
 def counts(root: Path) -> dict[str, int]:

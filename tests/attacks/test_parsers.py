@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from residual_attention.attention.localisation import read_boxes
+from residual_attention.boxes.by_image import read_boxes
 from residual_attention.checkpoints.card import Card
 from residual_attention.checkpoints.format import encode_checkpoint, parse_header, read_checkpoint
 from residual_attention.classification.config import TrainConfig

@@ -7,9 +7,10 @@ import torch
 
 from residual_attention.attention.bootstrap import Interval, bootstrap
 from residual_attention.attention.faithfulness import ranks, replacement_auc
-from residual_attention.attention.localisation import coverage, energy_in_box, pointing_hits, read_boxes
+from residual_attention.attention.localisation import coverage, energy_in_box, pointing_hits
 from residual_attention.attention.methods import centre_prior, last_of_each_stage, random_maps
 from residual_attention.attention.statistics import mask_statistics
+from residual_attention.boxes.by_image import read_boxes
 
 
 def corner_classifier(images: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from residual_attention import create_model
-from residual_attention.attention.readings import combined, look, read
+from residual_attention.attention.readings import combined, explained, look, read, signed_sum
 from residual_attention.attention.reductions import excited_channels
 
 
@@ -100,3 +100,22 @@ def test_combination_weights_modules_equally():
     assert total[0, 3, 3] == pytest.approx(1 / 16)
     with pytest.raises(ValueError, match="no attention modules"):
         combined({}, 4)
+
+
+def test_a_class_against_its_strongest_rival():
+    logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, -1.0]], requires_grad=True)
+    targets = torch.tensor([0, 2])
+    assert explained(logits, targets, rival=False).tolist() == [3.0, -1.0]
+    score = explained(logits, targets, rival=True)
+    assert score.tolist() == [1.0, -6.0]
+    (slopes,) = torch.autograd.grad(score.sum(), logits)
+    assert slopes.tolist() == [[1.0, 0.0, -1.0], [0.0, -1.0, 1.0]]
+    assert explained(logits[:, :1], targets * 0, rival=True).tolist() == [3.0, 0.0]  # no other class
+
+
+def test_evidence_against_the_class_takes_from_evidence_for_it():
+    one, other = torch.zeros(1, 2, 2, 2), torch.zeros(1, 3, 2, 2)
+    one[0, :, 0, 0], one[0, 0, 1, 1] = 0.5, 1.0  # half of it at each of two positions
+    other[0, 2, 0, 0], other[0, 1, 0, 1] = -3.0, 9.0
+    found = signed_sum({"a": one, "b": other}, 2)
+    assert found[0].flatten().tolist() == pytest.approx([0.5 - 0.25, 0.75, 0.0, 0.5])

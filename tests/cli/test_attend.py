@@ -61,7 +61,14 @@ def test_readings_draw(finished, pictures, tmp_path, reading, capsys):
     assert [path.name for path in (tmp_path / "o").glob("[!.]*")] == ["wide.png"]
 
 
-def test_measures_on_a_data_set(finished, tmp_path, capsys):
+@pytest.fixture
+def few_steps(monkeypatch):
+    """The measures' curves and integrals in two steps: their values are tested elsewhere."""
+    monkeypatch.setattr("residual_attention.attention.peers.IG_STEPS", 2)
+    monkeypatch.setattr("residual_attention.attention.faithfulness.STEPS", 2)
+
+
+def test_measures_on_a_data_set(finished, few_steps, tmp_path, capsys):
     pytest.importorskip("captum")
     out = tmp_path / "m"
     assert main(["attend", str(finished), "digits", "--measure", "--limit", "6", "--out", str(out)]) == 0
@@ -69,12 +76,16 @@ def test_measures_on_a_data_set(finished, tmp_path, capsys):
     result = json.loads((out / "measures.json").read_text())
     assert result["images"] == 6
     assert {"Grad-CAM", "centre prior", "random", "class, combined", "mean, stages.2.1"} <= set(result["methods"])
-    assert all(set(v) == {"deletion_auc", "insertion_auc"} for v in result["methods"].values())
+    expected = {"deletion_auc", "insertion_noise_auc", "class_sensitivity", "weight_dependence"}
+    assert all(expected <= set(found) for found in result["methods"].values())
+    assert "energy_in_box" not in result["methods"]["random"]
+    assert result["methods"]["centre prior"]["class_sensitivity"]["mean"] == pytest.approx(1, abs=1e-5)
+    assert result["agreement"]["deletion_auc"]["deletion_auc"] == 1
     assert "Grad-CAM" in printed
     assert sorted(path.name for path in out.glob("[!.]*")) == ["measures.csv", "measures.json", "measures.png"]
 
 
-def test_measures_with_boxes(finished, pictures, tmp_path, capsys):
+def test_measures_with_boxes(finished, few_steps, pictures, tmp_path, capsys):
     pytest.importorskip("captum")
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps({"3/wide.jpg": [[28, 6, 38, 34]]}))
@@ -88,8 +99,9 @@ def test_measures_with_boxes(finished, pictures, tmp_path, capsys):
         "--out",
         str(tmp_path / "m"),
     ]
-    assert main([*arguments, "--json"]) == 0
+    assert main([*arguments, "--beside", str(finished), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
+    assert result["networks"] == 2
     for found in result["methods"].values():
         assert 0 <= found["energy_in_box"]["mean"] <= 1
         assert found["pointing_game"]["mean"] in (0, 1)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from residual_attention.detection.annotations import Problems
-from residual_attention.detection.coco import as_coco, read_coco
+from residual_attention.boxes.annotations import Problems
+from residual_attention.boxes.coco import as_coco, read_coco
+from residual_attention.boxes.voc import read_voc
 from residual_attention.detection.config import DetectConfig
 from residual_attention.detection.datasets import load_detection
-from residual_attention.detection.voc import read_voc
 
 
 def config_of(data: Path, **changes) -> DetectConfig:

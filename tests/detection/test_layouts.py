@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from residual_attention.detection.annotations import Picture, Pictures
-from residual_attention.detection.coco import as_coco
+from residual_attention.boxes.annotations import Picture, Pictures
+from residual_attention.boxes.coco import as_coco
 from residual_attention.detection.config import DetectConfig, detect_defaults
 from residual_attention.detection.datasets import DetectionDataset, load_detection, load_detection_split
 from residual_attention.errors import UserError

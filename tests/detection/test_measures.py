@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from residual_attention.detection.annotations import Box, Picture, Pictures
-from residual_attention.detection.coco import as_coco
+from residual_attention.boxes.annotations import Box, Picture, Pictures
+from residual_attention.boxes.coco import as_coco
 from residual_attention.detection.measures import (
     Curve,
     Detections,

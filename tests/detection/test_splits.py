@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from residual_attention.detection.annotations import Box, Picture, Pictures
+from residual_attention.boxes.annotations import Box, Picture, Pictures
 from residual_attention.detection.splits import hold_out, place_pictures
 
 

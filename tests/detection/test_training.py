@@ -18,9 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import residual_attention.training.loop as loop
 from residual_attention import detect_files, load, load_detector
+from residual_attention.boxes.coco import as_coco
 from residual_attention.checkpoints import read_checkpoint
 from residual_attention.cli.main import main
-from residual_attention.detection.coco import as_coco
 from residual_attention.detection.config import DetectConfig, detect_defaults
 from residual_attention.detection.datasets import load_detection
 from residual_attention.detection.detectors import build_body, build_detector

@@ -1,5 +1,6 @@
 """A run stopped at any point, in any way, ends with exactly the weights of an uninterrupted run."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import residual_attention.training.loop as loop
 from residual_attention.checkpoints import read_checkpoint
 from residual_attention.classification.config import TrainConfig
 from residual_attention.classification.task import ClassificationTask
+from residual_attention.errors import UserError
 from residual_attention.tasks import resume, train
 from residual_attention.training.interrupt import Interrupted
 
@@ -123,6 +125,25 @@ def test_decoded_files_with_any_number_of_workers(
             train(replace(config, workers=workers))
     resume(config.out, workers=2 - workers, json=True)
     assert_same(config.out, expected)
+
+
+def test_a_guided_run(tiny_config, without_report, monkeypatch, write_image_folder, tmp_path):
+    root = write_image_folder(tmp_path / "images", size=32)
+    guide = tmp_path / "boxes.json"
+    guide.write_text(boxes := json.dumps({f"class00/{i}.png": [0, 0, 20, 30] for i in range(0, 12, 2)}))
+    config = tiny_config(data=str(root), guide=guide, batch_size=6, limit_train=None)
+    train(replace(config, out=tmp_path / "whole"))
+    with monkeypatch.context() as patched:
+        stop_at(patched, 2, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            train(config)
+    guide.write_text(boxes.replace("20", "21"))
+    with pytest.raises(UserError, match="the boxes or masks of its guide differ"):
+        resume(config.out, json=True)
+    guide.write_text(boxes)
+    resume(config.out, json=True)
+    assert_same(config.out, tmp_path / "whole")
+    assert "train_energy_inside" in (config.out / "metrics.csv").read_text()
 
 
 KILLED = """

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from residual_attention.attention.localisation import read_boxes
+from residual_attention.boxes.by_image import read_boxes
 from residual_attention.checkpoints.card import Card
 from residual_attention.checkpoints.format import encode_checkpoint, parse_header, read_checkpoint
 from residual_attention.data.images import read_image

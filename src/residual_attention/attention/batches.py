@@ -8,15 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..boxes.by_image import read_boxes
 from ..checkpoints import Classifier
 from ..checkpoints.own_data import split_for
 from ..data.images import read_image
 from ..data.loading import evaluation_batches
+from ..data.regions import Box
 from ..data.splits import evenly_spaced
 from ..devices import device_of
 from ..errors import UserError
 from .geometry import box_on_input
-from .localisation import Box, read_boxes
 from .readings import images_at_once
 
 Say = Callable[[str], None]

@@ -1,8 +1,8 @@
 """Deletion and insertion: does a map rank pixels as the network uses them? (Petsiuk et al., RISE, BMVC 2018)
 
-Deletion replaces pixels with the mean colour, hottest first. Insertion starts from a blurred image and restores pixels,
-hottest first. The measure is the area under the curve of the class probability against the share of changed pixels:
-lower is better for deletion, higher for insertion.
+Deletion replaces pixels, hottest first. Insertion restores them over what replaces them, hottest first. What replaces a
+pixel decides much of the result, so there are three `BASELINES`. The measure is the area under the curve of the class
+probability against the share of changed pixels: lower is better for deletion, higher for insertion.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from ..data.randomness import torch_generator
+
 STEPS = 20
+BASELINES = ("mean", "blur", "noise")
 BATCH = 256
 
 
@@ -20,6 +23,16 @@ def blurred(images: Tensor) -> Tensor:
     sigma = images.shape[-1] / 10
     kernel = 2 * round(1.5 * sigma) + 1
     return gaussian_blur(images, [kernel, kernel], [sigma, sigma])
+
+
+def replaced(images: Tensor, baseline: str) -> Tensor:
+    """Normalised images (B, C, S, S) without content: the mean colour, a blur, or noise of the data's spread."""
+    if baseline == "blur":
+        return blurred(images)
+    if baseline == "noise":
+        noise = torch.randn(images.shape[1:], generator=torch_generator("baseline"))
+        return noise.to(images.device, images.dtype).expand_as(images)
+    return torch.zeros_like(images)
 
 
 def ranks(heat: Tensor) -> Tensor:
@@ -31,7 +44,13 @@ def ranks(heat: Tensor) -> Tensor:
 
 @torch.no_grad()
 def replacement_auc(
-    probabilities: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, heat: Tensor, *, insertion: bool
+    probabilities: Callable[[Tensor], Tensor],
+    images: Tensor,
+    targets: Tensor,
+    heat: Tensor,
+    *,
+    insertion: bool,
+    baseline: str | None = None,
 ) -> Tensor:
     """Area under the curve of the target probability, (B,) in [0, 1]: trapezoidal rule, `STEPS` equal steps.
 
@@ -40,10 +59,12 @@ def replacement_auc(
         images: (B, C, S, S) normalised, so that the mean colour is 0.
         targets: (B,) class indices.
         heat: (B, S, S).
+        baseline: one of `BASELINES`; by default *blur* for insertion and *mean* for deletion.
     """
     place = ranks(heat)[:, None]
     pixels = place.shape[-1] * place.shape[-2]
-    start, end = (blurred(images), images) if insertion else (images, torch.zeros_like(images))
+    empty = replaced(images, baseline or ("blur" if insertion else "mean"))
+    start, end = (empty, images) if insertion else (images, empty)
     curve = []
     for step in range(STEPS + 1):
         changed = place < round(step * pixels / STEPS)

@@ -1,33 +1,24 @@
 """``ran attend --measure``: every method's maps on the same images, with bootstrap intervals."""
 
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..checkpoints import Classifier
-from ..devices import DTYPES, device_of, hardware, resolve_precision, versions
+from ..devices import device_of, hardware, versions
 from ..errors import UserError
-from .batches import LabelledBatch, Say, boxed_batches, check_one_class, silent, split_batches
+from .batches import Say, boxed_batches, check_one_class, silent, split_batches
 from .bootstrap import RESAMPLES, Interval, bootstrap
-from .faithfulness import BATCH, STEPS, replacement_auc
-from .localisation import energy_in_box, pointing_hits
-from .masks import masks_are_signed
-from .methods import method_maps
-from .statistics import mask_statistics
-
-MEASURES = {
-    "deletion_auc": "deletion (lower is better)",
-    "insertion_auc": "insertion (higher is better)",
-    "pointing_game": "pointing game (higher is better)",
-    "energy_in_box": "energy in the box (higher is better)",
-}
-ModuleStatistics = dict[str, dict[str, float]]  # module -> statistic -> value
+from .faithfulness import BATCH, STEPS
+from .measuring import MEASURES, Measuring, ModuleStatistics
+from .mosaics import CONFIDENT
+from .peers import IG_STEPS
+from .road import EVERY, KEPT_PCT
+from .sanity import rank_correlation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +27,10 @@ class MapMeasures:
 
     Attributes:
         split: None if ``boxes``, a file name, selects the images.
-        accuracy_pct: accuracy of the network on these images, in percent.
-        methods: method -> measure (a key of `MEASURES`) -> its mean and interval over images.
-        masks: `mask_statistics`, averaged over images.
+        accuracy_pct: accuracy on these images, mean over the networks.
+        methods: method -> measure (a key of `MEASURES`) -> its mean and interval over images and networks.
+        agreement: `rank_agreement` of each two measures.
+        masks: `mask_statistics` of the first network, averaged over images.
         protocol: what a reader needs to repeat the measurement.
     """
 
@@ -46,11 +38,13 @@ class MapMeasures:
     split: str | None
     boxes: str | None
     images: int
+    networks: int
     accuracy_pct: float
     seed: int
     image_size_px: int
     network: str | None
     methods: dict[str, dict[str, Interval]]
+    agreement: dict[str, dict[str, float]]
     masks: ModuleStatistics
     protocol: dict[str, Any]
     hardware: dict[str, Any]
@@ -64,7 +58,7 @@ class MapMeasures:
 
 
 def measure_maps(
-    model: Classifier,
+    models: Sequence[Classifier],
     data: str,
     *,
     data_dir: Path | None = None,
@@ -72,48 +66,61 @@ def measure_maps(
     limit: int = 500,
     boxes: Path | None = None,
     seed: int = 0,
+    score_cam: bool = False,
     say: Say = silent,
 ) -> MapMeasures:
-    """Measure deletion, insertion, localisation (with ``boxes``) and mask statistics.
+    """Measure every method's maps by `MEASURES`, localisation with ``boxes``, and mask statistics.
 
-    Every method sees the same images and explains the class that the network predicts. With ``boxes``, DATA is the
-    folder that their paths are relative to. ``say`` is called with a line after each batch.
+    Every method sees the same images and explains the class that the network predicts. Of several ``models``, such as
+    one network trained with several seeds, intervals are over images and networks. With ``boxes``, DATA is the folder
+    that their paths are relative to. ``say`` is called with a line after each batch.
 
     Raises:
         UserError: unknown data, or boxes that do not match them.
         ModuleNotFoundError: captum is not installed.
     """
     started = time.perf_counter()
-    check_one_class(model, "--measure")
-    batches = (
-        split_batches(model, data, data_dir=data_dir, split=split, limit=limit, say=say)
-        if boxes is None
-        else boxed_batches(model, Path(data), boxes, limit=limit)
-    )
-    measured = _Measured(model, seed)
-    for batch in batches:
-        measured.add(batch)
-        say(f"  {measured.images} images, {time.perf_counter() - started:.0f} s")
-    if measured.images == 0:
-        raise UserError(f"nothing to measure: preprocessing crops every box of {boxes} away")
+    networks = []
+    for model in models:
+        check_one_class(model, "--measure")
+        measuring = Measuring(model, seed, score_cam=score_cam)
+        batches = (
+            split_batches(model, data, data_dir=data_dir, split=split, limit=limit, say=say)
+            if boxes is None
+            else boxed_batches(model, Path(data), boxes, limit=limit)
+        )
+        for batch in batches:
+            measuring.add(batch)
+            say(f"  {measuring.images} images, {time.perf_counter() - started:.0f} s")
+        if measuring.images == 0:
+            raise UserError(f"nothing to measure: preprocessing crops every box of {boxes} away")
+        networks.append(measuring)
+    first, methods = networks[0], _intervals(networks, seed)
+    model = models[0]
     return MapMeasures(
         data=data,
         split=None if boxes else split,
         boxes=None if boxes is None else boxes.name,
-        images=measured.images,
-        accuracy_pct=100 * measured.right / measured.images,
+        images=first.images,
+        networks=len(networks),
+        accuracy_pct=100 * sum(each.right / each.images for each in networks) / len(networks),
         seed=seed,
         image_size_px=model.preprocess.image_size,
         network=model.card.model,
-        methods=measured.intervals(seed),
-        masks=measured.mean_statistics(),
+        methods=methods,
+        agreement=rank_agreement(methods),
+        masks=first.mean_statistics(),
         protocol={
             "target": "predicted class",
             "steps": STEPS,
-            "deletion": "pixels replaced by the mean colour",
-            "insertion": "pixels restored over a Gaussian blur",
-            "interval": f"95 % percentile bootstrap over images, {RESAMPLES} resamples",
-            "precision": measured.precision,
+            "deletion": "pixels replaced by the mean colour; also by a Gaussian blur and by noise",
+            "insertion": "pixels restored over a Gaussian blur; also over the mean colour and noise",
+            "road": f"{', '.join(map(str, KEPT_PCT))} % of the pixels kept, one image in {EVERY}",
+            "grid_pointing": f"2x2 mosaics, one for {EVERY} images, of images classified with {CONFIDENT:.0%} or more",
+            "weight_dependence": f"Spearman, mean over a cascade from the classifier down, one image in {EVERY}",
+            "integrated gradients": f"{IG_STEPS} steps from the mean colour",
+            "interval": f"95 % percentile bootstrap over images and networks, {RESAMPLES} resamples",
+            "precision": first.precision,
             "batch": BATCH,
         },
         hardware=hardware(device_of(model)),
@@ -123,54 +130,29 @@ def measure_maps(
     )
 
 
-class _Measured:
-    """The measurements so far: each method's values, mask statistics and correct predictions."""
+def _intervals(networks: Sequence[Measuring], seed: int) -> dict[str, dict[str, Interval]]:
+    """Over images and networks; a measure that some network lacks, such as one without mosaics, is left out."""
+    found: dict[str, dict[str, Interval]] = {}
+    for method in networks[0].values:
+        measured = [network.values[method] for network in networks]
+        shared = [name for name in MEASURES if all(name in of_network for of_network in measured)]
+        found[method] = {}
+        for name in shared:
+            rows = [torch.cat(of_network[name]) for of_network in measured]
+            length = min(map(len, rows))
+            found[method][name] = bootstrap(torch.stack([row[:length] for row in rows]), seed)
+    return found
 
-    def __init__(self, model: Classifier, seed: int) -> None:
-        self.model, self.device = model, device_of(model)
-        self.precision = resolve_precision("auto", self.device)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.signed = masks_are_signed(model)
-        self.values: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
-        self.statistics: list[tuple[int, ModuleStatistics]] = []
-        self.images = self.right = 0
 
-    def add(self, batch: LabelledBatch) -> None:
-        maps, found = method_maps(self.model, batch.images, self.generator)
-        for method, heat in maps.items():
-            for measure, values in self._measures_of(heat, batch, found.targets):
-                self.values[method][measure].append(values.cpu().double())
-        self.statistics.append((len(batch), mask_statistics(found.masks, signed=self.signed)))
-        self.right += int((found.targets == batch.labels).sum())
-        self.images += len(batch)
+def rank_agreement(methods: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, float]]:
+    """Spearman's correlation between the orders in which two measures put the methods; 1: the same order."""
+    shown = [name for name in MEASURES if all(name in found for found in methods.values())]
+    better = {
+        name: torch.tensor([(-1 if MEASURES[name].lower else 1) * found[name].mean for found in methods.values()])
+        for name in shown
+    }
 
-    def _measures_of(self, heat: Tensor, batch: LabelledBatch, targets: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield the name and values (B,) of each measure for one method's maps (B, S, S)."""
-        on_device = heat.to(self.device)
-        for measure, insertion in (("deletion_auc", False), ("insertion_auc", True)):
-            yield measure, replacement_auc(self._probabilities, batch.images, targets, on_device, insertion=insertion)
-        if batch.boxes is not None:
-            yield "pointing_game", pointing_hits(heat, batch.boxes)
-            yield "energy_in_box", energy_in_box(heat, batch.boxes)
+    def agreement(one: str, other: str) -> float:
+        return round(rank_correlation(better[one][None, None], better[other][None, None]).item(), 3)
 
-    def _probabilities(self, images: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
-            logits = self.model(images.contiguous(memory_format=torch.channels_last))
-        return logits.float().softmax(dim=1)
-
-    def intervals(self, seed: int) -> dict[str, dict[str, Interval]]:
-        return {
-            method: {measure: bootstrap(torch.cat(values), seed) for measure, values in measures.items()}
-            for method, measures in self.values.items()
-        }
-
-    def mean_statistics(self) -> ModuleStatistics:
-        """Mask statistics averaged over all images."""
-        first = self.statistics[0][1]
-        return {
-            module: {
-                key: sum(count * found[module][key] for count, found in self.statistics) / self.images
-                for key in first[module]
-            }
-            for module in first
-        }
+    return {one: {other: agreement(one, other) for other in shown} for one in shown}

@@ -11,7 +11,9 @@ from ..own_files import OwnFiles
 from ..palette import BLUE, GRAY, ORANGE, new_figure
 from .bootstrap import Interval
 from .interventions import MaskEffects
-from .measure import MEASURES, MapMeasures
+from .measure import MapMeasures
+from .measuring import MEASURES
+from .peers import PEERS
 
 
 def write_measures(measures: MapMeasures, out: Path, **more: Any) -> list[Path]:
@@ -62,11 +64,11 @@ def _table(header: list[str], rows: list[list[Any]]) -> str:
 def _colour(method: str) -> str:
     if method in ("centre prior", "random"):
         return GRAY
-    return ORANGE if method == "Grad-CAM" else BLUE
+    return ORANGE if method in PEERS else BLUE
 
 
 def draw_measures(measures: MapMeasures, out: Path) -> None:
-    """Draw one panel per measure, a dot with its interval per method: masks blue, Grad-CAM orange, baselines gray."""
+    """Draw one panel per measure, a dot with its interval per method: masks blue, others orange, baselines gray."""
     methods = list(measures.methods)
     shown = [measure for measure in MEASURES if measure in measures.methods[methods[0]]]
     figure = new_figure(3.3 * len(shown) + 1.6, 0.3 * len(methods) + 1.5)
@@ -76,7 +78,7 @@ def draw_measures(measures: MapMeasures, out: Path) -> None:
             value = measures.methods[method][measure]
             spread = [[value.mean - value.low], [value.high - value.mean]]
             axes.errorbar(value.mean, place, xerr=spread, fmt="o", color=_colour(method), capsize=2)
-        axes.set_title(MEASURES[measure].replace(" (", "\n("), fontsize=9)
+        axes.set_title(MEASURES[measure].title.replace(" (", "\n("), fontsize=9)
         axes.grid(alpha=0.25)
     panels[0].set_yticks(range(len(methods)), methods, fontsize=8)
     panels[0].invert_yaxis()

@@ -63,6 +63,20 @@ class Look:
         return self.confidence.probabilities(self.logits)
 
 
+RIVAL = False  # whether readings explain a class against its strongest rival
+
+
+def explained(logits: Tensor, targets: Tensor, *, rival: bool) -> Tensor:
+    """What is differentiated, (B,): the logit of the target, with ``rival`` minus the largest of the other logits.
+
+    The answer depends on differences of logits alone: evidence that raises all of them supports no class.
+    """
+    own = logits.gather(1, targets[:, None])[:, 0]
+    if not rival or logits.shape[1] < 2:
+        return own
+    return own - logits.scatter(1, targets[:, None], float("-inf")).amax(dim=1)
+
+
 def look(
     model: nn.Module,
     images: Tensor,
@@ -70,10 +84,11 @@ def look(
     targets: Tensor | None = None,
     gradients: bool = True,
     features: bool = False,
+    rival: bool = RIVAL,
 ) -> Look:
     """Masks and logits of preprocessed ``images`` (B, C, H, W), in eval mode; the model's mode is restored.
 
-    ``targets`` (B,) are the classes whose logits are differentiated; by default the predicted ones.
+    ``targets`` (B,) are the classes that are explained; by default the predicted ones. ``rival``: see `explained`.
     """
     network = plain_network(model)
     if not isinstance(network, ExportedClassifier) and not attention_modules(network):
@@ -89,7 +104,7 @@ def look(
         chosen = logits.argmax(dim=1) if targets is None else targets.to(logits.device)
         contributions: OrderedDict[str, Tensor] = OrderedDict()
         if gradients:
-            score = logits.gather(1, chosen[:, None]).sum()
+            score = explained(logits, chosen, rival=rival and not confidence_of(network).several).sum()
             slopes = torch.autograd.grad(score, list(found.masks.values()))
             for (name, mask), slope in zip(found.masks.items(), slopes, strict=True):
                 contributions[name] = (mask * slope).detach().float()
@@ -212,3 +227,16 @@ def combined(maps: Mapping[str, Tensor], size: int) -> Tensor:
     if total is None:
         raise UserError("no attention modules, so no maps")
     return total
+
+
+def signed_sum(contributions: Mapping[str, Tensor], size: int) -> Tensor:
+    """The positive part of the modules' evidence summed with its sign, (B, size, size).
+
+    Each module's R summed over channels is divided by its sum of absolute values. Unlike in `combined`, what one module
+    counts against the class takes from what another counts for it.
+    """
+    total = torch.zeros(())
+    for each in contributions.values():
+        large = upsample(each.sum(dim=1), size, size)
+        total = total.to(large.device) + large / large.abs().sum(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+    return total.clamp(min=0)

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..data.loading import TrainingData, file_transform
+from ..data.files import file_transform
+from ..data.loading import TrainingData
 from ..data.preprocess import Preprocess
 from ..data.samples import FileSamples, TensorSamples
 from ..data.strengths import Augment

@@ -27,6 +27,11 @@ class LossOptions:
     """Weight the loss by inverse class frequency; with several labels an image, weight the images that have a label."""
     balanced_sampling: bool = False
     """Sample every class equally often; for one class an image."""
+    guide: Path | None = None
+    """Where objects are, for any share of the training images: boxes.json (image path to boxes), a VOC, COCO or YOLO
+    folder, or a folder of mask PNGs. The masks learn to find the evidence for the class there."""
+    guide_weight: float = 1.0
+    """Weight of the guide in the loss: of the share of the evidence that lies outside."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +92,14 @@ def _validate_classification(config: TrainConfig) -> None:
     check_between(config, dict.fromkeys(shares, (0, 0.9)))
     unit = ("label_noise", "label_smoothing", "shift", "min_scale", "color_jitter")
     check_between(config, {**dict.fromkeys(unit, (0, 1)), "rotation": (0, 180), "progressive": (0.1, 1)})
-    least = ("classifier_l2", "mixup", "cutmix", "crop_padding", "cutout")
+    least = ("classifier_l2", "guide_weight", "mixup", "cutmix", "crop_padding", "cutout")
     check_least(config, {**dict.fromkeys(least, 0), "limit_train": 1})
     if config.fold is not None and (config.folds is None or not 1 <= config.fold <= config.folds):
         raise UserError(f"fold must be between 1 and --folds, not {config.fold}")
     if config.folds is not None:
         check_between(config, {"folds": (2, MAX_FOLDS)})
+    if config.guide is not None and config.grad_checkpointing:
+        raise UserError("guide differentiates twice, which grad_checkpointing does not allow; drop one")
     if config.image_size is not None:
         check_between(config, {"image_size": (1, MAX_IMAGE_SIZE)})
     if config.in_chans not in (None, 1, 3):

@@ -54,7 +54,7 @@ def train_folds(config: TrainConfig) -> dict[str, Any]:
         return resume_folds(folder, track=config.track, json=config.json, debug=config.debug)
     keep_out_of_data(folder, config)
     data = config.data if config.data in SOURCES else absolute(config.data)
-    config = replace(config, data=data)
+    config = replace(config, data=data, guide=None if config.guide is None else config.guide.resolve())
     _check_one_class(config)
     _check_folder(folder, config)
     return _train_rest(folder, replace(config, resume="no"), {})

@@ -45,6 +45,7 @@ def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[T
         config,
         data=absolute(config.data) if config.data not in SOURCES else config.data,
         data_dir=None if config.data_dir is None else config.data_dir.resolve(),
+        guide=None if config.guide is None else config.guide.resolve(),
         init=None if config.init in (None, "none") else absolute(config.init),
         model=config.model or default_model(size),
         image_size=size,

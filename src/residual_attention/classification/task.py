@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..attention.guidance import guided_energy
 from ..checkpoints.card import Card
 from ..checkpoints.confidence import Confidence
 from ..data.augment import progressive_size
@@ -37,6 +38,7 @@ from .calibration import MOST_IMAGES, measure_likeness, measure_thresholds
 from .config import TrainConfig
 from .development import keep_masks, kept_epochs
 from .evaluate import evaluate
+from .guide import GUIDE_COLUMNS, MOST_GUIDED, guide_figures, guided
 from .initial import copy_weights, prepared_for_trunk, read_classifier, started_from
 from .judging import judging, label_notices
 from .multilabel_results import MultilabelOutcome
@@ -61,6 +63,7 @@ def _training_data(plan: Plan[TrainConfig], machine: Machine, processes: Process
         skip_bad=config.skip_bad_images,
         workers=machine.workers,
         replica=Replica(processes.rank, processes.world),
+        regions=dataset.regions,
     )
 
 
@@ -92,7 +95,7 @@ class ClassificationTask:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return self.judging.columns
+        return (*self.judging.columns, *([] if self.dataset.regions is None else GUIDE_COLUMNS))
 
     @property
     def skipped(self) -> set[int]:
@@ -129,7 +132,14 @@ class ClassificationTask:
         )
         if self.config.classifier_l2:
             objective = objective + self.config.classifier_l2 * model.get_classifier().weight.square().sum()  # type: ignore[operator,union-attr]
-        return StepLoss(objective, loss, self.judging.tally(output.detach(), batch.targets))
+        tally = self.judging.tally(output.detach(), batch.targets)
+        if batch.regions is not None and batch.labels is not None:
+            inside, guided = guided_energy(
+                model, batch.images, batch.labels, batch.regions, dtype=self.machine.dtype, at_most=MOST_GUIDED
+            )
+            objective = objective + self.config.guide_weight * (guided - inside) / guided.clamp(min=1)
+            tally |= {"inside": inside.detach(), "guided": guided}
+        return StepLoss(objective, loss, tally)
 
     def evaluation(self, samples: Any, *, skip_bad: bool = False):
         """Batches of a whole split over all processes."""
@@ -150,7 +160,8 @@ class ClassificationTask:
         return self.judging.validation(evaluate(model, self._validation(), precision=precision))
 
     def epoch_figures(self, loss: float, tally: dict[str, float], seen: float) -> dict[str, float]:
-        return {"train_loss": loss, **self.judging.figures(tally, seen)}
+        guide = {} if self.dataset.regions is None else guide_figures(tally)
+        return {"train_loss": loss, **self.judging.figures(tally, seen), **guide}
 
     def progress_text(self, tally: dict[str, float], seen: float) -> str:
         return self.judging.text(self.judging.figures(tally, seen), "train")
@@ -265,6 +276,8 @@ def prepare_classification(config: TrainConfig, machine: Machine, processes: Pro
     known = card or (start and start.card)
     config, preprocess = prepared_for_trunk(config, None if card is None else card.preprocess)
     dataset = _load_dataset(config, processes, preprocess, known.placed if known else None)
+    if config.guide is not None:
+        dataset = guided(dataset, config)
     return prepare_on(dataset, config, machine, processes, card, start)
 
 

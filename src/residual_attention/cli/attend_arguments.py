@@ -35,13 +35,13 @@ class AttendArguments:
     top_k: int = 5
     """Classes listed for each image."""
     measure: bool = False
-    """Measure deletion, insertion and mask statistics on DATA; with --boxes, localisation too."""
+    """Measure how far each reading, and other methods, show what the network uses; with --boxes, localisation too."""
     intervene: bool = False
     """Replace masks by constants, shuffled ones and those of other images, and measure the effect on DATA."""
     boxes: Path | None = None
     """JSON file: image path below DATA to [x0, y0, x1, y1] in pixels of the image, or to a list of such boxes."""
     limit: int | None = None
-    """Number of images from a data set, evenly spaced over the split; by default 500 measured, 20 drawn, all
+    """Number of images from a data set, evenly spaced over the split; by default 200 measured, 20 drawn, all
     for --intervene."""
     split: Literal["test", "val", "train"] = "test"
     """Split of DATA to measure on."""
@@ -49,8 +49,11 @@ class AttendArguments:
     """Folder of a named data set."""
     response: bool = False
     """Draw the mean absolute response of each stage's output on DATA."""
-    beside: str | None = None
-    """A second MODEL for --response, such as one with naive learning."""
+    beside: tuple[str, ...] = ()
+    """Further MODELs: with --measure, the same network trained with other seeds, so that intervals are over images and
+    networks; with --response, to compare, such as one with naive learning."""
+    score_cam: bool = False
+    """Also measure Score-CAM, which runs the network once for each channel of the last feature map."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     engine: str = "auto"
@@ -77,8 +80,10 @@ def check_arguments(given: AttendArguments) -> None:
         raise UserError(f"{given.figures[0]} takes one data set or folder")
     if given.boxes and not given.measure:
         raise UserError("--boxes needs --measure")
-    if given.beside and not given.response:
-        raise UserError("--beside needs --response")
+    if given.beside and not (given.response or given.measure):
+        raise UserError("--beside needs --measure or --response")
+    if given.score_cam and not given.measure:
+        raise UserError("--score-cam needs --measure")
     if given.channels and not given.before_after:
         raise UserError("--channels needs --before-after; --channel draws one channel of each mask")
     if given.top_k < 1 or (given.limit is not None and given.limit < 2):

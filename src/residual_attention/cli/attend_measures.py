@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..checkpoints import Classifier
 
 IMAGES_MEASURED = 500  # of a data set, unless --limit says otherwise
+MAPS_MEASURED = 200  # by --measure, which takes a thousand passes an image
 
 
 def _say(line: str) -> None:
@@ -23,18 +24,21 @@ def _say(line: str) -> None:
 def _measure(given: AttendArguments, model: "Classifier") -> int:
     from ..attention.measure import measure_maps
     from ..attention.measure_files import write_measures
+    from ..checkpoints import load
+    from ..devices import resolve_device
 
     measures = measure_maps(
-        model,
+        [model, *(load(other, resolve_device(given.device)) for other in given.beside)],
         given.images[0],
         data_dir=given.data_dir,
         split=given.split,
-        limit=given.limit or IMAGES_MEASURED,
+        limit=given.limit or MAPS_MEASURED,
         boxes=given.boxes,
         seed=given.seed,
+        score_cam=given.score_cam,
         say=_say,
     )
-    files = write_measures(measures, given.out, model=given.model)
+    files = write_measures(measures, given.out, model=given.model, beside=list(given.beside))
     if given.json:
         print(json.dumps({**measures.to_dict(), "model": given.model}))
     else:
@@ -50,8 +54,7 @@ def _compare_responses(given: AttendArguments, model: "Classifier") -> int:
     from ..devices import resolve_device
 
     models = {given.model: model}
-    if given.beside:
-        models[given.beside] = load(given.beside, resolve_device(given.device))
+    models |= {other: load(other, resolve_device(given.device)) for other in given.beside}
     responses = {}
     for name, network in models.items():
         learning = network.card.overrides.get("learning", "residual")
@@ -106,15 +109,16 @@ def measured(given: AttendArguments, model: "Classifier") -> int:
 
 def _print_measures(measures: "MapMeasures") -> None:
     """A table per measure, the best method first, then the statistics of the masks."""
-    from ..attention.measure import MEASURES
+    from ..attention.measuring import MEASURES
 
-    print(f"{measures.data}: {measures.images} images, accuracy {measures.accuracy_pct:.2f} %")
+    networks = "" if measures.networks == 1 else f", {measures.networks} networks"
+    print(f"{measures.data}: {measures.images} images{networks}, accuracy {measures.accuracy_pct:.2f} %")
     width = max(map(len, measures.methods))
-    for measure, title in MEASURES.items():
-        rows = [(method, found[measure]) for method, found in measures.methods.items() if measure in found]
+    for name, measure in MEASURES.items():
+        rows = [(method, found[name]) for method, found in measures.methods.items() if name in found]
         if rows:
-            print(f"\n{title}, mean [95 % interval]")
-        for method, value in sorted(rows, key=lambda row: row[1].mean, reverse=measure != "deletion_auc"):
+            print(f"\n{measure.title}, mean [95 % interval]")
+        for method, value in sorted(rows, key=lambda row: row[1].mean, reverse=not measure.lower):
             print(f"  {method:<{width}}  {value.mean:.3f}  [{value.low:.3f}, {value.high:.3f}]")
     print("\nmasks")
     for module, found in measures.masks.items():

@@ -94,9 +94,11 @@ def mix(images: Tensor, targets: Tensor, augment: Augment, rng: np.random.Genera
 
 
 def augment_batch(
-    images: Tensor, labels: Tensor, num_classes: int, augment: Augment, rng: np.random.Generator
+    images: Tensor, labels: Tensor, num_classes: int, augment: Augment, rng: np.random.Generator, regions: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Apply all of the above to normalised images (B, C, H, W) with labels (B,).
+
+    The last ``regions`` channels are moved and cut out with the others, but not mixed.
 
     Returns images and targets: the labels unchanged, or (B, num_classes) distributions when mixing.
     """
@@ -106,7 +108,9 @@ def augment_batch(
     if not augment.mixes:
         return images, labels
     targets = labels if labels.ndim == 2 else F.one_hot(labels, num_classes).to(torch.float32)
-    return mix(images, targets, augment, rng)
+    chans = images.shape[1] - regions
+    mixed, targets = mix(images[:, :chans], targets, augment, rng)
+    return (torch.cat([mixed, images[:, chans:]], dim=1) if regions else mixed), targets
 
 
 def crop_at_random(images: Tensor, side: int, rng: np.random.Generator) -> Tensor:

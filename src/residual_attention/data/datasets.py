@@ -13,6 +13,7 @@ from .folding import fold_out
 from .placement import Placed
 from .preprocess import Preprocess
 from .readable import check_classes, check_files, unreadable_notice
+from .regions import Regions
 from .request import DataRequest, folding
 from .samples import FileSamples, Samples, TensorSamples, decode, fits_in_memory
 from .sampling import count_channels, suggested_image_size
@@ -28,6 +29,7 @@ class Dataset:
     """``flip``: whether mirrored images keep their class; ``skipped``: number of unreadable images left out;
     ``digest``: of the files, by `digest_of`.
     ``placed``: the split of each image by its content, None if it is not known.
+    ``regions``: where the evidence for each training image's class may lie.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Dataset:
     skipped: int = 0
     digest: dict[str, str] = field(default_factory=dict)
     placed: Placed | None = None
+    regions: Regions | None = None
 
     @property
     def several(self) -> bool:

@@ -12,7 +12,7 @@ MOST_STATS = 200_000  # files whose sizes are compared; of larger sets, names an
 SAMPLED = 64  # files of which the first and last bytes are compared
 ENDS = 4096  # bytes at each end
 WHAT = {"names": "the names of its files", "classes": "the classes of its images", "sizes": "the sizes of its files"}
-WHAT |= {"contents": "the contents of its files", "boxes": "its boxes"}
+WHAT |= {"contents": "the contents of its files", "boxes": "its boxes", "guide": "the boxes or masks of its guide"}
 
 
 def _hex(parts: Iterable[str]) -> str:

@@ -135,6 +135,22 @@ def read_image(
         raise ImageError(f"{_name(source)}: cannot be read: {reason}") from None
 
 
+def shown_size(path: Path) -> tuple[int, int]:
+    """Width and height after EXIF orientation, from the header. Raises ImageError."""
+    try:
+        with Image.open(path, formats=readable_formats()) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{path}: {image.width}x{image.height} px is above the limit of {MAX_PIXELS:,} pixels")
+            turned = image.getexif().get(0x0112, 1) >= 5
+            return (image.height, image.width) if turned else image.size
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except Exception as error:
+        raise ImageError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+
+
 def longest_side(path: Path) -> int:
     """In px, from the header; 0 if it cannot be read."""
     try:

@@ -5,43 +5,54 @@ augmentation of a decoded file of (seed, epoch, sample). A run can stop after an
 workers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset as TorchDataset
-from torchvision.transforms import v2
 
 from ..errors import UserError
 from .augment import augment_batch, crop_at_random, flip_and_crop
+from .files import EvaluationFiles, TrainingFiles
 from .images import ImageError
 from .order import Replica, batch_indices, epoch_order, steps_per_epoch
 from .preprocess import Preprocess
-from .randomness import derive_seed, numpy_generator, seeded, torch_generator
-from .samples import Samples, StoredSamples, TensorSamples
+from .randomness import numpy_generator, torch_generator
+from .regions import Regions
+from .samples import Samples, TensorSamples
 from .strengths import Augment
 from .transfer import to_device
-from .workers import BatchKeys, Item, file_loader, single_threaded
+from .workers import BatchKeys, file_loader, single_threaded
 
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """``images`` (B, C, S, S) normalised; ``targets`` (B,) classes or (B, K) distributions."""
+    """``images`` (B, C, S, S) normalised; ``targets`` (B,) classes or (B, K) distributions.
+
+    With a guide, ``regions`` (B, S, S) in [0, 1] say where the evidence for each image's own class, ``labels`` (B,),
+    may lie; a region of zeros is not known.
+    """
 
     images: Tensor
     targets: Tensor
+    regions: Tensor | None = None
+    labels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def parts(self, count: int) -> list["TrainBatch"]:
         """Split into ``count`` parts of about equal size, or fewer if there are fewer images."""
-        return list(map(TrainBatch, self.images.chunk(count), self.targets.chunk(count)))
+        fields = (self.images, self.targets, self.regions, self.labels)
+        return [TrainBatch(*part) for part in zip(*(_chunks(each, count) for each in fields), strict=False)]
+
+
+def _chunks(values: Tensor | None, count: int) -> Sequence[Any]:
+    return [None] * count if values is None else values.chunk(count)
 
 
 class EvalBatch(NamedTuple):
@@ -52,61 +63,13 @@ class EvalBatch(NamedTuple):
     indices: Tensor
 
 
-class _TrainingFiles(TorchDataset):
-    """Decoded, cropped uint8 images; the key is (epoch, sample). An unreadable file returns its error message."""
-
-    def __init__(self, samples: StoredSamples, preprocess: Preprocess, seed: int, augment: Augment) -> None:
-        self.samples, self.preprocess, self.seed = samples, preprocess, seed
-        self.transform = file_transform(augment, preprocess)
-
-    def __getitem__(self, key: tuple[int, int]) -> "Item":
-        epoch, index = key
-        label = self.samples.labels[index]
-        try:
-            image = self.samples.read(index, self.preprocess.in_chans)
-        except ImageError as error:
-            return str(error), label, index
-        with seeded(derive_seed(self.seed, "image", epoch, index)):
-            return self.transform(image), label, index
-
-
-def file_transform(augment: Augment, preprocess: Preprocess) -> v2.Compose:
-    """Transforms applied to each large image when it is decoded; the others run on the batch.
-
-    ``crop`` takes a random area and aspect ratio (Szegedy et al., 2015); the other modes use the full image.
-    """
-    size = preprocess.image_size
-    geometry = (
-        [v2.PILToTensor(), v2.RandomResizedCrop(size, scale=(augment.min_scale, 1.0), antialias=True)]
-        if preprocess.resize == "crop"
-        else [preprocess.to_uint8]
-    )
-    strength = augment.color_jitter
-    colour = [v2.ColorJitter(strength, strength, strength)] if strength else []
-    return v2.Compose([*geometry, *colour])
-
-
-class _EvaluationFiles(TorchDataset):
-    """Decoded uint8 images in order; an unreadable file returns its error message."""
-
-    def __init__(self, samples: StoredSamples, preprocess: Preprocess) -> None:
-        self.samples, self.preprocess = samples, preprocess
-
-    def __getitem__(self, index: int) -> "Item":
-        label = self.samples.labels[index]
-        try:
-            return self.preprocess.to_uint8(self.samples.read(index, self.preprocess.in_chans)), label, index
-        except ImageError as error:
-            return str(error), label, index
-
-
 @dataclass(kw_only=True)
 class TrainingData:
     """The training split as batches.
 
     ``repeats``: passes over the split per epoch, each in a different order. ``skipped`` collects the indices of
-    unreadable images; these raise ImageError unless ``skip_bad``. Workers start with the first epoch and persist, so
-    only one epoch of files can be read at a time.
+    unreadable images; these raise ImageError unless ``skip_bad``. ``regions``: a last channel of the images from here
+    on. Workers start with the first epoch and persist, so only one epoch of files can be read at a time.
     """
 
     samples: Samples
@@ -121,14 +84,18 @@ class TrainingData:
     skip_bad: bool = True
     workers: int = 0
     replica: Replica = field(default_factory=Replica)
+    regions: Regions | None = None
     skipped: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if isinstance(self.samples, TensorSamples):
-            self.images = self.samples.images.to(self.device)
+            images = self.samples.images
+            if self.regions is not None:
+                images = torch.cat([images, self.regions.squares(self.preprocess)], dim=1)
+            self.images = images.to(self.device)
             self.labels = self.samples.labels.to(self.device)
         else:
-            files = _TrainingFiles(self.samples, self.preprocess, self.seed, self.augment)
+            files = TrainingFiles(self.samples, self.preprocess, self.seed, self.augment, self.regions)
             self.keys = BatchKeys()
             self.loader = file_loader(files, self.keys, self.workers, self.device, workers_stay=True)
 
@@ -162,13 +129,20 @@ class TrainingData:
         augment = replace(self.augment, flip=self.augment.flip and not self.augment.alternate_flip)
         if not augment.crop_padding:  # flip before normalising: uint8 is a quarter of the bytes
             images, augment = flip_and_crop(images, augment, rng), replace(augment, flip=False)
-        images = self.preprocess.normalize(images)
-        images, targets = augment_batch(images, labels, self.num_classes, augment, rng)
+        guided = int(self.regions is not None)
+        images = self._normalized(images)
+        images, targets = augment_batch(images, labels, self.num_classes, augment, rng, regions=guided)
         if size is not None and size != images.shape[-1] and augment.progressive_by == "crop":
             images = crop_at_random(images, size, rng)
         elif size is not None and size != images.shape[-1]:
             images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-        return TrainBatch(images, targets)
+        return TrainBatch(images[:, :-1], targets, images[:, -1], labels) if guided else TrainBatch(images, targets)
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        """uint8 to float; a region to [0, 1]."""
+        if self.regions is None:
+            return self.preprocess.normalize(images)
+        return torch.cat([self.preprocess.normalize(images[:, :-1]), images[:, -1:] / 255], dim=1)
 
     def _order(self, number: int) -> Tensor:
         """(N, 2): the number of the pass, which seeds a file's augmentation, and the sample indices in order."""
@@ -216,7 +190,7 @@ def evaluation_batches(
             images = preprocess.normalize(to_device(samples.images[indices], device))
             yield EvalBatch(images, to_device(samples.labels[indices], device), indices)
         return
-    files = _EvaluationFiles(samples, preprocess)
+    files = EvaluationFiles(samples, preprocess)
     keys = BatchKeys([indices.tolist() for indices in parts])
     for images, labels, indices, bad in file_loader(files, keys, workers, device):
         if bad and not skip_bad:

@@ -18,6 +18,12 @@ IN_MEMORY_BYTES = 2 * 2**30  # if they take at most this much
 DECODERS = 4
 
 
+def _at(paths: tuple[Path, ...], index: Tensor) -> tuple[Path, ...]:
+    """The paths at ``index``, numbers or bools; none of none."""
+    numbers = index.nonzero()[:, 0] if index.dtype == torch.bool else index
+    return tuple(paths[i] for i in numbers.tolist()) if paths else ()
+
+
 @dataclass(frozen=True)
 class FileSamples:
     """Image files, decoded on demand; ``labels`` (N,) int64, or (N, K) float32 of 0 and 1 with several labels an
@@ -38,7 +44,7 @@ class FileSamples:
         return read_image(self.paths[index], in_chans)
 
     def subset(self, index: Tensor) -> "FileSamples":
-        return FileSamples(tuple(self.paths[i] for i in index.tolist()), self.labels[index])
+        return FileSamples(_at(self.paths, index), self.labels[index])
 
     def relabelled(self, labels: Tensor) -> "FileSamples":
         return FileSamples(self.paths, labels)

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ..boxes.annotations import Pictures
 from ..training.board import TensorBoard
-from .annotations import Pictures
 from .figures import draw_boxes, reduced
 from .loading import DetectionBatch
 from .measures import Detections

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
+from ..boxes.annotations import Picture, Pictures, Problems, checked, class_names
+from ..boxes.layouts import find_layout
 from ..checkpoints.card import Card
 from ..data.digest import difference, digest_of
 from ..data.placement import Placed
 from ..data.randomness import torch_generator
 from ..errors import UserError
-from .annotations import Picture, Pictures, Problems, checked, class_names
 from .config import DetectConfig
-from .layouts import find_layout
 from .splits import hold_out, place_pictures
 
 

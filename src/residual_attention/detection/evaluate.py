@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..boxes.annotations import Pictures
 from ..devices import resolve_device
 from ..errors import UserError
-from .annotations import Pictures
 from .config import DetectConfig
 from .datasets import check_same_data, load_detection, load_detection_split
 from .detectors import BaseDetector

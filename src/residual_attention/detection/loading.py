@@ -15,12 +15,12 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transform
 
+from ..boxes.annotations import Pictures
 from ..data.images import ImageError
 from ..data.order import Replica, batch_indices, epoch_order, steps_per_epoch
 from ..data.randomness import derive_seed, seeded
 from ..data.workers import FileLoader, prepare_worker
 from ..errors import UserError
-from .annotations import Pictures
 
 Target = dict[str, Tensor]
 _Item = tuple[Tensor | str, Target, int]  # uint8 image or why it could not be read, boxes and labels, index

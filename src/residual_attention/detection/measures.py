@@ -19,9 +19,9 @@ import numpy as np
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from ..boxes.annotations import Pictures
+from ..boxes.coco import as_coco
 from ..errors import UserError
-from .annotations import Pictures
-from .coco import as_coco
 
 COCO_FIGURES = ("map", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")  # the first six of COCO's twelve
 

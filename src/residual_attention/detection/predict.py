@@ -9,10 +9,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..boxes.annotations import Pictures
 from ..data.images import ImageError, read_image
 from ..devices import device_of
 from ..family.modes import evaluating
-from .annotations import Pictures
 from .detectors import BaseDetector
 from .loading import as_float, at_network_size
 from .measures import Detections

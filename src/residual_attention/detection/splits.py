@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ..boxes.annotations import Picture, Pictures
 from ..data.arrange import MAX_LOOKED, copy_notices
 from ..data.fingerprints import fingerprints, near_copies
 from ..data.placement import Item, Placed, place
 from ..data.randomness import derive_seed
-from .annotations import Picture, Pictures
 
 READ = 65_536  # bytes of a file that, together with its length, identify it
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..boxes.annotations import Pictures
 from ..checkpoints.card import DETECTION, Card
 from ..data.datasets import IMAGENET_MEAN, IMAGENET_STD
 from ..data.order import Replica, steps_per_epoch
@@ -23,7 +24,6 @@ from ..training.runfolder import RunFolder
 from ..training.start import Start
 from ..training.task import Prepared, StepLoss, TaskEntry, Validation
 from ..training.trunk import start_weights, with_trunk
-from .annotations import Pictures
 from .board import DetectionBoard
 from .config import DetectConfig
 from .datasets import DetectionDataset, check_same_data, load_detection

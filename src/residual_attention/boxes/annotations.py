@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.images import MAX_PIXELS, ImageError, read_image, readable_formats
+from ..data.images import ImageError, read_image, shown_size
 
 ROUNDING_PX = 1.0  # boxes that exceed the image by at most this are clipped silently
 DECODED = 5_000  # up to this many images per split are decoded before training; above it, only headers are read
@@ -143,22 +143,6 @@ def _sized(picture: Picture, decode: bool, problems: Problems) -> Picture | None
         problems.add("wrong image size", picture.path.name, text)
         return None
     return Picture(picture.path, picture.boxes, width, height)
-
-
-def shown_size(path: Path) -> tuple[int, int]:
-    """Width and height after EXIF orientation, from the header. Raises ImageError."""
-    try:
-        with Image.open(path, formats=readable_formats()) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"{path}: {image.width}x{image.height} px is above the limit of {MAX_PIXELS:,} pixels")
-            turned = image.getexif().get(0x0112, 1) >= 5
-            return (image.height, image.width) if turned else image.size
-    except ImageError:
-        raise
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
-    except Exception as error:
-        raise ImageError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
 
 
 def checked(pictures: Sequence[Picture], classes: Sequence[str], problems: Problems) -> Pictures:

@@ -11,11 +11,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ..data.images import ImageError
+from ..data.images import ImageError, shown_size
 from ..documents import parse_yaml
 from ..errors import UserError
 from ..names import printable, repeated
-from .annotations import Box, Picture, Problems, shown_size
+from .annotations import Box, Picture, Problems
 from .tree import ORDER, Tree
 
 NAME_FILES = ("classes.txt", "obj.names")
