@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ..atomic import write_atomically
+from ..atomic import remove_leftovers, write_atomically
 from ..documents import blaming, parse_json
 from .choices import meaning
 from .originals import Originals
@@ -151,6 +151,7 @@ def write_sheet(sheet: Sheet, out: Path) -> None:
     ]
     page = PageSheet(heading=sheet.heading, levels=list(sheet.levels), modules=list(sheet.modules), rows=rows)
     out.parent.mkdir(exist_ok=True)
+    remove_leftovers(out)
     write_atomically(out, json.dumps(asdict(page)).encode())
 
 
