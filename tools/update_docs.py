@@ -6,13 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tables import audits, checks, detection, masks, reproduction, runs, speed, summary, torture, trunks
+from tables import audits, checks, detection, masks, own_photos, reproduction, runs, speed, summary, torture, trunks
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"reached": summary.reached},
     "src/residual_attention/weights/README.md": {name: partial(runs.card, name) for name in runs.SHIPPED},
     "docs/audit.md": {"planted": audits.planted},
+    "docs/comparison.md": {"own photos": own_photos.same_minutes},
     "docs/data.md": {"planted": checks.planted, "found": checks.found},
     "docs/detection.md": {"results": detection.results, "classes": detection.classes},
     "docs/family.md": {"ledger": runs.ledger, "weights": runs.weights},

@@ -3,7 +3,7 @@
 import importlib.util
 import tempfile
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ..devices import DTYPES, cpu_computes_bf16
 from ..trunks.create import create_model
 
 PEER = "pytorchcv"  # the only package on PyPI with this network at 224 px
+WIDE = "attention56_cifar_wide"
 PEER_MISSING = "pip install 'residual-attention[bench]'"
 
 
@@ -121,7 +122,8 @@ def training_contenders(size: int, device: torch.device) -> list[Contender]:
     ours = Contender(
         f"ours, defaults ({half}, channels_last)", _our_network(size), way="eager", precision=half, channels_last=True
     )
-    return [*_eager(size), ours]
+    wide = replace(ours, label=f"wide network, defaults ({half}, channels_last)", network=WIDE)
+    return [*_eager(size), *([wide] if size < 224 else []), ours]
 
 
 def _laid_out(contender: Contender, model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:

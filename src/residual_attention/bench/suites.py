@@ -114,7 +114,8 @@ def _compare_sizes(setting: Setting, suite: str, batches: dict[int, int] | None)
 def ceiling(setting: Setting) -> list[Row]:
     """The machine's limits, independent of our code."""
     found = measure_ceiling(setting.device, setting.rounds)
-    setting.tell(f"ceiling: fp32 {found['fp32']} GFLOP/s, bf16 {found['bf16']} GFLOP/s, copy {found['copy_gb_s']} GB/s")
+    rates = ", ".join(f"{name} {found[name]} GFLOP/s" for name in ("fp32", "bf16", "int8"))
+    setting.tell(f"ceiling: {rates}, copy {found['copy_gb_s']} GB/s")
     return [{"suite": "ceiling", "label": name, "value": value} for name, value in found.items()]
 
 
