@@ -40,18 +40,23 @@ from residual_attention.atomic import write_atomically
 from residual_attention.attention.geometry import upsample
 from residual_attention.attention.peers import grad_cam
 from residual_attention.attention.readings import combined, look, read
+from residual_attention.data.augment import flip_and_crop
 from residual_attention.data.load import load_dataset
 from residual_attention.data.request import DataRequest
 from residual_attention.data.samples import TensorSamples
-from residual_attention.devices import hardware, resolve_device, versions
+from residual_attention.data.strengths import Augment
+from residual_attention.data.transfer import to_device
+from residual_attention.devices import DTYPES, hardware, resolve_device, resolve_precision, versions
 from residual_attention.family.staged import StagedNetwork
+from residual_attention.training.graphs import GraphedForward
 
 IMAGES_PER_CLASS = (20, 100, 500)
 ARMS = ("without masks", "with masks", "from scratch")
 NETWORKS = {"plain56_cifar": 0.1, "resnet18_cifar": 0.05}  # and the peak rate of their training
 FINETUNE_LR = 0.02
-MOSAICS = 100
+MOSAICS, MOSAICS_AT_ONCE = 100, 20
 WARM_STEPS = 3
+SYNCHRONISED = 5  # steps: the host never runs further ahead of a GPU
 
 default_cfgs = generate_default_cfgs(
     {
@@ -152,25 +157,18 @@ def noise(classes: int) -> tuple[Images, Images]:
     return draw(8), draw(4)
 
 
-def batches(data: Images, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless shuffled batches, with crop and flip."""
+def batches(data: Images, size: int, seed: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless shuffled batches on ``device``, normalised, with crop and flip."""
     rng = np.random.default_rng(seed)
+    augment = Augment(crop_padding=4, flip=True)
+    images, labels = data.images.to(device), data.labels.to(device)
     while True:
-        order = torch.from_numpy(rng.permutation(len(data.labels)))
+        order = torch.from_numpy(rng.permutation(len(labels)))
         for index in order.split(size):
             if len(index) < min(size, len(order)):
                 continue
-            yield cropped(data.images[index], rng), data.labels[index]
-
-
-def cropped(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Each image shifted by up to 4 px and perhaps mirrored."""
-    padded, side = F.pad(images, (4, 4, 4, 4)), images.shape[-1]
-    out = torch.empty_like(images)
-    for i, (top, left, flipped) in enumerate(rng.integers(0, (9, 9, 2), (len(images), 3)).tolist()):
-        crop = padded[i, :, top : top + side, left : left + side]
-        out[i] = crop.flip(-1) if flipped else crop
-    return out
+            chosen = to_device(index, device)
+            yield flip_and_crop(data.normalized(images[chosen]), augment, rng), labels[chosen]
 
 
 def optimizer_of(model: nn.Module, lr: float, layer_decay: float | None, mask_lr: float) -> torch.optim.Optimizer:
@@ -198,26 +196,30 @@ def trained(
 ) -> dict[str, float]:
     """Train for ``minutes`` of training time. The cosine follows the share of the time, so that every arm ends at 0."""
     device = next(model.parameters()).device
-    source = batches(data, batch_size, seed)
-    model.train()
+    dtype = DTYPES[resolve_precision("auto", device)]
+    forward = GraphedForward(model, dtype) if device.type == "cuda" else model
+    source = batches(data, batch_size, seed, device)
+    forward.train()
     steps, spent, budget = 0, 0.0, 60 * minutes
+    started = time.perf_counter()
     while spent < budget:
-        images, labels = next(source)
-        started = time.perf_counter()
         share = spent / budget
         rate = lr * min(1.0, share / 0.05 + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
-        logits = model(data.normalized(images.to(device)))
-        F.cross_entropy(logits.float(), labels.to(device), label_smoothing=0.1).backward()
+        images, labels = next(source)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            logits = forward(images.contiguous(memory_format=torch.channels_last))
+        F.cross_entropy(logits.float(), labels, label_smoothing=0.1).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
         steps += 1
-        if steps > WARM_STEPS:  # the first steps allocate
-            spent += time.perf_counter() - started
+        if device.type == "cuda" and steps % SYNCHRONISED == 0:
+            torch.cuda.synchronize()
+        if steps == WARM_STEPS:  # the first steps allocate, or record
+            started = time.perf_counter()
+        spent = time.perf_counter() - started if steps > WARM_STEPS else 0.0
     return {
         "steps": steps,
         "train_time_s": round(spent, 2),
@@ -259,34 +261,36 @@ def mosaics(data: Images, count: int, seed: int) -> Iterator[tuple[Tensor, Tenso
         yield torch.cat(rows, dim=1)[None], torch.from_numpy(chosen)
 
 
-def share_on(map_: Tensor, quarter: int) -> float:
-    """The share of a map's (1, S, S) positive part on one quarter."""
-    positive = map_[0].clamp(min=0)
+def shares_on(maps: Tensor, quarters: Tensor) -> Tensor:
+    """The share of each map's (B, S, S) positive part on its quarter (B,), counted row by row; (B,)."""
+    positive = maps.clamp(min=0)
     half = positive.shape[-1] // 2
-    row, column = divmod(quarter, 2)
-    part = positive[row * half : (row + 1) * half, column * half : (column + 1) * half]
-    total = positive.sum().item()
-    return part.sum().item() / total if total > 0 else 0.25
+    by_quarter = positive.unflatten(1, (2, half)).unflatten(3, (2, half)).sum(dim=(2, 4)).flatten(1)  # (B, 4)
+    total = by_quarter.sum(dim=1)
+    share = by_quarter.gather(1, quarters[:, None])[:, 0] / total.clamp(min=1e-12)
+    return torch.where(total > 0, share, 0.25)
 
 
 def localisation(model: StagedNetwork, data: Images, count: int) -> dict[str, float]:
     """Mean share on the right quarter, by method; 0.25 is chance."""
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[Tensor]] = {}
     device = next(model.parameters()).device
     model.eval()
-    for image, labels in mosaics(data, count, 0):
-        image = image.to(device)
-        for quarter, label in enumerate(labels.tolist()):
-            target = torch.tensor([label], device=device)
-            maps = {"Grad-CAM": grad_cam(model, image, target)}
-            if any(".mask." in name for name, _ in model.named_parameters()):
-                masks = read(look(model, image, targets=target), "class")
-                maps["masks, last stage"] = list(masks.values())[-1]
-                maps["masks, combined"] = combined(masks, image.shape[-1])
-            for name, each in maps.items():
-                large = upsample(each.float(), image.shape[-1], image.shape[-1])
-                found.setdefault(name, []).append(share_on(large.detach().cpu(), quarter))
-    return {name: round(statistics.mean(values), 4) for name, values in found.items()}
+    drawn = list(mosaics(data, count, 0))
+    for first in range(0, len(drawn), MOSAICS_AT_ONCE):
+        some = drawn[first : first + MOSAICS_AT_ONCE]
+        images = torch.cat([image for image, _ in some]).repeat_interleave(4, dim=0).to(device)
+        targets = torch.cat([labels for _, labels in some]).to(device)
+        quarters = torch.arange(4).repeat(len(some))
+        maps = {"Grad-CAM": grad_cam(model, images, targets)}
+        if any(".mask." in name for name, _ in model.named_parameters()):
+            masks = read(look(model, images, targets=targets), "class")
+            maps["masks, last stage"] = list(masks.values())[-1]
+            maps["masks, combined"] = combined(masks, images.shape[-1])
+        for name, each in maps.items():
+            large = upsample(each.float(), images.shape[-1], images.shape[-1])
+            found.setdefault(name, []).append(shares_on(large.detach().cpu(), quarters))
+    return {name: round(torch.cat(values).mean().item(), 4) for name, values in found.items()}
 
 
 def pretrained(
@@ -297,6 +301,7 @@ def pretrained(
     if not path.is_file():
         torch.manual_seed(seed)
         model = timm.create_model(network, num_classes=setting.classes).to(device)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         lr = NETWORKS[network]
         optimizer = optimizer_of(model, lr, None, 1.0)
         trained(model, optimizer, data, setting.batch_size, lr=lr, minutes=setting.pretrain_minutes, seed=seed)
@@ -325,6 +330,7 @@ def run_cell(
         cell["network"], cell["seed"], halves["train first"], halves["test first"], setting, folder, device
     )
     model = network_for(cell["arm"], cell["network"], weights, setting, cell["seed"]).to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     scratch = cell["arm"] == "from scratch"
     start = {}
     if cell["arm"] == "with masks":
