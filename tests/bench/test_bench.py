@@ -104,7 +104,7 @@ def test_the_command_writes_and_prints_one_json_object(tmp_path, capsys):
     printed = capsys.readouterr()
     result = json.loads(printed.out)
     assert result == json.loads(out.read_text())
-    assert {row["label"] for row in result["rows"]} == {"fp32", "bf16", "copy_gb_s"}
+    assert {row["label"] for row in result["rows"]} == {"fp32", "bf16", "int8", "copy_gb_s"}
     assert all(row["value"] > 0 for row in result["rows"])
     assert "GFLOP/s" in printed.err
 

@@ -1,6 +1,7 @@
 """A folder of photos starts from the weights that ship; plans and figures are honest on few images."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,12 +44,13 @@ def test_the_rate_of_fine_tuning_follows_the_batch_size(write_image_folder, tmp_
 
 
 def test_an_exploding_loss_is_reported_once_with_the_fix(tiny_config, monkeypatch, capsys):
-    step = loop.train_step
-    monkeypatch.setattr(
-        loop,
-        "train_step",
-        lambda job, state, batch: replace(step(job, state, batch), loss_sum=1e3 * 16 * (state.progress.step >= 10)),
-    )
+    train_step = loop.train_step
+
+    def exploding(job, state, batch):
+        result = train_step(job, state, batch).read()
+        return SimpleNamespace(read=lambda: replace(result, loss_sum=1e3 * 16 * (result.step > 10)))
+
+    monkeypatch.setattr(loop, "train_step", exploding)
     train(tiny_config(epochs=6, json=False))
     out = capsys.readouterr().out
     assert out.count("warning: the loss has risen") == 1
