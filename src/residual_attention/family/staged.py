@@ -47,8 +47,8 @@ class StagedNetwork(nn.Module):
         def __call__(self, images: Tensor, /) -> Tensor: ...
 
     def _check_size(self, x: Tensor) -> None:
-        if torch.compiler.is_compiling() or not isinstance(x, Tensor):  # a tracer's proxy has no size yet
-            return
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or not isinstance(x, Tensor):
+            return  # a tracer's sizes are no numbers
         if min(x.shape[-2:]) < self.min_size:
             height, width = x.shape[-2:]
             raise UserError(
