@@ -27,7 +27,10 @@ from residual_attention.classification.report import write_report
 from residual_attention.data.images import ImageError
 from residual_attention.data.load import load_dataset
 from residual_attention.tasks import resume, train
+from residual_attention.training.distributed import Processes
 from residual_attention.training.machine import resolve_machine
+from residual_attention.training.runfolder import RunFolder
+from residual_attention.training.state import Progress
 
 
 def test_the_folder_holds_what_the_contract_names(finished):
@@ -345,3 +348,17 @@ def test_compile_and_checkpointing_are_refused_together():
     with pytest.raises(ValueError, match="cannot be combined"):
         TrainConfig(compile="on", grad_checkpointing=True)
     assert not resolve_machine(TrainConfig(grad_checkpointing=True)).compile
+
+
+def test_a_checkpoint_within_an_epoch_has_the_sums_of_all_processes(tiny_config, monkeypatch):
+    """As if the other process had seen the same; on a resume, all but the main one begin at 0."""
+    saved = []
+    monkeypatch.setattr(Processes, "total", lambda _, values: [2 * value for value in values])
+    monkeypatch.setattr(RunFolder, "save", lambda self, path, tensors, card: saved.append(card.training))
+    with pytest.raises(ValueError, match="no checkpoint"):  # nothing was written, so the end finds no best weights
+        train(tiny_config(epochs=1, checkpoint_steps=4))
+    within = next(one["progress"] for one in saved if one and one["progress"]["step_in_epoch"] == 4)
+    assert within["seen"] == 2 * 64
+    progress = Progress(loss_sum=3.0, seen=64, tally={"wrong": 5.0})
+    progress.forget_sums()
+    assert (progress.loss_sum, progress.seen, progress.tally) == (0.0, 0, {"wrong": 0.0})

@@ -69,8 +69,8 @@ def _finish(config: RunConfig, log: Path, expected: Path, drawn: bool = False) -
         return f"exit {status}: {log.read_text()[-300:]}"
     run = config.out
     assert run is not None
-    if list(run.rglob("*.tmp")):
-        return "a temporary file is left"
+    if left := [str(path.relative_to(run)) for path in run.rglob("*.tmp")]:
+        return f"a temporary file is left: {', '.join(left)}"
     if not (run / "report.html").is_file():
         return "no report"
     return small.difference(run, expected)

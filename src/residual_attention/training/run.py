@@ -195,6 +195,8 @@ def _started(
         assert card.training is not None
         with blaming(f"{folder.last} is damaged, its training state cannot be used"):
             unpack(state, tensors, dict(card.training))
+            if not processes.is_main:  # the sums that were saved are those of all processes
+                state.progress.forget_sums()
             task.skipped.update(state.progress.unreadable)
             _reopen(state, plan)
     quiet = plan.config.json or not processes.is_main

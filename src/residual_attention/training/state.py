@@ -39,6 +39,10 @@ class Progress:
     planned_steps: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def forget_sums(self) -> None:
+        """Begin the epoch's sums at 0, of the same counts."""
+        self.loss_sum, self.seen, self.tally = 0.0, 0, dict.fromkeys(self.tally, 0.0)
+
 
 @dataclass
 class TrainState:

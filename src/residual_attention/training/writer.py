@@ -125,9 +125,16 @@ class RunWriter:
             self._keeping_failed = True
 
     def save(self, state: TrainState) -> None:
-        state.progress.unreadable = sorted(self.processes.union(self.task.skipped))
+        """Write ``last``. The sums of an epoch that is not over are those of all processes."""
+        progress = state.progress
+        progress.unreadable = sorted(self.processes.union(self.task.skipped))
+        names = sorted(progress.tally)
+        own = [progress.loss_sum, float(progress.seen), *(progress.tally[name] for name in names)]
+        loss_sum, seen, *tally = self.processes.total(own)
         if self.processes.is_main:
             tensors, rest = pack(state)
+            sums = {"loss_sum": loss_sum, "seen": int(seen), "tally": dict(zip(names, tally, strict=True))}
+            rest["progress"] |= sums
             metrics = state.progress.history[-1] if state.progress.history else {}
             self.folder.save(self.folder.last, tensors, replace(self.task.card, metrics=metrics, training=rest))
         self.processes.barrier()
