@@ -160,6 +160,9 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="image sides of timm's network, px")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    named = [f"--folder {text.split('=', 1)[0]}=DIR" for text in given.folder]
+    more = ["--cifar100 DIR"] if given.cifar100 is not None else []
+    command = " ".join(["python benchmarks/own_photos.py", *named, *more, f"--seeds {given.seeds}"])
     cells: list[dict[str, Any]] = []
     if given.out is not None and given.out.is_file():
         cells = json.loads(given.out.read_text())["cells"]
@@ -185,7 +188,7 @@ def main() -> None:
                     cell = {"folder": name, "seed": seed, "who": who, **found, "interval_95_pct": interval}
                     cells.append(cell)
                     done[name, seed, who] = cell
-                    write_record({"cells": cells}, given.out)
+                    write_record({"command": command, "cells": cells}, given.out)
 
 
 if __name__ == "__main__":
