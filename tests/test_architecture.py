@@ -15,7 +15,7 @@ SOURCE = ROOT / "src" / "residual_attention"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "hints", "version", "atomic", "allocator"),
     ("names",),
-    ("palette", "own_files"),
+    ("palette", "own_files", "stages"),
     ("plugins", "documents"),
     ("devices",),
     ("family",),  # the network, in torch alone

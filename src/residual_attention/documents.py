@@ -67,6 +67,15 @@ def parse_json(text: str | bytes, source: str | Path) -> Any:
         raise UserError(f"{source} is not valid JSON: {_reason(error)}") from error
 
 
+def rounded(value: Any) -> Any:
+    """JSON values with floats rounded to what is measured."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
+    return [rounded(each) for each in value] if isinstance(value, list | tuple) else value
+
+
 @contextmanager
 def blaming(what: str, remedy: str = "", error_type: type[UserError] = UserError) -> Iterator[None]:
     """Turn what a damaged or edited file causes into one line: ``WHAT: <reason>; REMEDY``. A UserError passes.

@@ -15,7 +15,8 @@ from ..errors import UserError
 from ..hints import did_you_mean
 from ..names import printable
 from ..own_files import own_folder
-from .examine import Clock, Say, examine, silent
+from ..stages import Clock, Say, silent
+from .examine import examine
 from .findings import Findings
 from .gather import gather
 from .page import render

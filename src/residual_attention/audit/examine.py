@@ -1,15 +1,13 @@
 """The examination of a classifier on images: evidence, groups and suspicions of each class."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..checkpoints import Classifier
 from ..errors import UserError
+from ..stages import Clock, Say, silent
 from .clusters import EXAMPLES, Group, grouped
 from .evidence import Evidence, border_of_uniform, border_share, collect, percent, same_place
 from .findings import ClassEvidence, Cluster, Findings, Suspicion
@@ -20,21 +18,6 @@ from .suspects import COLOURS_THRESHOLD, THRESHOLD, suspicions_of
 from .transplants import Prober
 
 LEAST_IMAGES = 10  # of a class; fewer say nothing about it
-Say = Callable[[str, int, int], None]
-"""Called with the stage, the images or classes done, and all of them."""
-
-
-@dataclass
-class Clock:
-    """Seconds by stage."""
-
-    time_s: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.time_s[name] = time.perf_counter() - start
 
 
 @dataclass(frozen=True)
@@ -47,10 +30,6 @@ class Examined:
     evidence: Evidence
     spots: list[Spot]
     groups: dict[str, list[Group]]
-
-
-def silent(_stage: str, _done: int, _total: int) -> None:
-    """Say nothing."""
 
 
 def examine(

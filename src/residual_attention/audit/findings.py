@@ -2,9 +2,9 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from ..attention.bootstrap import Interval
+from ..documents import rounded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +120,4 @@ class Findings:
     time_s: dict[str, float]
 
     def to_json(self) -> str:
-        return json.dumps(_plain(asdict(self)), indent=1)
-
-
-def _plain(value: Any) -> Any:
-    """Floats rounded to what is measured."""
-    if isinstance(value, float):
-        return round(value, 4)
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+        return json.dumps(rounded(asdict(self)), indent=1)

@@ -1,9 +1,6 @@
 """``ran check``: look over a data set and write what is found as ``check.html`` and ``check.json``."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ from ..data.fingerprints import Families, Pair
 from ..errors import UserError
 from ..names import printable
 from ..own_files import own_folder
+from ..stages import Clock, Say, silent
 from .copies import find_copies, image_of, overview, pairs_among, sorted_families
 from .findings import Findings, Labels, Suspect, Unreadable
 from .gather import Gathered, Source, find_source, gather
@@ -21,8 +19,6 @@ from .labels import caution, default_network, feature_network, judge, pooled_fea
 from .page import render
 
 PAGE, DOCUMENT = "check.html", "check.json"
-Say = Callable[[str, int, int], None]
-"""Called with the stage, the images done and all images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +37,6 @@ class CheckOptions:
     device: str = "auto"
 
 
-@dataclass
-class Clock:
-    """Seconds by stage."""
-
-    time_s: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.time_s[name] = time.perf_counter() - start
-
-
 @dataclass(frozen=True)
 class Checked:
     findings: Findings
@@ -61,7 +44,7 @@ class Checked:
     document: Path
 
 
-def check(options: CheckOptions, say: Say = lambda stage, done, total: None) -> Checked:
+def check(options: CheckOptions, say: Say = silent) -> Checked:
     """Look over DATA and write page and document. Never writes into the data's folder.
 
     Raises UserError for DATA that cannot be read, an ``out`` within it, or a MODEL without features.

@@ -1,7 +1,6 @@
 """``ran audit MODEL DATA``."""
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +10,7 @@ import tyro
 from ..errors import UserError
 from ..names import printable
 from .arguments import parse
+from .stage_progress import StageProgress
 
 if TYPE_CHECKING:
     from ..audit.findings import Findings, Suspicion
@@ -51,21 +51,6 @@ class AuditArguments:
     """Print the document instead of a summary, and nothing else to standard output."""
     debug: bool = False
     """Show tracebacks."""
-
-
-class _Progress:
-    """The share done of a stage, on a terminal only."""
-
-    def __init__(self) -> None:
-        self.shown = ""
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if not sys.stderr.isatty():
-            return
-        text = f"{stage} {100 * done // max(1, total)} %"
-        if text != self.shown:
-            self.shown = text
-            print(f"\r{text:<24}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
 def _line(number: int, one: "Suspicion") -> str:
@@ -117,7 +102,7 @@ def main(argv: list[str]) -> int:
         seed=given.seed,
         device=given.device,
     )
-    done = audit(options, _Progress())
+    done = audit(options, StageProgress())
     found = done.findings
     if given.json:
         print(json.dumps({**json.loads(found.to_json()), "page": str(done.page), "document": str(done.document)}))

@@ -1,8 +1,8 @@
 """Training on a GPU without Python in its way: forward and backward pass as CUDA graphs.
 
 A network of this family is a thousand small kernels a step, and launching them takes longer than running them. A graph
-is launched as a whole. Unlike a compiler, which takes a minute or two, recording one takes about a second. The kernels
-are the same, and so are the results.
+is launched as a whole. Recording one takes a few passes, where a compiler takes a minute or more. The kernels are the
+same, and so are the results.
 """
 
 from collections.abc import Callable
