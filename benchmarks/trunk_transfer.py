@@ -8,8 +8,9 @@ mosaic of test images of four classes (a grid pointing game), for the masks and 
     python benchmarks/trunk_transfer.py --data-dir DIR [--minutes 5] [--pretrain-minutes 30] [--seeds 3]
     python benchmarks/trunk_transfer.py --smoke --out /tmp/smoke.json   # seconds, on noise
 
-A cell that is in the output file is not run again, so a stopped command goes on. ``--variant NAME`` with
-``--mask-start``, ``--mask-width``, ``--mask-lr`` or ``--layer-decay`` adds cells of other settings.
+A cell that is in the output file is not run again, so a stopped command goes on, and two commands (``--networks``) may
+fill one file. ``--variant NAME`` with ``--mask-start``, ``--mask-width``, ``--mask-lr`` or ``--layer-decay`` adds cells
+of other settings.
 """
 
 import argparse
@@ -28,6 +29,7 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy.stats import t as student
@@ -194,14 +196,18 @@ def trained(
     minutes: float,
     seed: int,
 ) -> dict[str, float]:
-    """Train for ``minutes`` of training time. The cosine follows the share of the time, so that every arm ends at 0."""
+    """Train for ``minutes`` of training time. The cosine follows the share of the time, so that every arm ends at 0.
+
+    On a CPU the minutes are those of one core, so that other work on the machine favours no arm.
+    """
     device = next(model.parameters()).device
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     dtype = DTYPES[resolve_precision("auto", device)]
     forward = GraphedForward(model, dtype) if device.type == "cuda" else model
     source = batches(data, batch_size, seed, device)
     forward.train()
     steps, spent, budget = 0, 0.0, 60 * minutes
-    started = time.perf_counter()
+    started = clock()
     while spent < budget:
         share = spent / budget
         rate = lr * min(1.0, share / 0.05 + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
@@ -218,8 +224,8 @@ def trained(
         if device.type == "cuda" and steps % SYNCHRONISED == 0:
             torch.cuda.synchronize()
         if steps == WARM_STEPS:  # the first steps allocate, or record
-            started = time.perf_counter()
-        spent = time.perf_counter() - started if steps > WARM_STEPS else 0.0
+            started = clock()
+        spent = clock() - started if steps > WARM_STEPS else 0.0
     return {
         "steps": steps,
         "train_time_s": round(spent, 2),
@@ -407,6 +413,31 @@ def summary(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def identity(cell: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(cell[key] for key in ("variant", "network", "images_per_class", "arm", "seed"))
+
+
+def recorded(out: Path) -> dict[str, Any]:
+    return json.loads(out.read_text()) if out.is_file() else {"cells": [], "commands": [], "settings": {}}
+
+
+def record(out: Path, cell: dict[str, Any], setting: Setting, command: str, device: torch.device) -> None:
+    """Add a cell to the file, which another command may be adding to."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{out}.lock"):
+        result = recorded(out)
+        result["cells"].append(cell)
+        result |= {
+            "commands": sorted({*result["commands"], command}),
+            "settings": {**result["settings"], f"{setting.variant}, {', '.join(setting.networks)}": asdict(setting)},
+            "summary": summary(result["cells"]),
+            "hardware": hardware(device),
+            "versions": versions(),
+            "date": time.strftime("%Y-%m-%d"),
+        }
+        write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())
+
+
 def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/trunk_transfer.json"))
@@ -445,25 +476,12 @@ def main(argv: list[str] | None = None, say: Callable[[str], None] = print) -> N
     }
     device = resolve_device(given.device)
     folder = given.work or (given.out.parent if given.smoke else Path("runs")) / "trunk_transfer"
-    result: dict[str, Any] = json.loads(given.out.read_text()) if given.out.is_file() else {"cells": []}
-    keys = ("variant", "network", "images_per_class", "arm", "seed")
-    done = {tuple(cell[key] for key in keys) for cell in result["cells"]}
     command = shlex.join(["python", "benchmarks/trunk_transfer.py", *(sys.argv[1:] if argv is None else argv)])
     for cell in cells_of(setting):
-        if tuple(cell[key] for key in keys) in done:
+        if identity(cell) in {identity(one) for one in recorded(given.out)["cells"]}:
             continue
-        result["cells"].append(run_cell(cell, halves, setting, folder, device))
-        result |= {
-            "command": command,
-            "settings": {**result.get("settings", {}), setting.variant: asdict(setting)},
-            "summary": summary(result["cells"]),
-            "hardware": hardware(device),
-            "versions": versions(),
-            "date": time.strftime("%Y-%m-%d"),
-        }
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(given.out, (json.dumps(result, indent=1) + "\n").encode())
-        last = result["cells"][-1]
+        last = run_cell(cell, halves, setting, folder, device)
+        record(given.out, last, setting, command, device)
         say(
             f"{last['network']} {last['images_per_class']} {last['arm']} seed {last['seed']}: {last['error_pct']:.2f} %"
         )
