@@ -41,7 +41,7 @@ def planted() -> str:
     note = (
         f"Recall of copies by kind: {kinds}.\n"
         "No network saw these images in training, but the CIFAR-100 weights started from CIFAR-10's, so they know its\n"
-        "classes: the first row is kinder than data of your own will be. To the CIFAR-10 weights, the classes of\n"
+        "classes: expect lower scores than the first row on your own data. To the CIFAR-10 weights, the classes of\n"
         f"CIFAR-100 are new, and there are 100 images of each.{spent}\n"
         f"`{record['command'].split(' --')[0]}`, seed {record['seed']}; {machine(record)}."
     )
@@ -64,8 +64,8 @@ def found() -> str:
         ["time", f"{sum(own['time_s'].values()):.0f} s"],
     ]
     note = (
-        f"The regression agrees with {own['agreement_pct']} % of the labels. These are suspects, not errors that\n"
-        "anyone has confirmed. Its features come from weights whose start was trained on these images, so errors that\n"
-        "were memorised are missed."
+        f"The regression agrees with {own['agreement_pct']} % of the labels. These are suspects; nobody has confirmed\n"
+        "them as errors. Its features come from weights that started from weights trained on these images, so\n"
+        "memorised errors are missed."
     )
     return f"{table(['in CIFAR-10', 'found'], rows)}\n\n{note}"
