@@ -47,5 +47,5 @@ def transfer() -> str:
                 str(row["n"]),
             ]
         )
-    header = ["network", "images a class", "from scratch", "without masks", "with masks", "difference, points", "n"]
+    header = ["network", "images per class", "from scratch", "without masks", "with masks", "difference, points", "n"]
     return table(header, rows)
