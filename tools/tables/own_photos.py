@@ -44,9 +44,9 @@ def same_minutes() -> str:
     brackets = "the range over seeds" if seeds > 1 else "95 % intervals over test images"
     header = ["images", "tested", "minutes", "GiB", "`ran train FOLDER`", *(f"timm's {who}" for who in others)]
     note = (
-        f"Test error in %, {seeds} seed{'s' if seeds > 1 else ''}; in brackets, {brackets}. Both are trained and tested\n"
-        "on the same images. Ours starts from the weights that ship, timm's from random weights, because its pretrained\n"
-        f"weights could not be downloaded. {machine(record)}.\n"
+        f"Test error in %, {seeds} seed{'s' if seeds > 1 else ''}; in brackets, {brackets}. Both are trained and\n"
+        "tested on the same images. Ours starts from the weights that ship, timm's from random weights, because\n"
+        f"its pretrained weights could not be downloaded. {machine(record)}.\n"
         "`python benchmarks/own_photos.py`"
     )
     return f"{table(header, rows)}\n\n{note}"

@@ -24,14 +24,15 @@ class LossOptions:
     label_smoothing: float = 0.0
     """Share of the target spread over all classes."""
     class_weights: bool = False
-    """Weight the loss by inverse class frequency; with several labels an image, weight the images that have a label."""
+    """Weight the loss by inverse class frequency; with multi-label data, weight images with and without a label
+    equally."""
     balanced_sampling: bool = False
-    """Sample every class equally often; for one class an image."""
+    """Sample every class equally often (not for multi-label data)."""
     guide: Path | None = None
-    """Where objects are, for any share of the training images: boxes.json (image path to boxes), a VOC, COCO or YOLO
+    """Where the objects are, for some or all training images: boxes.json (image path to boxes), a VOC, COCO or YOLO
     folder, or a folder of mask PNGs. The masks learn to find the evidence for the class there."""
     guide_weight: float = 1.0
-    """Weight of the guide in the loss: of the share of the evidence that lies outside."""
+    """Weight of the guide's term in the loss, the share of the evidence that lies outside."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,15 @@ class TrainConfig(RunConfig, Augment, LossOptions):
     data_dir: Path | None = None
     """Folder of a named data set (torchvision's layout or class folders)."""
     model: str | None = None
-    """Network (see `ran models`); by default attention56_cifar up to 64 px and attention56 above."""
+    """Network (`ran models` lists them); by default that of the initial weights, or else attention56_cifar up to 64 px
+    and attention56 above."""
     recipe: RecipeName = "quick"
-    """Set of defaults: quick | paper | modern | classic; any other flag overrides its field."""
+    """Set of defaults, which other flags override: quick | paper | modern | classic | finetune, the default when
+    training starts from trained weights."""
 
     # Data
     image_size: int | None = None
-    """Side of the square input in pixels; the data set's own by default (folders: 224)."""
+    """Side of the square input in pixels; by default it suits the data and the initial weights."""
     resize: Resize = "crop"
     """How images are made square: crop (resize the short side, crop the centre), squash (ignore the aspect ratio),
     letterbox (pad)."""
@@ -60,13 +63,13 @@ class TrainConfig(RunConfig, Augment, LossOptions):
     test_fraction: float = 0.1
     """Share held out for testing when a folder has no splits at all."""
     split_rule: SplitRule = "content"
-    """How missing splits of files are made: content (an image's side depends on its content and the seed, so that added
-    images move no others) or shuffle (as before version 0.2, and always for named data sets)."""
+    """How missing splits are made: content (an image's split depends on its content and the seed, so adding images
+    moves no others) or shuffle (as before version 0.2, and always for named data sets)."""
     folds: int | None = None
-    """Cross-validation: as many runs, each tested on another part of the training and validation images; a test split
-    that is given stays untouched."""
+    """Cross-validation with this many runs, each tested on a different part of the training and validation images; an
+    existing test split stays untouched."""
     fold: int | None = None
-    """Train this one of --folds alone, from 1, as a job of its own."""
+    """Train only this fold of --folds, counted from 1, as a job of its own."""
     label_noise: float = 0.0
     """Share of training labels replaced by another class, drawn uniformly (symmetric noise)."""
     limit_train: int | None = None
@@ -75,7 +78,8 @@ class TrainConfig(RunConfig, Augment, LossOptions):
     """Skip and count unreadable training images; evaluation always stops at one."""
 
     progressive: float = 1.0
-    """Share of the image side at which training starts; grows to 1 over the first 60 % of epochs; 1: off."""
+    """Start training at this share of the image side, and grow to the full side over the first 60 % of epochs; 1:
+    off."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Show where a model looks: attention masks over images, one figure per image, and a sheet for several.
 
-Maps are drawn on the original pixels, from low to high level: by default where the masks support the predicted class,
-or each label that a multi-label model finds; of an .onnx file, the mean over their channels. With a data set or a
-folder of class folders instead of images, --measure measures how well maps show what the network uses and where objects
-are, and --intervene what the network still knows when its masks are replaced."""
+Maps are drawn on the original pixels, from low to high level. By default they show where the masks support the
+predicted class (or each label that a multi-label model finds); for an .onnx file, the mean over their channels. With a
+data set or a folder of class folders instead of images, --measure tests how well the maps show what the network uses
+and where objects are, and --intervene tests what the network still knows when its masks are replaced."""
 
 IMAGES_DRAWN = 20  # of a data set, unless --limit says otherwise
 

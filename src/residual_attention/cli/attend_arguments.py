@@ -35,13 +35,13 @@ class AttendArguments:
     top_k: int = 5
     """Classes listed for each image."""
     measure: bool = False
-    """Measure how far each reading, and other methods, show what the network uses; with --boxes, localisation too."""
+    """Measure how well each reading, and other methods, show what the network uses; with --boxes, localisation too."""
     intervene: bool = False
-    """Replace masks by constants, shuffled ones and those of other images, and measure the effect on DATA."""
+    """Replace masks with constants, shuffled masks and those of other images, and measure the effect on DATA."""
     boxes: Path | None = None
-    """JSON file: image path below DATA to [x0, y0, x1, y1] in pixels of the image, or to a list of such boxes."""
+    """JSON file that maps image paths relative to DATA to [x0, y0, x1, y1] in pixels, or to a list of such boxes."""
     limit: int | None = None
-    """Number of images from a data set, evenly spaced over the split; by default 200 measured, 20 drawn, all
+    """Number of images from a data set, evenly spaced over the split; by default 20 to draw, 200 for --measure, and all
     for --intervene."""
     split: Literal["test", "val", "train"] = "test"
     """Split of DATA to measure on."""
@@ -51,7 +51,7 @@ class AttendArguments:
     """Draw the mean absolute response of each stage's output on DATA."""
     beside: tuple[str, ...] = ()
     """Further MODELs: with --measure, the same network trained with other seeds, so that intervals are over images and
-    networks; with --response, to compare, such as one with naive learning."""
+    networks; with --response, models to compare with, such as one with naive learning."""
     score_cam: bool = False
     """Also measure Score-CAM, which runs the network once for each channel of the last feature map."""
     device: str = "auto"

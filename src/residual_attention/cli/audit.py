@@ -15,11 +15,11 @@ from .stage_progress import StageProgress
 if TYPE_CHECKING:
     from ..audit.findings import Findings, Suspicion
 
-DESCRIPTION = """Does the model look at a watermark? Where each class's evidence lies, what it looks at, and which spots
-alone move the answers.
+DESCRIPTION = """Find shortcuts that a model relies on, such as a watermark: where the evidence for each class lies,
+what the model looks at, and which spots alone change its predictions.
 
-MODEL is a run folder or a checkpoint written by ran. DATA is a folder of class folders, a list or a named data set, if
-possible of images that MODEL was not trained on. A page and a JSON document are written; nothing in DATA is changed."""
+MODEL is a run folder or a checkpoint written by ran. DATA is a folder of class folders, a list or a named data set,
+ideally of images that MODEL was not trained on. Writes a page and a JSON document; nothing in DATA is changed."""
 
 FEWEST = 20  # images
 
@@ -33,7 +33,7 @@ class AuditArguments:
     out: Path | None = None
     """Folder for audit.html and audit.json; audit/<name of DATA> by default."""
     boxes: Path | None = None
-    """JSON file: image path below DATA to [x0, y0, x1, y1] in pixels of the image, or to a list of such boxes. Only
+    """JSON file that maps image paths relative to DATA to [x0, y0, x1, y1] in pixels, or to a list of such boxes. Only
     these images are audited, and evidence outside the boxes is reported."""
     classes: tuple[str, ...] = ()
     """Audit these classes; all by default."""
@@ -48,7 +48,7 @@ class AuditArguments:
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     json: bool = False
-    """Print the document instead of a summary, and nothing else to standard output."""
+    """Print the JSON document instead of a summary, and nothing else to standard output."""
     debug: bool = False
     """Show tracebacks."""
 

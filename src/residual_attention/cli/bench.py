@@ -31,7 +31,7 @@ class BenchArguments:
     model: str | None = None
     """MODEL whose prediction is timed from a cold start; the shipped weights by default."""
     out: Path | None = None
-    """OUT.json to write every figure to, with hardware, versions and date; the cost suite also draws OUT.png."""
+    """OUT.json: file for every measurement, with hardware, versions and date; the cost suite also draws OUT.png."""
     json: bool = False
     """Print one JSON object; progress goes to stderr."""
     debug: bool = False

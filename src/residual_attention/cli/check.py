@@ -15,11 +15,11 @@ from .stage_progress import StageProgress
 if TYPE_CHECKING:
     from ..check.findings import Findings
 
-DESCRIPTION = """Look over a data set before training: unreadable images, exact and near copies within and across
-splits, suspect labels, class counts, sizes and channels.
+DESCRIPTION = """Check a data set before training: unreadable images, exact and near copies within and across splits,
+suspect labels, class counts, sizes and channels.
 
-DATA is a folder of class folders, a list (CSV or text), digits, cifar10 or cifar100. A page with thumbnails and a JSON
-document are written; nothing in DATA is changed."""
+DATA is a folder of class folders, a list (CSV or text), digits, cifar10 or cifar100. Writes a page with thumbnails and
+a JSON document; nothing in DATA is changed."""
 
 MOST_FOLDS = 20
 
@@ -31,14 +31,14 @@ class CheckArguments:
     out: Path | None = None
     """Folder for check.html and check.json; check/<name of DATA> by default."""
     labels: bool = True
-    """Check the labels too, which takes most of the time; needs the extra check."""
+    """Check the labels too, which takes most of the time; needs pip install 'residual-attention[check]'."""
     model: str | None = None
-    """MODEL whose features judge the labels: best one that has never seen these images. By default weights that ship,
-    attention56_cifar.cifar100 (attention56_cifar.cifar10 for cifar100)."""
+    """MODEL whose features judge the labels, ideally one that has never seen these images. By default, weights that
+    ship: attention56_cifar.cifar100 (attention56_cifar.cifar10 for cifar100)."""
     folds: int = 5
-    """Folds of the out-of-sample probabilities."""
+    """Cross-validation folds for the out-of-sample probabilities."""
     limit: int | None = None
-    """Look at this many images, evenly spaced over DATA; all by default."""
+    """Check only this many images, evenly spaced over DATA; all by default."""
     data_dir: Path | None = None
     """Folder of a named data set."""
     seed: int = 0
@@ -46,7 +46,7 @@ class CheckArguments:
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     json: bool = False
-    """Print the document instead of a summary, and nothing else to standard output."""
+    """Print the JSON document instead of a summary, and nothing else to standard output."""
     debug: bool = False
     """Show tracebacks."""
 

@@ -29,7 +29,8 @@ class DemoArguments:
     min_confidence: str | None = None
     """Answer "unsure" below this probability, such as 0.8."""
     max_error: str | None = None
-    """Answer "unsure" where needed to keep the error at most this, such as 2%; chosen on validation images."""
+    """Answer "unsure" as often as needed to keep the error at or below this, such as 2%; the threshold is chosen on
+    validation images."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     debug: bool = False

@@ -17,12 +17,12 @@ from .grouping import groups_of
 
 USAGE = """usage: ran detect train DATA | eval MODEL [DATA] | predict MODEL IMAGE... | export MODEL OUT.onnx [--help]
 
-Object detection on the network's stages.
+Object detection with this backbone.
 
   train    train a detector on a folder of images with VOC, COCO, CSV or YOLO boxes, and report on it
-  eval     a trained detector's average precision (COCO and VOC) on a split
-  predict  boxes in images, folders or globs; --out draws them, --masks shows where the backbone looks
-  export   one ONNX file, checked against PyTorch; eval and predict take it as MODEL
+  eval     measure a detector's average precision (COCO and VOC) on a split
+  predict  find boxes in images, folders or globs; --out draws them, --masks shows where the backbone looks
+  export   write one ONNX file, checked against PyTorch; eval and predict take it as MODEL
 
 `ran resume RUN` resumes a stopped run; `ran detect COMMAND --help` lists a command's arguments."""
 
@@ -32,7 +32,7 @@ DATA is a folder of images with boxes in PASCAL VOC's XML, COCO's JSON, a CSV or
 train/val/test, or one JSON or CSV file. Every box is checked first. The run folder holds the report, drawn boxes,
 curves and checkpoints."""
 
-EVAL = """Evaluate a trained detector: mean average precision by COCO and PASCAL VOC, and figures per class.
+EVAL = """Evaluate a trained detector: mean average precision by COCO and PASCAL VOC, and results per class.
 
 DATA is a folder as for training, or one JSON or CSV file; by default, the detector's own data."""
 

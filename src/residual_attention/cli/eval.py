@@ -11,7 +11,7 @@ from ..data.request import MAX_IMAGE_SIZE
 from ..errors import UserError
 from .arguments import parse
 
-DESCRIPTION = """Evaluate a trained model on a split of a data set: error, loss and calibration; mAP and F1 of labels.
+DESCRIPTION = """Evaluate a trained model on a split of a data set: error, loss and calibration, or mAP and F1.
 
 DATA is a named data set, a folder of class folders or a list; by default, the model's own data. Classes are matched by
 name, images are preprocessed as in training, and an unreadable image is an error, never skipped."""
@@ -33,13 +33,13 @@ class EvalArguments:
     ten_crop: bool = False
     """Average over ten crops (corners, centre, mirrored) instead of the central one."""
     tta: Literal["none", "mirror"] = "none"
-    """mirror: also average over each image and its mirror image; reported apart."""
+    """mirror: also average over each image and its mirror image; reported separately."""
     batch_size: int = 256
     """Images at a time."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic; fp32 by default, so that figures do not depend on the machine."""
+    """Numeric precision; fp32 by default, so that results do not depend on the machine."""
     workers: int = 0
     """Processes that decode large images."""
     engine: str = "auto"

@@ -14,21 +14,21 @@ from ..plugins import FLAG, blamed, load_plugin
 from ..version import __version__
 
 COMMANDS = {
-    "train": "train on digits, CIFAR, ImageNet or a folder of class folders",
-    "check": "look over a data set: copies, suspect labels, unreadable files, class counts",
-    "resume": "resume a stopped run, bit for bit, or extend it",
-    "eval": "error of a trained model on a data set's split",
-    "predict": "classes of images, folders or globs",
-    "attend": "attention masks over images, per module; --measure evaluates them",
-    "audit": "shortcuts that a model relies on: where its evidence lies, what a spot alone does to its answers",
+    "train": "train on digits, CIFAR, ImageNet or your own folder of images",
+    "check": "check a data set for copies, suspect labels and unreadable files",
+    "resume": "resume a stopped run, bit for bit, or extend a finished one",
+    "eval": "evaluate a trained model on a split of a data set",
+    "predict": "classify images, folders or globs",
+    "attend": "draw attention masks over images, per module; --measure evaluates them",
+    "audit": "find shortcuts that a model relies on, such as a watermark",
     "report": "rewrite a run's HTML report, or compare several runs on one page",
-    "reproduce": "the paper's tables, one command each, our figures beside the paper's",
-    "detect": "object detection on this backbone, from VOC or COCO data: train, eval, predict",
-    "export": "one checked ONNX file, fp32 or int8, with masks on request",
-    "serve": "an HTTP endpoint on this machine that classifies uploaded images in batches",
-    "demo": "a web page on this machine: drop an image, see its classes and masks",
-    "bench": "speed and memory on this machine, compared with the alternatives",
-    "models": "the network family: parameters, MACs, depth",
+    "reproduce": "rerun the paper's tables, one command each, and compare with the published results",
+    "detect": "train, evaluate and run object detectors on this backbone",
+    "export": "export to a checked ONNX file, a web page or a hub folder",
+    "serve": "serve a model over HTTP on this machine",
+    "demo": "open a web page on this machine: drop an image, see its classes and masks",
+    "bench": "measure speed and memory on this machine, compared with the alternatives",
+    "models": "list the networks: parameters, MACs, depth",
 }
 
 EXIT_BUG, EXIT_USER_ERROR = 1, 2

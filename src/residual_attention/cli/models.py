@@ -17,8 +17,8 @@ DESCRIPTION = """The network family: parameters, multiply-accumulates per image,
 
 NAME is a network of the family; without one, all are listed. Overrides apply to every network listed.
 
---trunks lists networks of timm that can be trunks (`ran train --trunk NAME`), what they cost and what the masks add to
-it, for names that match a pattern such as 'resnet*'; '*' takes minutes."""
+--trunks lists the timm networks that can be trunks (`ran train --trunk NAME`), their cost, and what the masks add to
+it. Patterns such as 'resnet*' select names; '*' takes minutes."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ModelsArguments(NetworkOptions):
     names: tyro.conf.Positional[tuple[str, ...]] = ()
     """Networks to list."""
     trunks: tuple[str, ...] | None = None
-    """List timm's networks that can be trunks: patterns, or none for some of each family."""
+    """List timm networks that can be trunks: those that match these patterns or, without any, some of each family."""
     image_size: int | None = None
     """Side of the input in pixels; each network's own by default (224 or 32)."""
     num_classes: int | None = None

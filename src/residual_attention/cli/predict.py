@@ -32,22 +32,22 @@ class PredictArguments:
     batch_size: int = 32
     """Images at a time."""
     csv: Path | None = None
-    """Write a table to this file: path, class, probability, then the next classes; of a multi-label model path, labels,
-    and each label's probability."""
+    """Write a table to this file: path, class, probability, then the next classes; for a multi-label model path,
+    labels, and each label's probability."""
     sort_into: Path | None = None
     """Copy each image to DIR/<class>/. Originals stay where they are; no file is overwritten."""
     tta: Views = "none"
-    """mirror: average over each image and its mirror image, in twice the time."""
+    """mirror: average over each image and its mirror image, which takes twice as long."""
     min_confidence: str | None = None
-    """Answer "unsure" below this probability, such as 0.8; a multi-label model gives all labels from there on."""
+    """Answer "unsure" below this probability, such as 0.8; a multi-label model gives every label that reaches it."""
     max_error: str | None = None
-    """Answer "unsure" where needed to keep the error at most this, such as 2%; the threshold is chosen on the model's
-    validation images."""
+    """Answer "unsure" as often as needed to keep the error at or below this, such as 2%; the threshold is chosen on the
+    model's validation images."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     engine: str = "auto"
-    """auto | torch | openvino | onnxruntime. auto takes the fastest one installed for an .onnx file; any other model is
-    compiled for it if the number of images pays for that."""
+    """auto | torch | openvino | onnxruntime. auto runs an .onnx file on the fastest one installed, and compiles any
+    other model for it if there are enough images for that to pay off."""
     json: bool = False
     """Print one JSON array."""
     debug: bool = False

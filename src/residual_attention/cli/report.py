@@ -20,7 +20,7 @@ class ReportArguments:
     out: Path | None = None
     """File for the comparison of several runs; comparison.html by default."""
     redraw: bool = False
-    """Draw the pictures again, from the run's data and best weights; on by itself if some could not be drawn."""
+    """Draw the pictures again from the run's data and best weights; done anyway if some could not be drawn."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False

@@ -12,7 +12,7 @@ from ..experiments.slices import Slice
 from ..plugins import FLAG, loaded
 from .arguments import parse
 
-DESCRIPTION = """Reproduce the paper's tables, our figures beside the paper's.
+DESCRIPTION = """Reproduce the paper's tables, with our results next to the published ones.
 
 Without TABLE, list the tables and their progress. With one or more (or `all`), missing cells are run, interrupted ones
 resumed, finished ones skipped, and table, plot and page are written after each. A cell is done if its JSON is under
@@ -45,7 +45,7 @@ class ReproduceArguments:
     submit: int | None = None
     """Submit N jobs, one shard each, instead of running here (pip install 'residual-attention[cluster]')."""
     cluster: Literal["slurm", "local"] = "slurm"
-    """Target of --submit: slurm | local (processes on this machine)."""
+    """Where --submit sends the jobs: slurm | local (processes on this machine)."""
     hours: float = 24.0
     """Time limit of a submitted job; a job that needs more saves and is requeued."""
     gpus: int = 1

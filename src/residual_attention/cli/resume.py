@@ -40,7 +40,7 @@ class ResumeArguments:
     grad_checkpointing: bool | None = None
     """Recompute activations in the backward pass to save memory."""
     track: Literal["wandb", "mlflow", "trackio"] | None = None
-    """Also log to this tracker; a record that the run began there goes on."""
+    """Also log to this tracker; if the run already has a record there, it is continued."""
     json: bool = False
     """Print one JSON object at the end and nothing else to standard output."""
     debug: bool = False

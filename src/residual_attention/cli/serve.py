@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Serve a classifier over HTTP: POST images to /predict, get classes and, on request, masks.
 
-Images of many requests are classified together. Only this machine is served unless --host says otherwise. /docs
-describes the interface, and /openapi.json does so for programs."""
+Images from requests that arrive together are classified in one batch. Only this machine can connect unless --host says
+otherwise. /docs documents the API, and /openapi.json describes it for programs."""
 
 NEEDED = "ran serve needs FastAPI and uvicorn: pip install 'residual-attention[serve]'"
 
@@ -27,19 +27,20 @@ class ServeArguments:
     """MODEL: a run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
     local-dir:FOLDER."""
     host: str = "127.0.0.1"
-    """Address to serve on; 0.0.0.0 serves the network."""
+    """Address to serve on; 0.0.0.0 opens it to the network."""
     port: int = 8000
     """Port; 0 takes a free one."""
     batch_size: int = 16
-    """Images classified together, at most."""
+    """Maximum number of images classified together."""
     wait_ms: float = 5.0
-    """How long the first image of a batch waits for others."""
+    """How long the first image of a batch waits for others, in milliseconds."""
     top_k: int = 5
     """Classes in each answer."""
     min_confidence: str | None = None
     """Answer "unsure" below this probability, such as 0.8."""
     max_error: str | None = None
-    """Answer "unsure" where needed to keep the error at most this, such as 2%; chosen on validation images."""
+    """Answer "unsure" as often as needed to keep the error at or below this, such as 2%; the threshold is chosen on
+    validation images."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps."""
     engine: str = "auto"

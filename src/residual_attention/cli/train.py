@@ -17,9 +17,9 @@ from .grouping import groups_of
 
 DESCRIPTION = """Train, evaluate and report: one command from images to a model.
 
-DATA is digits (the default), cifar10, cifar100, imagenet, a folder of class folders with or without train, val and
-test, or a list (.csv, .txt) of images with one or several labels each. The run folder holds the report, the curves, the
-masks and the checkpoints."""
+DATA is digits (the default), cifar10, cifar100, imagenet, a folder with one folder of images per class (or train, val
+and test folders of such folders), or a list (.csv, .txt) of images with one or several labels each. The run folder
+holds the report, the curves, the masks and the checkpoints."""
 
 
 @dataclass(frozen=True)

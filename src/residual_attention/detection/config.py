@@ -22,8 +22,8 @@ class DetectConfig(RunConfig):
     detector: DetectorName = "faster_rcnn"
     """faster_rcnn | retinanet | fcos, on a feature pyramid over the backbone's stages."""
     init: str | None = "auto"
-    """Start from this MODEL: a classifier provides the backbone, one of our detectors everything that fits; none: from
-    scratch; auto: the shipped weights, unless another network is requested."""
+    """Start from this MODEL: a classifier provides the backbone, a detector every tensor that fits; none: from scratch;
+    auto: the shipped weights, unless another network is requested."""
     problems: Literal["skip", "stop"] = "skip"
     """What to do about faulty boxes and images found by the sanity pass: skip them, or stop before training."""
 
@@ -37,8 +37,8 @@ class DetectConfig(RunConfig):
     test_fraction: float = 0.0
     """Fraction of the images held out for testing when the data has neither a test nor a validation split; 0: none."""
     split_rule: SplitRule = "shuffle"
-    """How missing splits are made: content (an image's side depends on its content and the seed, so that added images
-    move no others) or shuffle (as before version 0.2)."""
+    """How missing splits are made: content (an image's split depends on its content and the seed, so adding images
+    moves no others) or shuffle (as before version 0.2)."""
     limit_train: int | None = None
     """Use only this many training images."""
 
@@ -46,7 +46,7 @@ class DetectConfig(RunConfig):
     norm: Norm = "live"
     """Batch normalisation of the backbone: live, or frozen at the statistics and weights of --init."""
     small_objects: bool | None = None
-    """One level finer than stride 8, and anchors of half the size; on by default up to 480 px."""
+    """Start one level finer than stride 8, with anchors of half the size; on by default up to 480 px."""
     fpn_channels: int = 128
     """Channels of the feature pyramid (usually 256 in large detectors)."""
     head_channels: int = 512

@@ -20,13 +20,14 @@ class CommonOptions:
     data: str = ""
     """Data set."""
     model: str | None = None
-    """Network (see `ran models`)."""
+    """Network (`ran models` lists them)."""
     init: str | None = None
-    """Start from the weights of this MODEL; a classifier of another size starts from scratch."""
+    """Start from the weights of this MODEL; a classifier layer of another size starts from scratch. none: from scratch.
+    By default, a folder of images starts from weights that ship."""
     trunk_weights: str | None = None
     """The trunk's weights: timm (the default with a tag), none (the default without), or a file or http(s) address."""
     seed: int = 0
-    """All randomness is a function of (seed, epoch, step, sample)."""
+    """Random seed; all randomness is a function of (seed, epoch, step, sample)."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,14 @@ class LoopOptions:
     epochs: int | None = 15
     """Passes over the training images."""
     steps: int | None = None
-    """Optimizer steps; overrides epochs."""
+    """Optimizer steps; overrides --epochs."""
     time: str | None = None
-    """Train for about this long (45m, 2h30m), evaluation and report included. The number of epochs follows from the
-    speed measured before the first step; overrides epochs and steps."""
+    """Train for about this long (45m, 2h30m), including evaluation and report. The number of epochs is derived from the
+    speed measured before the first step; replaces --epochs and --steps."""
     min_steps: int = 0
     """Repeat a small data set within each epoch until the run has at least this many steps."""
     repeats: int | None = None
-    """Passes over the training images per epoch; derived from min-steps by default."""
+    """Passes over the training images per epoch; derived from --min-steps by default."""
     batch_size: int = 128
     """Images per optimizer step, over all processes and accumulation."""
     accumulate: int = 1
@@ -58,7 +59,7 @@ class LoopOptions:
     min_lr: float = 0.0
     """Lowest learning rate of cosine, linear and plateau."""
     milestones: tuple[int, ...] = ()
-    """Steps at which multistep multiplies the learning rate by lr_decay."""
+    """Steps at which multistep multiplies the learning rate by --lr-decay."""
     lr_decay: float = 0.1
     """Decay factor of multistep and plateau."""
     patience: int = 5
@@ -86,8 +87,8 @@ class NetworkOptions:
     """Overrides of a named network; None keeps the variant's value."""
 
     trunk: str | None = None
-    """Attention on this convolutional network of timm's (`ran models --trunks`); a tag, as in resnet50.a1_in1k, starts
-    from its weights. Or local-dir:FOLDER."""
+    """Add attention to this convolutional network from timm (`ran models --trunks` lists them). With a tag, as in
+    resnet50.a1_in1k, start from timm's weights. Or local-dir:FOLDER."""
     trunk_args: tuple[str, ...] | None = None
     """Further arguments of the trunk, key=value, as timm.create_model takes them."""
     p: int | None = None
@@ -106,7 +107,7 @@ class NetworkOptions:
     mask_widths: tuple[int, ...] | None = None
     """Channels inside the mask branch, per stage (--trunk only)."""
     mask_start: float | None = None
-    """Bias of the masks' last convolution at the start; -5 by default (--trunk only)."""
+    """Initial bias of the masks' last convolution; -5 by default (--trunk only)."""
     mask_activation: str | None = chosen_from(MASK_ACTIVATIONS)
     mask_structure: str | None = chosen_from(MASK_STRUCTURES)
     learning: str | None = chosen_from(LEARNINGS)
@@ -127,9 +128,9 @@ class TransferOptions:
     """How a network with trained weights goes on learning."""
 
     freeze: Freeze = "none"
-    """none | trunk: at first, only masks and classifier learn."""
+    """none | trunk: at first, train only the masks and the classifier."""
     freeze_epochs: int | None = None
-    """Epochs that the trunk stays frozen; all of them by default."""
+    """Epochs for which the trunk stays frozen; all of them by default."""
     layer_decay: float | None = None
     """Learning rate of each layer as a share of the next one's (timm's layer decay); classifier and masks of a
     trunk learn at the full rate."""
@@ -146,7 +147,7 @@ class MachineOptions:
     compile: Switch = "auto"
     """torch.compile: a minute or two at the start, then faster steps on CUDA; auto leaves it off."""
     cuda_graphs: Switch = "auto"
-    """Launch the training pass as a whole instead of kernel by kernel; auto turns it on for CUDA where it can be."""
+    """Launch the training pass as a whole instead of kernel by kernel; auto turns it on for CUDA where possible."""
     channels_last: Switch = "auto"
     """NHWC memory layout; auto turns it on."""
     fused: Switch = "auto"
@@ -166,9 +167,9 @@ class OutputOptions:
     out: Path | None = None
     """Run folder; runs/<date-time>_<data>_<model> by default."""
     resume: Literal["no", "auto"] = "no"
-    """auto: continue the run in --out if there is one, as a cluster's restart needs it; no: refuse the folder."""
+    """auto: continue the run in --out if there is one, for restarts on a cluster; no: refuse the folder."""
     track: Literal["wandb", "mlflow", "trackio"] | None = None
-    """Also log to wandb, mlflow or trackio, each an extra of its name; TensorBoard is always written."""
+    """Also log to wandb, mlflow or trackio (install the extra of that name); TensorBoard is always written."""
     json: bool = False
     """Print one JSON object to standard output at the end, and nothing else."""
     debug: bool = False
