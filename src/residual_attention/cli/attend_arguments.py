@@ -14,7 +14,7 @@ from ..plugins import chosen_from
 @dataclass(frozen=True)
 class AttendArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
+    """A run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
     local-dir:FOLDER."""
     images: tyro.conf.Positional[tuple[str, ...]] = ()
     """Image files, folders or globs, or the name of a data set or a list; with --measure, --intervene or --response

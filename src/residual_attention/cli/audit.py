@@ -27,9 +27,9 @@ FEWEST = 20  # images
 @dataclass(frozen=True)
 class AuditArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors file written by ran, shipped weights by name, or a hub's local-dir:FOLDER."""
+    """A run folder, a .safetensors file written by ran, shipped weights by name, or a hub's local-dir:FOLDER."""
     data: tyro.conf.Positional[str]
-    """DATA: a folder of class folders, with or without train/val/test, a list of images, or a named data set."""
+    """A folder of class folders, with or without train/val/test, a list of images, or a named data set."""
     out: Path | None = None
     """Folder for audit.html and audit.json; audit/<name of DATA> by default."""
     boxes: Path | None = None

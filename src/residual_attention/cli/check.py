@@ -27,7 +27,7 @@ MOST_FOLDS = 20
 @dataclass(frozen=True)
 class CheckArguments:
     data: tyro.conf.Positional[str]
-    """DATA: a folder of class folders, with or without train/val/test, a list of images, or a named data set."""
+    """A folder of class folders, with or without train/val/test, a list of images, or a named data set."""
     out: Path | None = None
     """Folder for check.html and check.json; check/<name of DATA> by default."""
     labels: bool = True

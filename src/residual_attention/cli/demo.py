@@ -18,7 +18,7 @@ Nothing leaves the machine; only this machine can open the page unless --host sa
 @dataclass(frozen=True)
 class DemoArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
+    """A run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
     local-dir:FOLDER."""
     examples: Path | None = None
     """Folder of example images; a run's own examples by default."""

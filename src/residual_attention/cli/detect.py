@@ -48,13 +48,13 @@ If an image cannot be read, it is reported, the others are still processed, and 
 @dataclass(frozen=True)
 class DetectTrainArguments(DetectConfig):
     data: tyro.conf.Positional[str] = ""
-    """DATA: a folder of images with VOC, COCO or YOLO annotations or a CSV of boxes."""
+    """A folder of images with VOC, COCO or YOLO annotations or a CSV of boxes."""
 
 
 @dataclass(frozen=True)
 class DetectEvalArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, or a detector's .safetensors or .onnx file written by ran."""
+    """A run folder, or a detector's .safetensors or .onnx file written by ran."""
     data: tyro.conf.Positional[str | None] = None
     """Folder or annotation file; the detector's own data by default."""
     split: Literal["test", "val", "train"] = "test"
@@ -76,9 +76,9 @@ class DetectEvalArguments:
 @dataclass(frozen=True)
 class DetectPredictArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, or a detector's .safetensors or .onnx file written by ran."""
+    """A run folder, or a detector's .safetensors or .onnx file written by ran."""
     images: tyro.conf.Positional[tuple[str, ...]] = ()
-    """IMAGE...: files, folders or globs."""
+    """Image files, folders or globs."""
     threshold: float = 0.5
     """Boxes with a lower score are dropped."""
     out: Path | None = None
@@ -96,7 +96,7 @@ class DetectPredictArguments:
 @dataclass(frozen=True)
 class DetectExportArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder or a .safetensors file written by ran."""
+    """A run folder or a .safetensors file written by ran."""
     out: tyro.conf.Positional[Path]
     """OUT.onnx: the file to write."""
     images: tuple[str, ...] = ()

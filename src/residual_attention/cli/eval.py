@@ -20,7 +20,7 @@ name, images are preprocessed as in training, and an unreadable image is an erro
 @dataclass(frozen=True)
 class EvalArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
+    """A run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
     local-dir:FOLDER."""
     data: tyro.conf.Positional[str | None] = None
     """Named data set or folder; the model's own data by default."""

@@ -20,9 +20,9 @@ local-dir:FOLDER writes it, hf-hub:OWNER/NAME uploads it; ran and timm read both
 @dataclass(frozen=True)
 class ExportArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors file written by ran, shipped weights by name, or a hub's local-dir:FOLDER."""
+    """A run folder, a .safetensors file written by ran, shipped weights by name, or a hub's local-dir:FOLDER."""
     out: tyro.conf.Positional[str]
-    """OUT: a file OUT.onnx or OUT.html, local-dir:FOLDER, or hf-hub:OWNER/NAME."""
+    """A file OUT.onnx or OUT.html, local-dir:FOLDER, or hf-hub:OWNER/NAME."""
     masks: bool = False
     """Also output the attention masks, one output per module."""
     int8: bool = False

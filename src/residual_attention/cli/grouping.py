@@ -24,6 +24,18 @@ _PLUGINS = Annotated[
     tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="MODULE_OR_FILE", help=_PLUGIN_HELP)
 ]
 PLACEHOLDERS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
+PLACEHOLDERS_OF_FIELDS = {  # where the type does not say what the value is
+    "beside": "MODEL ...",
+    "device": "DEVICE",
+    "engine": "ENGINE",
+    "host": "ADDRESS",
+    "init": "MODEL",
+    "max_error": "PERCENT",
+    "min_confidence": "PROBABILITY",
+    "slurm": "KEY=VALUE ...",
+    "time": "DURATION",
+    "trunk_args": "KEY=VALUE ...",
+}
 
 
 def groups_of(cls: type, common: tuple[str, ...], sections: Mapping[str, tuple[type, ...]], rest: str) -> Groups:
@@ -67,7 +79,9 @@ def _without_none(hint: Any) -> Any:
 def _placeholder(name: str, hint: Any, positional: bool) -> str | None:
     """The placeholder for a value in the help; None leaves it to tyro."""
     if positional:
-        return name.removesuffix("s").upper()
+        return name.removesuffix("s").upper() + ("..." if typing.get_origin(_without_none(hint)) is tuple else "")
+    if name in PLACEHOLDERS_OF_FIELDS:
+        return PLACEHOLDERS_OF_FIELDS[name]
     kind = _without_none(hint)
     if typing.get_origin(kind) is tuple:
         kind = typing.get_args(kind)[0]

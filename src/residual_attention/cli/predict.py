@@ -23,7 +23,7 @@ others are still classified, and the exit status is 2."""
 @dataclass(frozen=True)
 class PredictArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
+    """A run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
     local-dir:FOLDER."""
     images: tyro.conf.Positional[tuple[str, ...]]
     """Image files, folders or globs."""

@@ -16,7 +16,7 @@ are self-contained: they can be mailed and opened offline."""
 @dataclass(frozen=True)
 class ReportArguments:
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """RUN...: run folders."""
+    """Run folders."""
     out: Path | None = None
     """File for the comparison of several runs; comparison.html by default."""
     redraw: bool = False

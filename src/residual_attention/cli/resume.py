@@ -18,7 +18,7 @@ DESCRIPTION = """Resume a run from its last checkpoint, bit for bit.
 @dataclass(frozen=True)
 class ResumeArguments:
     run: tyro.conf.Positional[Path]
-    """RUN: the run folder to resume."""
+    """The run folder to resume."""
     epochs: int | None = None
     """New total number of epochs."""
     steps: int | None = None

@@ -24,7 +24,7 @@ NEEDED = "ran serve needs FastAPI and uvicorn: pip install 'residual-attention[s
 @dataclass(frozen=True)
 class ServeArguments:
     model: tyro.conf.Positional[str]
-    """MODEL: a run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
+    """A run folder, a .safetensors or .onnx file written by ran, shipped weights by name, or a hub's
     local-dir:FOLDER."""
     host: str = "127.0.0.1"
     """Address to serve on; 0.0.0.0 opens it to the network."""
