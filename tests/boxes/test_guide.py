@@ -161,7 +161,7 @@ def test_masks_and_coco_give_the_regions_of_the_boxes(folder, tmp_path, kind):
         ({"left/0.png": [40, 0, 50, 9]}, "lies outside"),
         ({"left/99.png": [0, 0, 5, 5]}, "99.png is not an image of the data"),
         ({}, "contains no boxes"),
-        ({"0.png": [0, 0, 5, 5]}, "may be any of 2 images"),
+        ({"0.png": [0, 0, 5, 5]}, "matches 2 images"),
         ({"left/0.png": [5, 0, 5, 9]}, "x0 < x1"),
     ],
 )
@@ -176,7 +176,7 @@ def test_a_guide_that_does_not_fit_is_one_line(folder, tmp_path, boxes, message)
 def test_other_guides_that_cannot_be_used(folder, tmp_path):
     with pytest.raises(UserError, match="no guide at"):
         read_guide(tmp_path / "none.json")
-    with pytest.raises(UserError, match="is no guide: no boxes found"):
+    with pytest.raises(UserError, match="is not a guide: no boxes found"):
         read_guide(tmp_path)
     (tmp_path / "left").mkdir()
     Image.new("L", (31, 32)).save(tmp_path / "left" / "0.png")

@@ -48,7 +48,7 @@ def test_each_image_is_in_one_fold_and_copies_are_not_divided(photos):
         assert len(one.train) + len(one.val) + len(one.test) == 20
         assert one.skipped == 1  # the broken one, on whichever side it is
         assert sorted(set(one.test.labels.tolist())) == [0, 1]
-        assert any("4 images of the given test split are left untouched" in notice for notice in one.notices)
+        assert any("4 images of the existing test split are left untouched" in notice for notice in one.notices)
     digests = [{digest for digest, side in one.placed.sides.items() if side == "test"} for one in found]
     assert not digests[0] & digests[1] | digests[0] & digests[2] | digests[1] & digests[2]
 
@@ -148,7 +148,7 @@ def test_data_of_several_labels_and_folders_of_others_are_refused(photos, tmp_pa
     out = tmp_path / "out"
     assert main(["train", str(table), "--folds", "2", "--out", str(out)]) == 2
     said, err = capsys.readouterr()
-    assert "several.csv has several labels an image; --folds needs data with one class an image" in err
+    assert "several.csv has several labels per image; --folds needs data with one class per image" in err
     assert "fold 1" not in said
     assert not out.exists()
     (tmp_path / "mine").mkdir()

@@ -1,4 +1,4 @@
-"""Several labels an image: training, thresholds, answers, masks and exports."""
+"""Several labels per image: training, thresholds, answers, masks and exports."""
 
 import csv
 import io
@@ -195,13 +195,13 @@ def test_predictions_are_all_labels_above_their_thresholds(run, listed, capsys, 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["predict", "{run}", "{image}", "--sort-into", "x"], "this model gives several labels: use --csv"),
+        (["predict", "{run}", "{image}", "--sort-into", "x"], "this model is multi-label: use --csv"),
         (["predict", "{run}", "{image}", "--max-error", "2%"], "use --min-confidence"),
-        (["attend", "{run}", "{list}", "--measure"], "this one gives several labels"),
-        (["attend", "{run}", "{list}", "--intervene"], "this one gives several labels"),
-        (["train", "{list}", "--balanced-sampling", "--out", "x"], "--class-weights for both"),
-        (["train", "{list}", "--label-noise", "0.1", "--out", "x"], "one class an image"),
-        (["eval", "attention56_cifar.cifar10", "{list}"], "the model gives one class an image"),
+        (["attend", "{run}", "{list}", "--measure"], "this model is multi-label"),
+        (["attend", "{run}", "{list}", "--intervene"], "this model is multi-label"),
+        (["train", "{list}", "--balanced-sampling", "--out", "x"], "--class-weights does not"),
+        (["train", "{list}", "--label-noise", "0.1", "--out", "x"], "one class per image"),
+        (["eval", "attention56_cifar.cifar10", "{list}"], "the model gives one class per image"),
     ],
 )
 def test_what_needs_one_class_is_refused_in_one_line(run, listed, tmp_path, monkeypatch, capsys, arguments, message):

@@ -94,7 +94,7 @@ def test_labels_match_a_model_by_name_in_any_order(folder):
     preprocess = load_dataset(TrainConfig(data=str(table), image_size=16)).preprocess
     samples, _ = load_split(str(table), preprocess, ["c", "unused", "b", "a"], several=True)
     assert samples.labels[:2].tolist() == [[0, 0, 1, 0], [1, 0, 0, 1]]
-    with pytest.raises(UserError, match="the model gives one class an image"):
+    with pytest.raises(UserError, match="the model gives one class per image"):
         load_split(str(table), preprocess, ["a", "b", "c"])
 
 

@@ -73,7 +73,7 @@ def test_names_of_classes_cannot_end_the_script():
     "arguments, message",
     [
         (["page.html", "--int8"], "are for .onnx files"),
-        (["page.html", "--runtime", "nowhere"], "are not there"),
+        (["page.html", "--runtime", "nowhere"], "not found"),
         (["net.onnx", "--runtime", "nowhere"], "--runtime is for OUT.html"),
         (["page.htm"], "must be a .onnx or .html file"),
     ],

@@ -45,7 +45,7 @@ class LabelledBatch:
 def check_one_class(model: Classifier, flag: str) -> None:
     """Raise UserError for a multi-label classifier, whose answer is not one class that a measurement could explain."""
     if model.card.confidence.several:
-        raise UserError(f"{flag} is for models of one class an image; this one gives several labels")
+        raise UserError(f"{flag} needs a model with one class per image; this model is multi-label")
 
 
 def split_batches(

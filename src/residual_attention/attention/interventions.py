@@ -193,7 +193,7 @@ def measure_interventions(
         count += len(batch)
         say(f"  {count} images, {time.perf_counter() - started:.0f} s")
     if count < 2:
-        raise UserError(f"{data}: interventions need at least two images, for the masks of another one")
+        raise UserError(f"{data}: interventions need at least two images, because masks are taken from another image")
     return MaskEffects(
         data=data,
         split=split,

@@ -101,7 +101,7 @@ def record_masks(model: nn.Module, *, features: bool = False, attached: bool = F
 @contextmanager
 def _recorded_outputs(network: ExportedClassifier, recording: Recording, *, more: bool) -> Iterator[None]:
     if more:
-        raise UserError("an .onnx file gives its masks alone, without features and gradients; use the PyTorch model")
+        raise UserError("an .onnx file gives only its masks, not features or gradients; use the PyTorch model")
     network.require_masks()
 
     def keep(outputs: OrderedDict[str, Tensor]) -> None:

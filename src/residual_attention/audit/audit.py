@@ -92,8 +92,8 @@ def _model(options: AuditOptions) -> Classifier:
     """Raises UserError for a MODEL that has no gradients, no masks, or gives several labels."""
     if not is_hub(options.model) and resolve_model(options.model).suffix == ".onnx":
         raise UserError(
-            f"{printable(options.model)}: an .onnx file has no gradients, which the evidence is read from; "
-            "give its run folder or .safetensors"
+            f"{printable(options.model)}: an audit needs gradients, which an .onnx file does not have; "
+            "give its run folder or .safetensors file"
         )
     model = load(options.model, resolve_device(options.device))
     check_one_class(model, "ran audit")

@@ -68,7 +68,7 @@ def _of_layout(path: Path) -> Guide:
         masks = _masks(path) if path.is_dir() else {}
         if not masks:
             raise UserError(
-                f"{path} is no guide: {error}; or give a folder of mask PNGs named like the images"
+                f"{path} is not a guide: {error}; or give a folder of mask PNGs named like the images"
             ) from None
         return Guide(source=path, masks=masks)
     problems = Problems()
@@ -137,7 +137,7 @@ class _Places:
         for length in lengths:
             found = self._ending(length).get(parts[-length:], [])
             if len(found) > 1:
-                raise UserError(f"{guide.source}: {printable(key)} may be any of {len(found)} images; add its folder")
+                raise UserError(f"{guide.source}: {printable(key)} matches {len(found)} images; add its folder")
             if found:
                 return found[0]
         return None

@@ -103,7 +103,7 @@ def _described(tree: Tree) -> tuple[tuple[Path, dict[str, Any]] | None, dict[int
             return None, _each_once({number: line.strip() for number, line in enumerate(_lines(path))}, path)
     raise UserError(
         f"{tree.root} holds YOLO labels, but neither a data.yaml with names nor a classes.txt: "
-        "write the names of classes 0, 1, 2, ... into classes.txt, one a line"
+        "write the names of classes 0, 1, 2, ... into classes.txt, one per line"
     )
 
 

@@ -18,7 +18,7 @@ def pairs_among(prints: Sequence[Fingerprint], notices: list[str]) -> list[Pair]
     """Exact and near copies; of more than `MAX_COMPARED` images exact ones only, with a notice."""
     exact = exact_copies(prints)
     if len(prints) > MAX_COMPARED:
-        notices.append(f"more than {MAX_COMPARED:,} images: near copies are not searched for; --limit looks at fewer")
+        notices.append(f"more than {MAX_COMPARED:,} images, so near copies are not looked for; --limit checks fewer")
         return exact
     return [*exact, *near_copies(prints)]
 

@@ -86,7 +86,7 @@ def find_source(data: str, data_dir: Path | None = None, limit: int | None = Non
     Raises UserError for DATA that does not exist or that holds no images in classes.
     """
     if data == "imagenet":
-        raise UserError("imagenet is too large for one look; check a part of its folder: `ran check DIR --limit 50000`")
+        raise UserError("imagenet is too large to check at once; check a part of it: `ran check DIR --limit 50000`")
     if data not in SOURCES:
         source = _on_disk(found_on_disk(data))
     elif data_dir is not None and data_dir.is_dir() and split_folders(data_dir):

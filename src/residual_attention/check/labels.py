@@ -110,7 +110,9 @@ def judge(
     separable = [len(set(unit[given == label])) for label in range(classes)]
     kept = [label for label in range(classes) if separable[label] >= folds]
     if len(kept) < 2:
-        raise UserError(f"labels need two classes of {folds} separable images or more; this data has {len(kept)}")
+        raise UserError(
+            f"checking labels needs at least two classes with {folds} separable images each; this data has {len(kept)}"
+        )
     checked = np.isin(given, kept).nonzero()[0]
     position = np.full(classes, -1)
     position[kept] = np.arange(len(kept))

@@ -28,7 +28,7 @@ class Confidence:
     curve: the risk-coverage curve, from the highest threshold to the lowest.
     centre: mean of the pooled features over the validation images, for `likeness`; empty if unknown.
     thresholds: of a multi-label classifier, one for each label: the least probability at which it is given. Empty for
-        a classifier of one class an image.
+        a classifier with one class per image.
     least_likeness: the likeness that 95 % of the validation images reach; images below are unlike them.
     """
 

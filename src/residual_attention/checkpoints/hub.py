@@ -249,7 +249,7 @@ def readme(card: Card, source: str) -> str:
         if several
         else "The network assigns every image to one of these classes, whatever it shows."
     )
-    what = "labels, any number an image" if several else "classes"
+    what = "labels, any number per image" if several else "classes"
     shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
     preprocess = card.preprocess
     assert preprocess is not None

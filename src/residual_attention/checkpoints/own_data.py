@@ -61,5 +61,5 @@ def split_for(
         fold=trained.get("fold") if own else None,
     )
     if by_name:
-        notices.append(f"{data} is taken for the training data, by its name: only its held-out images are used")
+        notices.append(f"{data} has the name of the training data, so only its held-out images are used")
     return data, samples, notices

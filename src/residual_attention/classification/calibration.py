@@ -25,7 +25,7 @@ LEAST_IMAGES, MOST_IMAGES = 20, 2000  # of the validation split, to measure the 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature that minimises the negative log-likelihood of ``labels`` (N,) given ``logits`` (N, K).
 
-    With several labels an image, ``labels`` is a matrix (N, K) of 0 and 1, and the likelihood that of all of them.
+    With several labels per image, ``labels`` is a matrix (N, K) of 0 and 1, and the likelihood that of all of them.
 
     A weak prior, log T ~ N(0, 0.5), keeps T finite: where every image is classified rightly, the likelihood alone would
     drive it to 0. With thousands of images it changes nothing.

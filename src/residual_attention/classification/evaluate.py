@@ -51,7 +51,7 @@ class Evaluation:
 
     @cached_property
     def top1_error_pct(self) -> float:
-        """In percent, of one class an image."""
+        """In percent, with one class per image."""
         return error_pct(self.logits, self.labels)
 
 
@@ -117,7 +117,7 @@ def calibrated_measures(result: Evaluation, confidence: Confidence) -> dict[str,
 
 
 def _measures(result: Evaluation, confidence: Confidence, classes: list[str]) -> dict[str, Any]:
-    """Figures of a split; with several labels an image, at the thresholds of their calibrated probabilities."""
+    """Figures of a split; with several labels per image, at the thresholds of their calibrated probabilities."""
     if not confidence.several:
         return classification_measures(result.probabilities, result.labels, classes)
     shares = confidence.probabilities(result.logits)

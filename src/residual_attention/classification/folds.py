@@ -115,7 +115,7 @@ def _check_one_class(config: TrainConfig) -> None:
     """Raise UserError for a multi-label list, before a fold is announced."""
     path = Path(config.data)
     if config.data not in SOURCES and is_list(path) and list_images(path).several:
-        raise UserError(f"{printable(path)} has several labels an image; {FOLDS_NEED}")
+        raise UserError(f"{printable(path)} has several labels per image; {FOLDS_NEED}")
 
 
 def _check_folder(folder: Path, config: TrainConfig) -> None:

@@ -20,13 +20,13 @@ def guided(dataset: Dataset, config: TrainConfig) -> Dataset:
     """
     assert config.guide is not None
     if dataset.several:
-        raise UserError("--guide is for data with one class an image")
+        raise UserError("--guide needs data with one class per image")
     if config.learning == "plain":
         raise UserError("--guide needs masks; the network with --learning plain has none")
     assert dataset.train is not None
     files = origin_of(dataset.train)
     if not isinstance(files, FileSamples):
-        raise UserError(f"--guide needs image files; {dataset.name} has none that boxes could name")
+        raise UserError(f"--guide needs image files, and {dataset.name} has none")
     guide = read_guide(config.guide)
     regions = regions_of(guide, files.paths, dataset.train.labels.tolist(), dataset.classes)
     notice = f"{config.guide.name} guides {regions.known} of {len(regions)} training images"

@@ -23,7 +23,7 @@ def read_classifier(config: TrainConfig) -> Start | None:
     """`read_start` for a classifier. Also raises UserError if the checkpoint is a detector."""
     start = read_start(config)
     if start is not None and start.card.task != CLASSIFICATION:
-        raise UserError(f"--init {start.name} is a detector; a classifier starts from a classifier")
+        raise UserError(f"--init {start.name} is a detector; a classifier can only start from a classifier")
     return start
 
 
@@ -76,7 +76,7 @@ def _size_on_trunk(config: TrainConfig) -> int:
 def copy_weights(model: StagedNetwork, start: Start, several: bool = False) -> str:
     """Copy the weights, except a classifier for other classes. Returns a notice.
 
-    ``several``: whether the new network gives any number of labels an image. One that gives one class has learnt its
+    ``several``: whether the new network gives any number of labels per image. One that gives one class has learnt its
     logits relative to each other, so that its classifier is no start for labels, nor the other way round.
 
     Raises CheckpointError when the networks differ anywhere else.

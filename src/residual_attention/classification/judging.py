@@ -1,4 +1,4 @@
-"""How a classifier's answers are judged in training: by one class an image, or by any number of labels.
+"""How a classifier's answers are judged in training: by one class per image, or by any number of labels.
 
 Of one class, the loss is cross-entropy and the best epoch has the lowest error. Of several labels, each is a question
 of its own: the loss is binary cross-entropy, and the best epoch has the highest mean average precision (mAP).
@@ -108,8 +108,7 @@ class SeveralLabels(Judging):
     def check(self, config: TrainConfig) -> None:
         if config.balanced_sampling:
             raise UserError(
-                f"{config.data} gives an image several labels; --balanced-sampling is for one class an image, "
-                "--class-weights for both"
+                f"{config.data} is multi-label; --balanced-sampling needs one class per image, --class-weights does not"
             )
 
     def counts(self, labels: Tensor, count: int) -> Tensor:
@@ -162,8 +161,8 @@ def label_notices(classes: Sequence[str], counts: Tensor, images: int, several: 
     if few:
         shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
         notices.append(
-            f"fewer than {FEW_IMAGES} training images: {shown}; expect little of these classes, and add images"
+            f"fewer than {FEW_IMAGES} training images: {shown}; expect poor results there until you add images"
         )
     if always := [name for name, count in zip(classes, counts.tolist(), strict=True) if several and count == images]:
-        notices.append(f"every training image has {', '.join(always)}: the network learns to say so of any image")
+        notices.append(f"every training image has {', '.join(always)}, so the network learns to give it to every image")
     return notices

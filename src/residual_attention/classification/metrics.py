@@ -14,7 +14,7 @@ def register_metric(name: str) -> Callable[[F], F]:
     """A decorator that adds a metric; `ran eval`, summary.json and the report give it for each split under ``name``.
 
     The function takes probabilities (N, K) float32 and true labels (N,) int64, both on the CPU, and returns a number.
-    It is not called for several labels an image.
+    It is not called for multi-label data.
     """
     return METRICS.register(name, lambda function: Choice("", function))
 

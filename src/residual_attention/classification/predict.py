@@ -28,7 +28,7 @@ class Prediction:
 
     ``unsure``: whether the probability is below the threshold that was asked for; None without one. ``unlike``: whether
     the image is unlike the training images; None if the model does not record how to tell. ``labels``: of a multi-label
-    classifier, those that reach their thresholds, however many; None of a classifier of one class an image.
+    classifier, those that reach their thresholds, however many; None for a classifier with one class per image.
     """
 
     path: str

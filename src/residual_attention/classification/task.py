@@ -71,7 +71,7 @@ TRAIN_IMAGES_EVALUATED = 10_000  # at most, at the end of a run
 
 
 class ClassificationTask:
-    """A `Task`: what the data's labels are, one class an image or several, `Judging` knows."""
+    """A `Task`: what the data's labels are, one class per image or several, `Judging` knows."""
 
     def __init__(
         self,

@@ -65,7 +65,7 @@ def choose_threshold(confidence: Confidence, min_confidence: str | None, max_err
     classifier.
     """
     if max_error is not None and confidence.several:
-        raise UserError("--max-error is for one class an image; this model gives several labels: use --min-confidence")
+        raise UserError("--max-error needs one class per image; this model is multi-label: use --min-confidence")
     if min_confidence is not None and max_error is not None:
         raise UserError("give --min-confidence or --max-error, not both")
     if min_confidence is not None:

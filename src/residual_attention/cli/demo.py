@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
     if threshold is not None:
         print(threshold.note)
     if not is_loopback(given.host):
-        print(f"note: anyone who reaches {given.host} can use this page; there is no password")
+        print(f"note: anyone who can reach {given.host} can use this page; it has no password")
     run = Path(given.model)
     of_run = [] if is_hub(given.model) else [resolve_model(given.model).parent.parent / "examples"]
     folders = [given.examples] if given.examples else of_run

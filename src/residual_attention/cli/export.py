@@ -93,7 +93,7 @@ def _to_page(given: ExportArguments, out: Path) -> int:
         return 0
     print(f"logits      differ from PyTorch's by at most {difference:.1e} ({allowed:.1e} allowed)")
     print(f"written     {page.file}, {page.size / 2**20:.1f} MiB, with the network and its runtime inside")
-    print("use it      open it in a browser, on this computer or a phone; it needs no network")
+    print("use it      open it in a browser, on this computer or a phone; it works offline")
     return 0
 
 

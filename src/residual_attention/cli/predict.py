@@ -77,13 +77,13 @@ def main(argv: list[str]) -> int:
         _note(f"engine: {engine}")
     several = model.card.confidence.several
     if several and given.sort_into:
-        raise UserError("--sort-into is for one class an image; this model gives several labels: use --csv")
+        raise UserError("--sort-into needs a model with one class per image; this model is multi-label: use --csv")
     chosen = fastest(model, len(paths), given.engine)
     if chosen.note:
         _note(chosen.note)
     model = chosen.model
     if given.tta == "mirror" and model.card.config.get("flip") is False:
-        _note("note: this model was trained without mirrored images; --tta mirror may harm")
+        _note("note: this model was trained without mirrored images; --tta mirror may make it less accurate")
     threshold = choose_threshold(model.card.confidence, given.min_confidence, given.max_error)
     if threshold is not None:
         _note(threshold.note)

@@ -92,7 +92,7 @@ def _answering(given: ServeArguments) -> "Answering":
     chosen = fastest(model, 0, engine)
     notes = [chosen.note, "" if threshold is None else threshold.note]
     if not is_loopback(given.host):
-        notes.append(f"note: anyone who reaches {given.host} can use this model; there is no password")
+        notes.append(f"note: anyone who can reach {given.host} can use this model; it has no password")
     for note in filter(None, notes):
         print(note, file=sys.stderr)
     return Answering(chosen.model, model, given.top_k, None if threshold is None else threshold.least)

@@ -45,7 +45,7 @@ def arranged(listing: FolderListing, request: DataRequest, placed: Placed | None
     ]
     fractions, notices = missing_splits(listing, request), list(listing.notices)
     if len(rows) > MAX_READ and not any(fractions.values()) and not folding(request):
-        notices.append(f"more than {MAX_READ:,} images: copies across splits are not searched for")
+        notices.append(f"more than {MAX_READ:,} images, so copies across splits are not looked for")
         return replace(listing, notices=notices)
     prints = list(fingerprints([path for _, path, _ in rows], look=len(rows) <= MAX_LOOKED))
     near = near_copies(prints)
@@ -153,7 +153,7 @@ def copy_notices(
             f"{len(across)} held-out images are copies of training images, so the errors are too low: {named(pairs)}"
         )
     if rest > len(across):
-        where = "" if across else ", kept on one side"
+        where = "" if across else ", kept in one split"
         notices.append(f"{rest} images are exact or near copies of others{where}; `ran check` lists them")
     return notices
 

@@ -61,7 +61,7 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
 
 
 def file_samples(pairs: list[tuple[Path, Label]], num_classes: int, *, several: bool = False) -> FileSamples:
-    """Files with their labels: (N,) int64, or (N, K) float32 of 0 and 1 with ``several`` labels an image."""
+    """Files with their labels: (N,) int64, or (N, K) float32 of 0 and 1 with ``several`` labels per image."""
     paths = tuple(path for path, _ in pairs)
     if not several:
         return FileSamples(paths, torch.tensor([label for _, label in pairs], dtype=torch.int64))
@@ -99,7 +99,7 @@ def split_as_configured(
     if val is None:
         train, val = hold_out(train, request.val_fraction, request.seed, "validation", notices)
     if train.labels.ndim == 2 and request.label_noise:
-        raise UserError("label_noise needs data with one class an image")
+        raise UserError("label_noise needs data with one class per image")
     if request.limit_train is not None and request.limit_train < len(train):
         balanced = ", balanced across classes" if train.labels.ndim == 1 else ""
         notices.append(f"training on {request.limit_train} of {len(train)} images{balanced}")

@@ -46,7 +46,7 @@ Label = int | tuple[int, ...]
 @dataclass(frozen=True)
 class FolderListing:
     """``splits`` maps train, val, test (``all`` if the folder has none) to pairs of path and class index, or class
-    indices in data of ``several`` labels an image.
+    indices in data of ``several`` labels per image.
 
     ``groups``: images that must stay on one side, by path. ``ours``: splits that were held out here by content, and
     ``placed``: the split of each image, then.

@@ -11,7 +11,7 @@ from .randomness import derive_seed
 from .request import DataRequest
 from .samples import Samples, joined
 
-FOLDS_NEED = "--folds needs data with one class an image"
+FOLDS_NEED = "--folds needs data with one class per image"
 
 
 def spread(labels: Sequence[int], units: Sequence[int], folds: int, seed: int) -> np.ndarray:
@@ -54,7 +54,7 @@ def fold_notices(fold: int, folds: int, held: int, whole: int, untouched: int) -
     """What the fold is, and that a given test split is left out."""
     notices = [f"fold {fold} of {folds}: {held} of {whole} training images are its test split"]
     if untouched:
-        notices.append(f"the {untouched} images of the given test split are left untouched")
+        notices.append(f"the {untouched} images of the existing test split are left untouched")
     return notices
 
 

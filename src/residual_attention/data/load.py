@@ -53,13 +53,13 @@ def load_dataset(request: DataRequest, preprocess: Preprocess | None = None, pla
 
 
 def _in_model_order(samples: Samples, theirs: list[str], classes: list[str], data: str, *, several: bool) -> Samples:
-    """Relabel samples in the model's class order, as a matrix if the model gives ``several`` labels an image.
+    """Relabel samples in the model's class order, as a matrix if the model gives ``several`` labels per image.
 
     Raises UserError for classes that the model does not have.
     """
     labels = samples.labels
     if labels.ndim == 2 and not several:
-        raise UserError(f"{data} has several labels an image; the model gives one class an image")
+        raise UserError(f"{data} has several labels per image; the model gives one class per image")
     if several and labels.ndim == 1:
         labels = F.one_hot(labels, len(theirs)).to(torch.float32)
     present = [theirs[i] for i in (labels.sum(0).nonzero()[:, 0] if several else labels.unique()).tolist()]
@@ -131,7 +131,7 @@ def load_split(
     of the training run.
     All images of a folder without splits are used, unless ``whole=False`` (the model was trained on it);
     ``train_images`` is then the number of images it was trained on, which need not hold if ``placed`` is known.
-    ``several``: the model gives several labels an image, so the labels become an (N, K) matrix.
+    ``several``: the model gives several labels per image, so the labels become an (N, K) matrix.
 
     Raises:
         UserError: unknown data or split, classes that the model does not have, or a folder that has changed since

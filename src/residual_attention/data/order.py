@@ -20,7 +20,7 @@ class Replica:
 def epoch_order(labels: Tensor, *, seed: int, epoch: int, balanced: bool = False) -> Tensor:
     """All samples once in order, (N,); ``balanced`` draws each class equally often, with replacement."""
     if balanced and labels.ndim == 2:
-        raise UserError("balanced_sampling needs data with one class an image")
+        raise UserError("balanced_sampling needs data with one class per image")
     generator = torch_generator(seed, "order", epoch)
     if not balanced:
         return torch.randperm(len(labels), generator=generator)

@@ -88,7 +88,7 @@ class Answers:
 
 
 def _introduction(model: Classifier, name: str) -> str:
-    what = "labels, any number an image" if model.card.confidence.several else "classes"
+    what = "labels, any number per image" if model.card.confidence.several else "classes"
     return (
         f"# Where {name} looks\n{len(model.classes)} {what}, {model.preprocess.image_size} px. "
         "An attention mask scales features, position by position. It shows which features the network uses; "

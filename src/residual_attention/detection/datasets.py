@@ -146,9 +146,9 @@ def load_detection(config: DetectConfig, placed: Placed | None = None) -> Detect
     if test is not None and not test.counts():
         test = None
     if test is None:
-        notices.append("no test split with boxes: the figures are on validation, where the best epoch was chosen")
+        notices.append("no test split with boxes: results are on validation, where the best epoch was chosen")
     if problems.lines:
-        notices.append(f"{problems.summary()}; problems.txt in the run's folder lists them")
+        notices.append(f"{problems.summary()}; problems.txt in the run folder lists them")
     return DetectionDataset(
         name=root.resolve().name,
         form=layout.form,

@@ -72,7 +72,7 @@ def web_runtime(folder: Path | None = None) -> Runtime:
     """
     if folder is not None:
         if (found := _read(folder)) is None:
-            raise UserError(f"--runtime {folder}: {SCRIPT} and {BINARY} of {PACKAGE} are not there")
+            raise UserError(f"--runtime {folder}: {SCRIPT} and {BINARY} of {PACKAGE} not found")
         return found
     cached = cache_folder() / f"{PACKAGE}-{VERSION}"
     if (found := _read(cached)) is not None:

@@ -63,7 +63,7 @@ class Model(BaseModel):
     classes: list[str]
     image_size: int
     temperature: float
-    thresholds: dict[str, float] = Field(description="of a multi-label model, by label; empty for one class an image")
+    thresholds: dict[str, float] = Field(description="of a multi-label model, by label; empty with one class per image")
     engine: str
     masks: bool
     version: str

@@ -38,7 +38,7 @@ class _Expendable:
             except OSError as error:  # a full disk, a folder that was deleted
                 self._lost = True
                 reason = error.strerror or error
-                print(f"ran: warning: {self._folder} cannot be written ({reason}); going on without", file=sys.stderr)
+                print(f"ran: warning: {self._folder} cannot be written ({reason}); continuing without", file=sys.stderr)
                 return None
 
         return call

@@ -152,7 +152,7 @@ def _reopened_config(
 ) -> RunConfig:
     """The checkpoint's configuration with the requested changes. Raises UserError if the new end has already passed."""
     if card.training is None:
-        raise UserError("the run's checkpoint has no training state; nothing to resume")
+        raise UserError("the run's checkpoint has no training state, so it cannot be resumed")
     given = {name: value for name, value in changes.items() if value is not None}
     if given.get("grad_checkpointing") and card.config.get("compile") == "on":
         given.setdefault("compile", "off")

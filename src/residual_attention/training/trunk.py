@@ -25,7 +25,7 @@ def with_trunk(config: ConfigT) -> ConfigT:
             raise UserError("--trunk-weights needs --trunk")
         return config
     if config.model not in (None, NAME):
-        raise UserError(f"--model {config.model} takes no trunk; leave --model or --trunk out")
+        raise UserError(f"--model {config.model} takes no trunk; leave out --model or --trunk")
     weights = config.trunk_weights
     if config.init == "auto":  # the weights that ship are another network's
         config = replace(config, init=None)

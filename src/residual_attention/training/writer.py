@@ -89,7 +89,7 @@ class RunWriter:
             if now > EXPLODED * max(before, 1.0):
                 self._exploded = True
                 self.display.say(
-                    f"warning: the loss has risen from {before:.3g} to {now:.3g}; stop (Ctrl-C) and begin again with a "
+                    f"warning: the loss has risen from {before:.3g} to {now:.3g}; stop (Ctrl-C) and start again with a "
                     f"lower --lr than {self.config.lr:g}, or with --clip-grad 1"
                 )
 

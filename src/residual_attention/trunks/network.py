@@ -89,7 +89,7 @@ class TrunkNetwork(StagedNetwork):
 
         fusion = LEARNINGS.value(learning)
         if learning == "input" and any(stage.in_chs != stage.out_chs for stage in attended):
-            raise UserError(f"learning=input needs x and T of one width, which {chosen.name} does not have")
+            raise UserError(f"learning=input needs x and T of the same width, which {chosen.name} does not have")
         bias = mask_start if mask_start is not None else START if learning == "naive" else -START
         masks = {
             id(stage): StageMask(
