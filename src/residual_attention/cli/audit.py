@@ -58,8 +58,8 @@ def _line(number: int, one: "Suspicion") -> str:
     return (
         f"{number}. {one.label}: {one.place.name}. Pasted into other images, it raises {one.label} by "
         f"{round(pasted.rise.mean)} points (control {round(pasted.control_rise.mean)}; difference {lift.mean:.0f} "
-        f"[{lift.low:.0f}, {lift.high:.0f}]); covered, {covered.right_before_pct:.0f} % right become "
-        f"{covered.right_after_pct:.0f} %"
+        f"[{lift.low:.0f}, {lift.high:.0f}]). Covering it takes {one.label} from {covered.right_before_pct:.0f} % "
+        f"correct to {covered.right_after_pct:.0f} %."
     )
 
 
@@ -69,18 +69,18 @@ def summary(findings: "Findings") -> list[str]:
     lines = [_line(i + 1, one) for i, one in enumerate(found)]
     if not found:
         most = f"{findings.threshold_points:.0f} points more than its controls"
-        lines = [f"no suspected shortcut: no spot moves the answers by {most}"]
+        lines = [f"no suspected shortcut: no spot changes the predictions by {most}"]
     width = max(5, *(len(one.label) for one in findings.classes))
     boxed = any(one.outside_boxes_pct for one in findings.classes)
-    header = ("images", "right", "at the border", *(("outside boxes",) if boxed else ()), "same place")
+    header = ("images", "correct", "at the border", *(("outside boxes",) if boxed else ()), "same place")
     lines.append("  ".join((f"{'class':<{width}}", *header)))
     for one in findings.classes:
         outside = f"  {one.outside_boxes_pct.mean:>11.0f} %" if one.outside_boxes_pct else ""
         lines.append(
-            f"{one.label:<{width}}  {one.images:>6}  {one.right_pct:>3.0f} %  {one.border_pct.mean:>11.0f} %{outside}"
+            f"{one.label:<{width}}  {one.images:>6}  {one.right_pct:>5.0f} %  {one.border_pct.mean:>11.0f} %{outside}"
             f"  {one.same_place:>10.2f}"
         )
-    lines.append(f"spread evenly, {findings.border_of_uniform_pct:.0f} % of the evidence would lie at the border")
+    lines.append(f"evenly spread evidence would have {findings.border_of_uniform_pct:.0f} % at the border")
     return [printable(line) for line in lines]
 
 
@@ -110,7 +110,7 @@ def main(argv: list[str]) -> int:
     for notice in found.notices:
         print(f"note: {printable(notice)}")
     if found.left_out:
-        print(f"note: too few images of {printable(', '.join(found.left_out))}")
+        print(f"note: not audited, because they have too few images: {printable(', '.join(found.left_out))}")
     for line in summary(found):
         print(line)
     for name, path in (("page", done.page), ("document", done.document)):

@@ -73,8 +73,8 @@ def longest(costs: Costs, side_at: Callable[[float], int], steps_for: Callable[[
     if seconds(1, 1) > available:
         needed = seconds(1, 1) / (1 - SPARE)
         raise UserError(
-            f"--time {duration(budget)} is too short for one epoch, which takes {duration(needed)} here including startup "
-            "and report; allow more time, or use a smaller network, smaller images or fewer of them"
+            f"--time {duration(budget)} is too short for one epoch, which takes {duration(needed)} here with "
+            "startup and report; allow more time, or use a smaller network, smaller images or fewer of them"
         )
     repeats = 1
     while seconds(MOST_EPOCHS + 1, repeats) <= available:

@@ -246,7 +246,7 @@ function drawClasses({ probabilities, labels }) {
   const given = (i) => labels === null || probabilities[i] >= card.thresholds[i];
   const best = labels === null ? ranked.slice(0, SHOWN) : [...ranked.filter(([, i]) => given(i)), ...ranked.filter(([, i]) => !given(i))].slice(0, Math.max(SHOWN, labels.length));
   byId("labels").hidden = labels === null;
-  if (labels !== null) byId("labels").textContent = labels.length ? `Labels: ${labels.join(", ")}` : "None of the labels reaches its threshold.";
+  if (labels !== null) byId("labels").textContent = labels.length ? `Labels: ${labels.join(", ")}` : "No label reaches its threshold.";
   byId("classes").replaceChildren(...best.map(([share, i]) => {
     const row = document.createElement("tr");
     row.classList.toggle("below", !given(i));
@@ -296,7 +296,7 @@ ready.then(
   () => { byId("prompt").textContent = "Drop, paste or choose a photo"; },
   (error) => {
     byId("prompt").textContent = "The network cannot start here";
-    byId("problem").textContent = `This browser cannot run it: ${error.message}. Any recent Chrome, Edge, Firefox or Safari can.`;
+    byId("problem").textContent = `This browser cannot run the network (${error.message}). Use a recent Chrome, Edge, Firefox or Safari.`;
   },
 );
 globalThis.classify = classify; // for scripts and tests
