@@ -60,14 +60,14 @@ def masks_are_signed(model: nn.Module) -> bool:
 
 @contextmanager
 def record_masks(model: nn.Module, *, features: bool = False, attached: bool = False) -> Iterator[Recording]:
-    """Within the context, each forward pass of ``model`` stores its masks in the `Recording`.
+    """A context manager: each forward pass of ``model`` inside it stores its masks in the `Recording`.
 
-    With ``attached``, masks stay in the autograd graph, so gradients can be taken with respect to them.
-    Hooks are removed at the end, also after an exception. They are set on the model itself: use it from one thread at
+    With ``attached``, masks stay in the autograd graph, so that you can take gradients with respect to them.
+    Hooks are removed at the end, even after an exception. They are set on the model itself: use it from one thread at
     a time, since any other forward pass in the context is recorded too. A compiled wrapper does not run hooks that are
     set later: call the network inside it (`plain_network`).
 
-    An ``.onnx`` that was exported with its masks gives them too. Raises UserError for one without.
+    This also works with an ``.onnx`` file exported with its masks. Raises UserError for one without.
     """
     recording = Recording()
     if isinstance(network := plain_network(model), ExportedClassifier):

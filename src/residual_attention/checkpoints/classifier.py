@@ -42,7 +42,7 @@ class Classifier(nn.Module):
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """The least probability at which a multi-label classifier gives each label; empty with one class per image."""
+        """The probability from which a multi-label classifier gives each label; empty with one class per image."""
         return dict(zip(self.classes, self.card.confidence.thresholds, strict=False))
 
     def with_likeness(self, images: Tensor) -> tuple[Tensor, Tensor | None]:

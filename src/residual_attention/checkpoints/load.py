@@ -89,8 +89,9 @@ def load(
 ) -> Classifier:
     """Load the trained network of MODEL, in eval mode, with ``.classes`` and ``.preprocess``.
 
-    MODEL: a run folder, a ``.safetensors`` or ``.onnx`` file of this package, shipped weights, ``local-dir:FOLDER`` or
-    ``hf-hub:OWNER/NAME``. ``preprocess`` turns a PIL image into the network's input, a (C, H, W) float tensor.
+    MODEL: a run folder, a ``.safetensors`` or ``.onnx`` file of this package, the name of shipped weights,
+    ``local-dir:FOLDER`` or ``hf-hub:OWNER/NAME``. ``preprocess`` turns a PIL image into the network's input, a
+    (C, H, W) float tensor.
     ``engine`` and ``precision`` apply only to ``.onnx`` files (`ExportedClassifier`).
 
     Raises:

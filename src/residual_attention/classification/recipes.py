@@ -133,7 +133,7 @@ RECIPES: dict[str, Callable[[str], TrainConfig]] = {
 
 
 def recipe(name: str, data: str = "digits") -> TrainConfig:
-    """The complete configuration of a named recipe for a data set. Raises UserError for an unknown name."""
+    """Return the complete configuration of a named recipe for a data set. Raises UserError for an unknown name."""
     if name not in RECIPES:
         raise UserError(f"no recipe named {name!r}; choose from {', '.join(RECIPES)}")
     return RECIPES[name](data)

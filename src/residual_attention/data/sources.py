@@ -205,6 +205,6 @@ def register_data_source(name: str, *, text: str = "") -> Callable[[S], S]:
 
     It takes a `DataRequest` and a trained model's `Preprocess` or None, and returns a `Dataset`.
     `datasets.split_as_configured` holds out validation images and applies the request's limit and label noise. If a
-    ``Preprocess`` is given, use it to prepare images, and measure no constants.
+    ``Preprocess`` is given, prepare images with it instead of measuring mean and std.
     """
     return SOURCES.register(name, lambda function: Choice(text, function))

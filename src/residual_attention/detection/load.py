@@ -29,7 +29,7 @@ def read_detector(model: str | Path) -> tuple[dict[str, Tensor], Card]:
 
 
 def load_detector(model: str | Path, device: str | torch.device = "cpu") -> Detector:
-    """The trained detector of a run folder or of one of our ``.safetensors`` files, in eval mode.
+    """Load the trained detector of a run folder or of a ``.safetensors`` file written by ran, in eval mode.
 
     Raises:
         UserError: no such file, a damaged file, or a classifier.

@@ -70,7 +70,7 @@ class Found:
 
 
 def detect_files(model: BaseDetector, paths: Sequence[Path], *, threshold: float) -> tuple[list[Found], list[str]]:
-    """Boxes with a score of at least ``threshold`` in each readable file, and one error line for each other file."""
+    """The boxes with a score of at least ``threshold`` in each readable file, and an error line for each other file."""
     results, errors = [], []
     device = device_of(model)
     for path in paths:

@@ -30,7 +30,7 @@ class ResidualAttentionNetwork(StagedNetwork):
             residual network of the same depth and widths, ResNet-164 for m = 4.
         widths: channels of each stage.
         modules: attention modules per stage (one number for all, or one for each).
-        mask_depths: down-sampling steps in the soft mask branch of each stage.
+        mask_depths: downsampling steps in the soft mask branch of each stage.
         final_width, final_stride: the three final units.
         p, t, r: number of units shared before and after, in the trunk, and between poolings in the mask
             (paper, section 3.3, with 1, 2, 1).

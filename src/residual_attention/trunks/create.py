@@ -24,18 +24,18 @@ def list_models() -> list[str]:
 def create_model(
     name: str, num_classes: int | None = None, in_chans: int = 3, *, pretrained: Weights = False, **overrides: Any
 ) -> StagedNetwork:
-    """A network by its name.
+    """Create a network by name.
 
     Args:
         name: one of `list_models()`.
         num_classes: the network's default (1000, or 10 for CIFAR) if None.
-        pretrained: for ``attention_trunk`` alone: True starts from the weights that timm has for the trunk, a path or
-            an http(s) address from those of a file.
+        pretrained: only for ``attention_trunk``: True starts from timm's weights for the trunk, a path or an http(s)
+            address from the weights in that file.
         overrides: any argument of `ResidualAttentionNetwork`, or of `TrunkNetwork` for ``attention_trunk``, such as
             ``trunk="resnet50"``.
 
     Raises:
-        UserError: an unknown name or override, a value that is not supported, or weights that cannot be had.
+        UserError: an unknown name or override, a value that is not supported, or weights that are not available.
 
     Example:
         >>> model = create_model("attention_trunk", num_classes=10, trunk="resnet18")

@@ -21,7 +21,7 @@ OF_THE_WEIGHTS = {"state_dict", "file", "url", "hf_hub_id", "hf_hub_filename", "
 
 
 class TrunkNetwork(StagedNetwork):
-    """A convolutional network of timm's with a soft mask branch in each stage of at least two blocks.
+    """A convolutional network from timm, with a soft mask branch in each stage of at least two blocks.
 
     In such a stage x is the first block's output, T the rest of the stage, M a mask branch on x, and
     H = (1 + M) * T (paper, eq. 3). A stage is the blocks whose maps have the same size, from a quarter of the image's
@@ -30,14 +30,15 @@ class TrunkNetwork(StagedNetwork):
     Args:
         num_classes: outputs of the classifier; 0 returns the pooled features.
         in_chans: channels of the input images.
-        trunk: any convolutional network of timm's, with a tag or without.
+        trunk: a convolutional network from timm, with or without a tag.
         trunk_args: further arguments of ``timm.create_model``, as a mapping or as ``key=value``.
-        pretrained: the trunk's weights: True for timm's, or a file or http(s) address of a state dict of timm's.
+        pretrained: the trunk's weights: True for timm's, or the file or http(s) address of a state dict in timm's
+            names.
         mask_depths: poolings in the masks, one for each stage with attention; down to about 7x7 at the trunk's own
             image size by default.
         mask_widths: channels inside the masks; by default a quarter of x's, or less so that all masks together cost at
             most a quarter of the trunk's multiply-accumulates.
-        mask_start: the bias b of a mask's last convolution at the start; -5 by default, so that M is 0.007
+        mask_start: the initial bias b of a mask's last convolution; -5 by default, so that M is 0.007
             (+5 for learning=naive, where the identity is M = 1).
         mask_activation, mask_structure, learning, r, skip, dropout: as in `ResidualAttentionNetwork`. Only the *mixed*
             activation can start near the identity.
@@ -49,7 +50,7 @@ class TrunkNetwork(StagedNetwork):
     Shapes: (B, in_chans, H, W) to (B, num_classes); H and W of at least ``min_size``, any ratio.
 
     Raises:
-        UserError: no such trunk, one without spatial stages, weights that cannot be had, or a value out of range.
+        UserError: no such trunk, one without spatial stages, weights that are not available, or a value out of range.
     """
 
     final_is_level = False
