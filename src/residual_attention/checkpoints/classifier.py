@@ -97,7 +97,7 @@ class TrainedNetwork(Trained, ResidualAttentionNetwork):
 
 
 class TrainedTrunk(Trained, TrunkNetwork):
-    """Attention on a trunk of timm's, with the weights, classes and preprocessing of a checkpoint."""
+    """Attention on a trunk from timm, with the weights, classes and preprocessing of a checkpoint."""
 
 
 TRAINED: dict[type[nn.Module], type[TrainedNetwork] | type[TrainedTrunk]] = {

@@ -25,7 +25,7 @@ HEADER_KEY, DIGEST_KEY, HEADER_DIGEST_KEY = "residual_attention", "sha256", "hea
 
 
 class CheckpointError(UserError):
-    """A file that is not a checkpoint of ours, or a damaged one."""
+    """A file that is not one of our checkpoints, or a damaged one."""
 
 
 def sha256_of(tensors: Iterable[tuple[str, Tensor]], header: str) -> str:

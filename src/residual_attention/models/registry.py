@@ -68,9 +68,9 @@ def _trunk_network(global_pool: str = "avg", drop_rate: float | None = None, **a
 
 @register_model
 def attention_trunk(pretrained: bool = False, pretrained_cfg: Any = None, **kwargs: Any) -> nn.Module:
-    """Attention residual learning on ``trunk=``, any convolutional network of timm's (arXiv 1704.06904).
+    """Attention residual learning on ``trunk=``, any convolutional network from timm (arXiv 1704.06904).
 
-    ``pretrained`` loads the weights that timm has for the trunk or, for a hub's folder of ours, those of the whole.
+    ``pretrained`` loads the weights that timm has for the trunk or, for one of our hub folders, those of the whole.
     """
     source = (
         {}

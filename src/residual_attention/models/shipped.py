@@ -37,7 +37,7 @@ def _cfg(path: Path) -> dict[str, Any]:
 
 
 def plain_weights(weights: dict[str, Tensor], _model: nn.Module) -> dict[str, Tensor]:
-    """A state dict in fp32 from a checkpoint of ours; any other is returned as it is."""
+    """A state dict in fp32 from one of our checkpoints; any other is returned as it is."""
     if not all(name.startswith(PREFIX) for name in weights):
         return weights
     return {

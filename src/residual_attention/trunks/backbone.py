@@ -26,7 +26,7 @@ Weights = bool | str | Path
 
 @dataclass(frozen=True)
 class Trunk:
-    """A network of timm's: its name, with a tag or without, and ``arguments`` for `timm.create_model`."""
+    """A network from timm: its name, with a tag or without, and ``arguments`` for `timm.create_model`."""
 
     name: str
     arguments: tuple[tuple[str, Any], ...] = ()
@@ -104,7 +104,7 @@ def read_local(name: str) -> tuple[Trunk, Path]:
 def build(trunk: Trunk, *, num_classes: int, in_chans: int = 3, dropout: float = 0.0, weights: Weights = False) -> Any:
     """timm's network, a module with timm's verbs, whole.
 
-    Raises UserError in one line: arguments that do not fit, or weights that cannot be had.
+    Raises UserError in one line: arguments that do not fit, or weights that are not available.
     """
     import timm
 

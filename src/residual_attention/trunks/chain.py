@@ -102,7 +102,7 @@ def _traced(model: nn.Module, images: Tensor) -> _Call:
 
 
 def chain_of(model: nn.Module, image_size: int, in_chans: int = 3) -> list[Link]:
-    """The chain of ``model``, a network of timm's in eval mode on the meta device.
+    """The chain of ``model``, a network from timm in eval mode on the meta device.
 
     A stage or an ``nn.Sequential`` is replaced by what it contains; a block stays whole.
 

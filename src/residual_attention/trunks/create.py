@@ -1,4 +1,4 @@
-"""Every network by its name: the family's variants, and attention on a trunk of timm's."""
+"""Every network by its name: the family's variants, and attention on a trunk from timm."""
 
 import inspect
 from typing import Any

@@ -50,7 +50,7 @@ class TrunkRow:
 
 
 def trunk_rows(patterns: Iterable[str]) -> Iterator[TrunkRow]:
-    """A row for each network of timm's whose name matches a pattern and which can be a trunk."""
+    """A row for each network from timm whose name matches a pattern and which can be a trunk."""
     import timm
 
     own = {*list_models(), NAME}

@@ -1,4 +1,4 @@
-"""Attention residual learning on a network of timm's."""
+"""Attention residual learning on a network from timm."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
