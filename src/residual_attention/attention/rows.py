@@ -98,7 +98,7 @@ def sheet_of(
         rows.append(Row(picture=shown, title=title, file=file, overlays=overlays, ranges=ranges))
     which = "" if len(maps) == everything else f"; last module of each stage, out of {everything}"
     return Sheet(
-        heading=f"Attention masks: {meaning(reading)} ({SCALES[signed]}; each map on its own range{which})",
+        heading=f"Attention masks: {meaning(reading)} ({SCALES[signed]}; each map scaled to its own range{which})",
         levels=[levels[name] for name in maps],
         modules=[f"{name}, {of_module.shape[1]}×{of_module.shape[2]}" for name, of_module in maps.items()],
         rows=rows,

@@ -244,8 +244,8 @@ def readme(card: Card, source: str) -> str:
     trained = "".join(f"{sentence}\n\n" for sentence in (_trained(card), _reached(card)) if sentence)
     several = card.confidence.several
     limits = (
-        "A label that the training data do not have is never given; each label has a threshold of its own, in "
-        "`config.json` (timm's own tools know nothing of it: take the sigmoid of each logit)."
+        "The network never gives a label that its training data does not have. Each label has its own threshold, in "
+        "`config.json` (timm's tools do not read it: take the sigmoid of each logit)."
         if several
         else "The network assigns every image to one of these classes, whatever it shows."
     )
@@ -265,7 +265,7 @@ Residual Attention Network (Wang et al., CVPR 2017, arXiv 1704.06904): H = (1 + 
 {trained}Images of {preprocess.image_size} px ({preprocess.resize}). {len(classes)} {what}: {shown}.
 
 **Limits.** {limits} On images unlike the
-training data, it is wrong more often than the figures here say.
+training data, it is wrong more often than the numbers here suggest.
 
 ```sh
 ran predict {source} photo.jpg

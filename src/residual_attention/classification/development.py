@@ -124,7 +124,7 @@ def development_sheet(folder: Path, dataset: Dataset) -> Sheet | None:
     ]
     return Sheet(
         heading="Where the masks of all modules together support the class, with its probability "
-        "(dark = low, bright = high; each map on its own range, its brightest hundredth in one colour)",
+        "(dark = low, bright = high; each map scaled to its own range, the brightest 1 % saturated)",
         levels=[f"epoch {epoch}" for epoch in kept],
         modules=[],
         rows=rows,

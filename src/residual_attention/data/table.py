@@ -180,7 +180,7 @@ def read_list(
     if len(classes) < 2 and not (single_class_allowed or several):
         raise UserError(f"{path} has only one class ({', '.join(classes)}); a classifier needs at least two")
     if several:
-        notices.append(f"several labels in a cell: the data are multi-label, with {len(classes)} labels")
+        notices.append(f"several labels in a cell, so the data is multi-label, with {len(classes)} labels")
     index = {name: i for i, name in enumerate(classes)}
     splits = {split: _labelled(split, of, index, several, notices) for split, of in by_split.items()}
     groups = {row.path: row.group for row in rows if row.group}

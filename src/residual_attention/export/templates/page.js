@@ -267,7 +267,7 @@ function choose(output) {
 
 async function show(blob) {
   byId("problem").textContent = "";
-  byId("prompt").textContent = "Looking…";
+  byId("prompt").textContent = "Classifying…";
   try {
     shown = await classify(blob);
     byId("result").hidden = false;
