@@ -24,7 +24,7 @@ class ReproduceArguments:
     tables: tyro.conf.Positional[tuple[str, ...]] = ()
     """TABLE...: experiments by name, or all; without any, they are listed."""
     only: tuple[str, ...] = ()
-    """TEXT...: only the rows that contain one of these, such as Attention-56; all rows by default."""
+    """Only the rows that contain one of these, such as Attention-56; all rows by default."""
     protocol: Literal["smoke", "cpu", "mini", "paper", "modern"] = "smoke"
     """smoke: digits, about a minute per cell | cpu: 10,000 images of CIFAR, minutes | mini: all of CIFAR at 16 px |
     paper: as printed | modern."""
@@ -51,7 +51,7 @@ class ReproduceArguments:
     gpus: int = 1
     """GPUs per submitted job."""
     slurm: tuple[str, ...] = ()
-    """KEY=VALUE...: more sbatch options for submitted jobs, such as partition=gpu account=vision."""
+    """More sbatch options for submitted jobs, such as partition=gpu account=vision."""
     logs: Path = Path("runs/submitted")
     """Folder for the output of submitted jobs; like --records and --runs, on a disk that all machines share."""
     device: str = "auto"
