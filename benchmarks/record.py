@@ -4,11 +4,14 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
+from residual_attention.atomic import write_atomically
 from residual_attention.devices import hardware, versions
 
 
@@ -25,3 +28,35 @@ def write_record(found: dict[str, Any], out: Path | None) -> None:
     print(text)
     if out is not None:
         out.write_text(text + "\n")
+
+
+def recorded_cells(out: Path | None) -> list[dict[str, Any]]:
+    """The cells that the file holds; none if it is missing."""
+    if out is None or not out.is_file():
+        return []
+    return json.loads(out.read_text())["cells"]
+
+
+def add_cell(
+    out: Path,
+    cell: dict[str, Any],
+    command: str,
+    more: Callable[[dict[str, Any]], dict[str, Any]],
+    device: torch.device | None = None,
+) -> None:
+    """Add a cell to an experiment's file, which another command may be adding to.
+
+    ``more`` makes further entries from the whole record with this cell, such as its summary.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{out}.lock"):
+        result: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {"commands": [], "cells": []}
+        result["cells"].append(cell)
+        result["commands"] = sorted({*result["commands"], command})
+        result |= more(result)
+        result |= {
+            "hardware": hardware(device or torch.device("cpu")),
+            "versions": versions(),
+            "date": time.strftime("%Y-%m-%d"),
+        }
+        write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())

@@ -14,7 +14,6 @@ of other settings.
 """
 
 import argparse
-import json
 import math
 import shlex
 import statistics
@@ -22,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy.stats import t as student
@@ -37,8 +36,8 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
+from record import add_cell, recorded_cells
 from residual_attention import create_model
-from residual_attention.atomic import write_atomically
 from residual_attention.attention.geometry import upsample
 from residual_attention.attention.peers import grad_cam
 from residual_attention.attention.readings import combined, look, read
@@ -48,7 +47,7 @@ from residual_attention.data.request import DataRequest
 from residual_attention.data.samples import TensorSamples
 from residual_attention.data.strengths import Augment
 from residual_attention.data.transfer import to_device
-from residual_attention.devices import DTYPES, hardware, resolve_device, resolve_precision, versions
+from residual_attention.devices import DTYPES, resolve_device, resolve_precision
 from residual_attention.family.staged import StagedNetwork
 from residual_attention.training.graphs import GraphedForward
 
@@ -417,25 +416,9 @@ def identity(cell: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(cell[key] for key in ("variant", "network", "images_per_class", "arm", "seed"))
 
 
-def recorded(out: Path) -> dict[str, Any]:
-    return json.loads(out.read_text()) if out.is_file() else {"cells": [], "commands": [], "settings": {}}
-
-
-def record(out: Path, cell: dict[str, Any], setting: Setting, command: str, device: torch.device) -> None:
-    """Add a cell to the file, which another command may be adding to."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{out}.lock"):
-        result = recorded(out)
-        result["cells"].append(cell)
-        result |= {
-            "commands": sorted({*result["commands"], command}),
-            "settings": {**result["settings"], f"{setting.variant}, {', '.join(setting.networks)}": asdict(setting)},
-            "summary": summary(result["cells"]),
-            "hardware": hardware(device),
-            "versions": versions(),
-            "date": time.strftime("%Y-%m-%d"),
-        }
-        write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())
+def with_summary(setting: Setting, result: dict[str, Any]) -> dict[str, Any]:
+    settings = {**result.get("settings", {}), f"{setting.variant}, {', '.join(setting.networks)}": asdict(setting)}
+    return {"settings": settings, "summary": summary(result["cells"])}
 
 
 def parsed(argv: list[str] | None) -> argparse.Namespace:
@@ -478,10 +461,10 @@ def main(argv: list[str] | None = None, say: Callable[[str], None] = print) -> N
     folder = given.work or (given.out.parent if given.smoke else Path("runs")) / "trunk_transfer"
     command = shlex.join(["python", "benchmarks/trunk_transfer.py", *(sys.argv[1:] if argv is None else argv)])
     for cell in cells_of(setting):
-        if identity(cell) in {identity(one) for one in recorded(given.out)["cells"]}:
+        if identity(cell) in {identity(one) for one in recorded_cells(given.out)}:
             continue
         last = run_cell(cell, halves, setting, folder, device)
-        record(given.out, last, setting, command, device)
+        add_cell(given.out, last, command, partial(with_summary, setting), device)
         say(
             f"{last['network']} {last['images_per_class']} {last['arm']} seed {last['seed']}: {last['error_pct']:.2f} %"
         )

@@ -4,7 +4,9 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from .atomic import write_atomically
 from .errors import UserError
@@ -29,6 +31,22 @@ def own_folder(out: Path | None, below: str, data: str, data_dir: Path | None, n
     for name in names:
         own.check(name)
     return own
+
+
+class AsJson(Protocol):
+    def to_json(self) -> str: ...
+
+
+F = TypeVar("F", bound=AsJson)
+
+
+@dataclass(frozen=True)
+class Written(Generic[F]):
+    """Findings, and the files of a page and a JSON document about them."""
+
+    findings: F
+    page: Path
+    document: Path
 
 
 class OwnFiles:
@@ -60,6 +78,13 @@ class OwnFiles:
         if name not in self.names:
             self.names.add(name)
             self._keep()
+
+    def write_findings(self, findings: F, page: str, html: str, document: str) -> Written[F]:
+        """Write the ``html`` as ``page``, and the findings as ``document``; raises UserError as `take` does."""
+        written = Written(findings, self.take(page), self.take(document))
+        write_atomically(written.page, html.encode())
+        write_atomically(written.document, findings.to_json().encode())
+        return written
 
     def remove_all(self) -> None:
         """Delete our files; others in the folder stay."""

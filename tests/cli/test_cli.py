@@ -75,7 +75,7 @@ def test_help_lists_every_command_and_each_has_its_own(capsys):
         (["train", "--batch-sise=3"], "did you mean --batch-size?"),
         (
             ["train", "--recipe", "quik"],
-            "--recipe must be one of classic, finetune, modern, paper, quick, not 'quik' (did you mean quick?)",
+            "--recipe must be one of budget, classic, finetune, modern, paper, quick, not 'quik' (did you mean quick?)",
         ),
         (["train", "--unit", "resnet"], "did you mean resnext?"),
         (["train", "--epochs", "many"], "--epochs: invalid value 'many'"),

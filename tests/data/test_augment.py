@@ -122,6 +122,7 @@ def test_progressive_size_grows_to_full_in_steps_of_eight():
     assert sizes == sorted(sizes)
     assert set(sizes) == {16, 24, 32}
     assert sizes[12:] == [32] * 8
+    assert {progressive_size(32, 0.5, i / 20, 16, 4) for i in range(20)} == {16, 20, 24, 28, 32}
     assert progressive_size(33, 1.0, 0.0, 16) == 33
 
 

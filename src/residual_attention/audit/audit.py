@@ -4,7 +4,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..atomic import write_atomically
 from ..attention.batches import check_one_class
 from ..attention.masks import attention_modules
 from ..checkpoints import Classifier, load
@@ -14,7 +13,7 @@ from ..devices import resolve_device
 from ..errors import UserError
 from ..hints import did_you_mean
 from ..names import printable
-from ..own_files import own_folder
+from ..own_files import Written, own_folder
 from ..stages import Clock, Say, silent
 from .examine import examine
 from .findings import Findings
@@ -40,14 +39,7 @@ class AuditOptions:
     device: str = "auto"
 
 
-@dataclass(frozen=True)
-class Audited:
-    findings: Findings
-    page: Path
-    document: Path
-
-
-def audit(options: AuditOptions, say: Say = silent) -> Audited:
+def audit(options: AuditOptions, say: Say = silent) -> Written[Findings]:
     """Audit MODEL on DATA and write page and document. Never writes into the data's folder.
 
     Raises UserError for a MODEL without masks or gradients, DATA that cannot be read or has one class only, an unknown
@@ -76,10 +68,7 @@ def audit(options: AuditOptions, say: Say = silent) -> Audited:
         clock=clock,
         say=say,
     )
-    page, document = own.take(PAGE), own.take(DOCUMENT)
-    write_atomically(page, render(found).encode())
-    write_atomically(document, found.findings.to_json().encode())
-    return Audited(found.findings, page, document)
+    return own.write_findings(found.findings, PAGE, render(found), DOCUMENT)
 
 
 def _shown(model: str) -> str:

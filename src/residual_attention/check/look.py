@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..atomic import write_atomically
 from ..checkpoints import Classifier
 from ..data.fingerprints import Families, Pair
 from ..errors import UserError
 from ..names import printable
-from ..own_files import own_folder
+from ..own_files import Written, own_folder
 from ..stages import Clock, Say, silent
 from .copies import find_copies, image_of, overview, pairs_among, sorted_families
 from .findings import Findings, Labels, Suspect, Unreadable
@@ -37,14 +36,7 @@ class CheckOptions:
     device: str = "auto"
 
 
-@dataclass(frozen=True)
-class Checked:
-    findings: Findings
-    page: Path
-    document: Path
-
-
-def check(options: CheckOptions, say: Say = silent) -> Checked:
+def check(options: CheckOptions, say: Say = silent) -> Written[Findings]:
     """Look over DATA and write page and document. Never writes into the data's folder.
 
     Raises UserError for DATA that cannot be read, an ``out`` within it, or a MODEL without features.
@@ -77,10 +69,7 @@ def check(options: CheckOptions, say: Say = silent) -> Checked:
         labels_skipped=skipped,
         time_s=clock.time_s,
     )
-    page, document = own.take(PAGE), own.take(DOCUMENT)
-    write_atomically(page, render(findings, source, families).encode())
-    write_atomically(document, findings.to_json().encode())
-    return Checked(findings, page, document)
+    return own.write_findings(findings, PAGE, render(findings, source, families), DOCUMENT)
 
 
 def _network(options: CheckOptions, source: Source) -> tuple[Classifier | None, str]:

@@ -12,7 +12,7 @@ from ..training.config import RunConfig, check_between, check_least
 
 MAX_FOLDS = 100
 
-RecipeName = Literal["quick", "paper", "modern", "classic", "finetune"]
+RecipeName = Literal["quick", "budget", "paper", "modern", "classic", "finetune"]
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class TrainConfig(RunConfig, Augment, LossOptions):
     """Folder of a named data set (torchvision's layout or class folders)."""
     model: str | None = None
     """Network (`ran models` lists them); by default that of the initial weights, or else attention56_cifar up to 64 px
-    and attention56 above."""
+    (attention56_cifar_wide with the recipe budget) and attention56 above."""
     recipe: RecipeName = "quick"
-    """Set of defaults, which other flags override: quick | paper | modern | classic | finetune, the default when
-    training starts from trained weights."""
+    """Set of defaults, which other flags override: quick | budget | paper | modern | classic | finetune, the default
+    when training starts from trained weights."""
 
     # Data
     image_size: int | None = None
@@ -80,6 +80,8 @@ class TrainConfig(RunConfig, Augment, LossOptions):
     progressive: float = 1.0
     """Start training at this share of the image side, and grow to the full side over the first 60 % of epochs; 1:
     off."""
+    progressive_multiple: int = 8
+    """A progressive run's image sides are multiples of this many pixels."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,7 +99,7 @@ def _validate_classification(config: TrainConfig) -> None:
     unit = ("label_noise", "label_smoothing", "shift", "min_scale", "color_jitter")
     check_between(config, {**dict.fromkeys(unit, (0, 1)), "rotation": (0, 180), "progressive": (0.1, 1)})
     least = ("classifier_l2", "guide_weight", "mixup", "cutmix", "crop_padding", "cutout")
-    check_least(config, {**dict.fromkeys(least, 0), "limit_train": 1})
+    check_least(config, {**dict.fromkeys(least, 0), "limit_train": 1, "progressive_multiple": 1})
     if config.fold is not None and (config.folds is None or not 1 <= config.fold <= config.folds):
         raise UserError(f"fold must be between 1 and --folds, not {config.fold}")
     if config.folds is not None:

@@ -19,11 +19,13 @@ from ..training.plan import Plan, absolute, check_validation, length_of, repeats
 from ..trunks.backbone import Weights
 from ..trunks.create import create_model
 from ..trunks.network import TrunkNetwork
-from .config import TrainConfig
+from .config import RecipeName, TrainConfig
 
 
-def default_model(image_size: int) -> str:
-    return "attention56_cifar" if image_size <= 64 else "attention56"
+def default_model(image_size: int, recipe: RecipeName = "quick") -> str:
+    if image_size > 64:
+        return "attention56"
+    return "attention56_cifar_wide" if recipe == "budget" else "attention56_cifar"
 
 
 def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[TrainConfig]:
@@ -47,7 +49,7 @@ def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[T
         data_dir=None if config.data_dir is None else config.data_dir.resolve(),
         guide=None if config.guide is None else config.guide.resolve(),
         init=None if config.init in (None, "none") else absolute(config.init),
-        model=config.model or default_model(size),
+        model=config.model or default_model(size, config.recipe),
         image_size=size,
         in_chans=dataset.preprocess.in_chans,
         flip=dataset.flip if config.flip is None else config.flip,

@@ -114,7 +114,8 @@ class ClassificationTask:
         return steps_per_epoch(repeats * len(self.data.samples), self.config.batch_size)
 
     def image_side(self, progress: float) -> int:
-        return progressive_size(self.data.preprocess.image_size, self.config.progressive, progress, self.min_size)
+        full, config = self.data.preprocess.image_size, self.config
+        return progressive_size(full, config.progressive, progress, self.min_size, config.progressive_multiple)
 
     def batches(self, epoch: int, first_step: int) -> Iterator[TrainBatch]:
         return self.data.epoch(epoch, first_step, self.image_side(epoch / self.plan.epochs))

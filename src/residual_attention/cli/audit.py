@@ -1,6 +1,5 @@
 """``ran audit MODEL DATA``."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,7 +9,7 @@ import tyro
 from ..errors import UserError
 from ..names import printable
 from .arguments import parse
-from .stage_progress import StageProgress
+from .findings import StageProgress, print_json, print_summary
 
 if TYPE_CHECKING:
     from ..audit.findings import Findings, Suspicion
@@ -105,14 +104,8 @@ def main(argv: list[str]) -> int:
     done = audit(options, StageProgress())
     found = done.findings
     if given.json:
-        print(json.dumps({**json.loads(found.to_json()), "page": str(done.page), "document": str(done.document)}))
+        print_json(done)
         return 0
-    for notice in found.notices:
-        print(f"note: {printable(notice)}")
-    if found.left_out:
-        print(f"note: not audited, because they have too few images: {printable(', '.join(found.left_out))}")
-    for line in summary(found):
-        print(line)
-    for name, path in (("page", done.page), ("document", done.document)):
-        print(f"{name:<16}{printable(path)}")
+    few = [f"not audited, because they have too few images: {', '.join(found.left_out)}"] if found.left_out else []
+    print_summary(done, [*found.notices, *few], summary(found))
     return 0

@@ -1,6 +1,5 @@
 """``ran check DATA``."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ import tyro
 from ..errors import UserError
 from ..names import printable
 from .arguments import parse
-from .stage_progress import StageProgress
+from .findings import StageProgress, print_json, print_summary
 
 if TYPE_CHECKING:
     from ..check.findings import Findings
@@ -105,17 +104,10 @@ def main(argv: list[str]) -> int:
     done = check(options, StageProgress())
     found = done.findings
     if given.json:
-        print(json.dumps({**json.loads(found.to_json()), "page": str(done.page), "document": str(done.document)}))
+        print_json(done)
         return 0
-    for notice in found.notices:
-        print(f"note: {printable(notice)}")
     splits = ", ".join(f"{sum(of.values()):,} {split}" for split, of in found.overview.counts.items() if split != "all")
     classes = len(next(iter(found.overview.counts.values()), {}))
-    print(
-        f"{printable(found.data)}: {found.images:,} images of {classes:,} classes" + (f" ({splits})" if splits else "")
-    )
-    for line in summary(found):
-        print(line)
-    for name, path in (("page", done.page), ("document", done.document)):
-        print(f"{name:<16}{printable(path)}")
+    head = f"{printable(found.data)}: {found.images:,} images of {classes:,} classes"
+    print_summary(done, found.notices, [f"{head} ({splits})" if splits else head, *summary(found)])
     return 0

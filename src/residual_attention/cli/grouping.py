@@ -24,18 +24,26 @@ _PLUGINS = Annotated[
     tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="MODULE_OR_FILE", help=_PLUGIN_HELP)
 ]
 PLACEHOLDERS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
-PLACEHOLDERS_OF_FIELDS = {  # where the type does not say what the value is
-    "beside": "MODEL ...",
+NAMED_PLACEHOLDERS = {
+    "beside": "MODEL",
+    "data": "DATA",
+    "data_dir": "DIR",
     "device": "DEVICE",
     "engine": "ENGINE",
     "host": "ADDRESS",
     "init": "MODEL",
-    "max_error": "PERCENT",
-    "min_confidence": "PROBABILITY",
-    "slurm": "KEY=VALUE ...",
+    "max_error": "SHARE",
+    "min_confidence": "P",
+    "only": "TEXT",
+    "shard": "I/N",
+    "slurm": "KEY=VALUE",
+    "sort_into": "DIR",
     "time": "DURATION",
-    "trunk_args": "KEY=VALUE ...",
+    "trunk_args": "KEY=VALUE",
+    "trunk_weights": "SOURCE",
+    "trunks": "PATTERN",
 }
+"""Of flags whose values are no plain names or paths."""
 
 
 def groups_of(cls: type, common: tuple[str, ...], sections: Mapping[str, tuple[type, ...]], rest: str) -> Groups:
@@ -80,17 +88,16 @@ def _placeholder(name: str, hint: Any, positional: bool) -> str | None:
     """The placeholder for a value in the help; None leaves it to tyro."""
     if positional:
         return name.removesuffix("s").upper() + ("..." if typing.get_origin(_without_none(hint)) is tuple else "")
-    if name in PLACEHOLDERS_OF_FIELDS:
-        return PLACEHOLDERS_OF_FIELDS[name]
     kind = _without_none(hint)
     if typing.get_origin(kind) is tuple:
         kind = typing.get_args(kind)[0]
-        return f"{PLACEHOLDERS[kind]} ..." if kind in PLACEHOLDERS else None
+        placeholder = NAMED_PLACEHOLDERS.get(name, PLACEHOLDERS.get(kind))
+        return None if placeholder is None else f"{placeholder} ..."
     if typing.get_origin(kind) is Literal:
         return "{" + ",".join(map(str, typing.get_args(kind))) + "}"
     if kind is bool and kind is not hint:
         return "{true,false}"
-    return PLACEHOLDERS.get(kind)
+    return NAMED_PLACEHOLDERS.get(name, PLACEHOLDERS.get(kind))
 
 
 def _shown_default(value: Any) -> str:

@@ -119,12 +119,12 @@ def crop_at_random(images: Tensor, side: int, rng: np.random.Generator) -> Tenso
     return images[..., top : top + side, left : left + side]
 
 
-def progressive_size(full: int, start: float, progress: float, least: int) -> int:
+def progressive_size(full: int, start: float, progress: float, least: int, multiple: int = 8) -> int:
     """The image side in px during a run: it grows from ``start * full`` to ``full`` over the first 60 %.
 
-    A multiple of 8 px, at least ``least``, and exactly ``full`` at the end. ``progress`` goes from 0 to 1.
+    A multiple of ``multiple`` px, at least ``least``, and exactly ``full`` at the end. ``progress`` goes from 0 to 1.
     """
     share = start + (1 - start) * min(1.0, progress / 0.6)
     if share >= 1.0:
         return full
-    return min(full, max(least, 8 * math.floor(full * share / 8)))
+    return min(full, max(least, multiple * math.floor(full * share / multiple)))
