@@ -54,14 +54,16 @@ def _remove_nodes() -> None:
 def _node(number: int, run: Path, plugin: Path, log: Path) -> "subprocess.Popen[bytes]":
     """torchrun on one node; the first has the meeting point.
 
-    torchrun would find that out by the host's name, but both nodes have the same, and no entry for these addresses.
+    torchrun would find that out by the host's name, but both nodes have the same, and no entry for these addresses. And
+    while it shares its store with the processes, it gives the address once: a node that comes back waits in vain.
     """
     arguments = (
         f"--nnodes 2 --nproc-per-node 1 --max-restarts {RESTARTS} --rdzv-backend c10d "
         f"--rdzv-endpoint {ADDRESSES[0]}:29511 --rdzv-conf is_host={int(number == 0)} --rdzv-id {run.name} "
         f"--local-addr {ADDRESSES[number]}"
     )
-    environment = launch.environment(run, [], GLOO_SOCKET_IFNAME=NAMES[number], STEP_S="1")
+    own_store = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    environment = launch.environment(run, [], GLOO_SOCKET_IFNAME=NAMES[number], STEP_S="1", **own_store)
     command = ["ip", "netns", "exec", NAMES[number], *launch.command(arguments, run, plugin)]
     with log.open("ab") as output:
         return subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
