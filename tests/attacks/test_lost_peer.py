@@ -53,6 +53,7 @@ def test_torchrun_restarts_a_run_that_lost_a_process(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "mark").exists()
+    assert "lost another process of this run: rank 1 (process" in done.stderr
     assert "resuming after step 2 of 4" in done.stdout
     progress = read_checkpoint(run / "checkpoints" / "last.safetensors")[1]["training"]["progress"]
     assert (progress["step"], progress["finished"]) == (4, True)

@@ -77,11 +77,16 @@ def test_the_process_ignores_the_schedulers_signal(monkeypatch):
     assert process() == 0
 
 
-def test_a_process_that_the_scheduler_ended_itself_waits_to_be_asked(monkeypatch):
+@pytest.mark.parametrize(
+    "ending, status",
+    [("raise SystemExit(143)", 143), ("import os; os.kill(os.getpid(), 15)", -15)],
+    ids=["after it saved", "in its first seconds"],
+)
+def test_a_process_that_the_scheduler_ended_itself_waits_to_be_asked(monkeypatch, ending, status):
     process, slept = ReproduceProcess([]), []
-    monkeypatch.setattr(ReproduceProcess, "command", lambda self: [sys.executable, "-c", "raise SystemExit(143)"])
+    monkeypatch.setattr(ReproduceProcess, "command", lambda self: [sys.executable, "-c", ending])
     monkeypatch.setattr(submission.time, "sleep", slept.append)
-    with pytest.raises(RuntimeError, match="exited with status 143"):
+    with pytest.raises(RuntimeError, match=f"exited with status {status}"):
         process()
     assert slept == [submission.GRACE_S]
     assert process.checkpoint().function.arguments == []

@@ -16,7 +16,10 @@ from .slices import Slice
 
 MISSING_SUBMITIT = "submission needs submitit: pip install 'residual-attention[cluster]'"
 GRACE_S = 120  # jobs get the signal to save this long before their time limit
-TERMINATED = 143  # exit status of a run that SIGTERM ended
+TERMINATED = (
+    143,
+    -signal.SIGTERM,
+)  # exit status of a run that SIGTERM ended, and of one that it ended in its first seconds
 MAX_REQUEUES = 1000  # for a job that reached its time limit
 
 
@@ -52,7 +55,7 @@ class ReproduceProcess:
     def __call__(self) -> int:
         self.process = subprocess.Popen(self.command(), preexec_fn=_ignore_scheduler_signal)
         code = self.process.wait()
-        if code == TERMINATED:  # by the scheduler; then comes the signal on which submitit calls `checkpoint`
+        if code in TERMINATED:  # by the scheduler; then comes the signal on which submitit calls `checkpoint`
             time.sleep(GRACE_S)
         if code:
             raise RuntimeError(f"`ran reproduce {' '.join(self.arguments)}` exited with status {code}")

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from ..errors import UserError
+from .interrupt import SignalWatch
+from .meeting import Address, PeerLost, meet
 
 TIME_LIMIT_S = 900  # for one collective: longer than any evaluation's share or drawing that others wait for
 PATIENCE_S = 3.0
-
-
-class PeerLost(UserError):
-    """Another process of the run ended or no longer answers."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Processes:
             dist.barrier()
 
 
-def _address() -> tuple[str, int]:
+def _address() -> Address:
     """This process's host and number."""
     return socket.gethostname(), os.getpid()
 
@@ -97,7 +96,7 @@ def _has_ended(host: str, pid: int) -> bool:
         return Path("/proc").is_dir()
 
 
-def _lost(error: Exception, peers: list[tuple[str, int]]) -> PeerLost:
+def _lost(error: Exception, peers: list[Address]) -> PeerLost:
     """What is known about the process that no longer answers: its rank if it ran here, or else its address."""
     deadline = time.monotonic() + PATIENCE_S  # the connection closes before the process is gone
     ended: list[int] = []
@@ -124,7 +123,7 @@ def _is_lost_peer(error: Exception) -> bool:
 def process_group(device_type: str) -> Iterator[Processes]:
     """Join the processes that torchrun started (NCCL on CUDA, gloo elsewhere) and leave them at the end.
 
-    Raises PeerLost if one of them ends or does not answer within `TIME_LIMIT_S`.
+    Raises PeerLost if one of them ends, or does not start or answer within `TIME_LIMIT_S`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes()
@@ -132,18 +131,26 @@ def process_group(device_type: str) -> Iterator[Processes]:
     local_rank = int(os.environ["LOCAL_RANK"])
     if device_type == "cuda":
         torch.cuda.set_device(local_rank)
-    dist.init_process_group(
-        "nccl" if device_type == "cuda" else "gloo", timeout=datetime.timedelta(seconds=TIME_LIMIT_S)
-    )
-    peers: list = [_address()] * dist.get_world_size()
+    backend, limit = "nccl" if device_type == "cuda" else "gloo", datetime.timedelta(seconds=TIME_LIMIT_S)
+    peers: list[Address] = []
     try:
-        dist.all_gather_object(peers, _address())
-        yield Processes(dist.get_rank(), dist.get_world_size(), local_rank)
+        shared, rank, world = next(rendezvous("env://", timeout=limit))
+        store, peers = meet(shared, rank, world, _address(), TIME_LIMIT_S)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=limit)
+        yield Processes(rank, world, local_rank)
     except UserError:
         raise
     except RuntimeError as error:
         if not _is_lost_peer(error):
             raise
-        raise _lost(error, peers) from error
+        with SignalWatch():  # torchrun ends what is left of a run; first we say which process it lost
+            lost = _lost(error, peers)
+            _leave()
+        raise lost from error
     finally:
+        _leave()
+
+
+def _leave() -> None:
+    if dist.is_initialized():
         dist.destroy_process_group()
