@@ -1,5 +1,8 @@
 """The demo's output without a browser."""
 
+import json
+import threading
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,6 +14,8 @@ from residual_attention.checkpoints import load
 from residual_attention.cli.main import main
 from residual_attention.data.images import ImageError
 from residual_attention.demo.session import before_and_after, example_images, open_session, overlay, reading_labels
+
+AS_JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +67,43 @@ def test_visitors_at_the_same_time_get_their_own_masks(finished):
     for i, found in enumerate(together):
         for name, mask in alone[i % 4].masks.items():
             assert torch.equal(found.masks[name], mask)
+
+
+def test_the_network_runs_in_one_thread_whichever_asks(finished):
+    model = load(finished)
+    path = example_images([finished / "examples"])[0]
+    together, ran = threading.Barrier(4), set()
+
+    def visit(_: int) -> None:
+        together.wait(60)
+        session = open_session(model, path)
+        overlay(session, 0, "mean")
+
+    with model.register_forward_pre_hook(lambda *_: ran.add(threading.get_ident())), ThreadPoolExecutor(4) as pool:
+        list(pool.map(visit, range(4)))
+    assert len(ran) == 1
+
+
+@pytest.mark.filterwarnings("ignore")  # Gradio's and its servers' own
+def test_answered_calls_leave_no_history(finished, monkeypatch):
+    gradio = pytest.importorskip("gradio")
+    from residual_attention.demo import guards, page
+
+    queues, bound = [], guards.bound_history
+    monkeypatch.setattr(guards, "REMEMBERED", 3)
+    monkeypatch.setattr(page, "bound_history", lambda blocks: (bound(blocks), queues.append(blocks._queue)))
+    address = page.launch(load(finished), "digits", block=False)
+    try:
+        for _ in range(6):
+            request = urllib.request.Request(f"{address}gradio_api/call/classify", b'{"data": [null]}', AS_JSON)
+            event = json.load(urllib.request.urlopen(request, timeout=60))["event_id"]
+            with urllib.request.urlopen(f"{address}gradio_api/call/classify/{event}", timeout=60) as answer:
+                assert b"event: complete" in answer.read()
+    finally:
+        gradio.close_all()
+    (queue,) = queues
+    kept = queue.pending_event_ids_session, queue.pending_messages_per_session, queue.event_analytics
+    assert [len(each) for each in kept] == [3, 3, 3]
 
 
 def test_an_extremely_narrow_image_is_classified_without_its_whole_length(finished, tmp_path):

@@ -7,7 +7,7 @@ TITLES = {
     "faults": "a failing system call, or the power gone, in a save",
     "kills": "SIGKILL, then the same command again",
     "signals": "SIGTERM, then the same command again",
-    "load": "requests of 16 clients to the demo",
+    "load": "requests of 16 clients to the demo and to the endpoint; hostile requests",
     "malformed": "malformed input, over every command",
     "parsers": "properties of the parsers (Hypothesis)",
     "fuzz": "inputs from coverage-guided fuzzing (atheris)",

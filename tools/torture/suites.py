@@ -12,7 +12,7 @@ TESTS = Path(__file__).resolve().parents[2] / "tests" / "attacks"
 FULL_EXAMPLES = 3000
 
 
-def _pytest(task: Task, *arguments: str, **variables: str) -> Tally:
+def run_pytest(task: Task, *arguments: str, **variables: str) -> Tally:
     """Run tests, each counted; those that the time limit cuts off are not."""
     report = task.folder / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *arguments]
@@ -40,10 +40,10 @@ def _pytest(task: Task, *arguments: str, **variables: str) -> Tally:
 def malformed(task: Task) -> dict[str, Tally]:
     """A share of the table's rows below ``size`` 1: every n-th."""
     rows = {"RAN_ROWS": str(task.size)}
-    return {"rows": _pytest(task, "-m", "slow", str(TESTS / "test_malformed.py"), **rows)}
+    return {"rows": run_pytest(task, "-m", "slow", str(TESTS / "test_malformed.py"), **rows)}
 
 
 def parsers(task: Task) -> dict[str, Tally]:
     examples = {"RAN_EXAMPLES": str(task.count(FULL_EXAMPLES))}
-    tally = _pytest(task, str(TESTS / "test_parsers.py"), **examples)
+    tally = run_pytest(task, str(TESTS / "test_parsers.py"), **examples)
     return {f"parsers, {examples['RAN_EXAMPLES']} examples each": tally}

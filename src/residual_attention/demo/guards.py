@@ -1,4 +1,4 @@
-"""Guards that isolate the page: it fetches no URLs and answers to no other host name."""
+"""Guards of the page: it fetches no URLs, answers to no other host name, and keeps no history of its callers."""
 
 import errno
 import importlib
@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import gradio as gr
+from gradio.utils import LRUCache
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
@@ -18,6 +19,7 @@ from starlette.responses import PlainTextResponse
 from ..errors import UserError
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+REMEMBERED = 256  # callers and calls in Gradio's queue; far more than wait or are answered at once
 ONLY_UPLOADS = "Only uploaded files are accepted, not URLs."
 
 
@@ -121,6 +123,18 @@ def uploads_only(component: gr.File) -> gr.File:
 
     component.async_move_resource_to_block_cache = move  # type: ignore[method-assign]
     return component
+
+
+def bound_history(page: gr.Blocks) -> None:
+    """Bound what the queue keeps of answered calls.
+
+    Gradio keeps the names of all callers for ever, the messages of the last 2,000, and statistics of the last 10,000
+    calls, which it computes anew after each.
+    """
+    queue = page._queue
+    queue.pending_event_ids_session = LRUCache(REMEMBERED)
+    queue.pending_messages_per_session = LRUCache(REMEMBERED)
+    queue.ANALYTICS_MAX_EVENTS = REMEMBERED
 
 
 def middleware(host: str) -> list[Middleware]:

@@ -11,11 +11,12 @@ import gradio as gr
 from ..attention.overlay import OPACITY
 from ..checkpoints import Classifier
 from ..data.images import ImageError
-from .guards import check_address, middleware, one_line_errors, uploads_only
+from .guards import bound_history, check_address, middleware, one_line_errors, uploads_only
 from .session import Session, before_and_after, module_names, open_session, overlay, reading_labels
 from .store import FORGET_AFTER_S, MAX_SESSIONS, SessionStore
 
 MAX_FILE_MB = 20
+MAX_WAITING = 32  # calls; another one is told that the queue is full
 NOTHING = (None, "", [], "")  # picture and line, then before and after with theirs, without an image
 FORGOTTEN = (None, "This image is no longer kept: choose it again.", [], "")
 FIRST_READING = "class"
@@ -207,8 +208,9 @@ def launch(
     if not debug:
         one_line_errors()
     theme = gr.themes.Soft(primary_hue="blue", font=SYSTEM_FONTS, font_mono=("ui-monospace", "monospace"))
-    page = build_page(model, name, examples, least=least)
-    _, local, _ = page.queue(max_size=32).launch(
+    page = build_page(model, name, examples, least=least).queue(max_size=MAX_WAITING)
+    bound_history(page)
+    _, local, _ = page.launch(
         server_name=host,
         server_port=port,
         prevent_thread_lock=True,

@@ -1,10 +1,12 @@
 """The page's content for one image, independent of the web: classified once, redrawn whenever a slider moves."""
 
 import re
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -31,8 +33,25 @@ TILE = 224  # px, minimum side of the pictures before and after
 SHOWN = 400  # px, minimum long side of the image itself
 EXAMPLES = 12
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-_ONE_AT_A_TIME = threading.Lock()  # masks are recorded by hooks on a shared model
+_ONE_THREAD = ThreadPoolExecutor(1, thread_name_prefix="demo")
+
+
+def _in_one_thread(call: Callable[P, T]) -> Callable[P, T]:
+    """The call, made in one thread whichever thread asks.
+
+    Masks are recorded by hooks on a shared model, so images take turns. And each thread that allocates tensors or
+    pictures gets a heap of its own from the C library, which keeps what is freed there: the forty threads that Gradio
+    answers from would take as many times the memory of one.
+    """
+
+    @wraps(call)
+    def made(*arguments: P.args, **options: P.kwargs) -> T:
+        return _ONE_THREAD.submit(call, *arguments, **options).result()
+
+    return made
 
 
 @dataclass(frozen=True)
@@ -60,16 +79,16 @@ def module_names(model: Classifier) -> list[str]:
     return list(attention_modules(model))
 
 
+@_in_one_thread
 def open_session(model: Classifier, path: Path, top_k: int = 5, *, least: float | None = None) -> Session:
     """Classify one file; a probability below ``least`` is unsure.
 
     Raises ImageError, in one line, if the file is not an image or too large.
     """
     image = read_image(path, model.preprocess.in_chans)
-    with _ONE_AT_A_TIME:
-        found, square = look_at(model, image, AttendOptions(reading="class", before_after=True))
-        with torch.inference_mode():
-            _, alike = model.with_likeness(square) if model.card.confidence.centre else (None, None)
+    found, square = look_at(model, image, AttendOptions(reading="class", before_after=True))
+    with torch.inference_mode():
+        _, alike = model.with_likeness(square) if model.card.confidence.centre else (None, None)
     (unlike,) = unlike_training(model, alike, 1)
     found = found.on_cpu()
     best = found.probabilities[0].cpu().topk(min(top_k, len(model.classes)))
@@ -110,6 +129,7 @@ def _map_values(session: Session, module: str, reading: str, channel: int) -> to
     return read(session.found, reading)[module][0].cpu()
 
 
+@_in_one_thread
 def overlay(
     session: Session, module: int, reading: str, channel: int = 0, opacity: float = OPACITY
 ) -> tuple[Image.Image, str]:
@@ -132,6 +152,7 @@ def _coloured(values: torch.Tensor, low: float, high: float, colours: str) -> Im
     return Image.fromarray(enlarged(picture, TILE))
 
 
+@_in_one_thread
 def before_and_after(session: Session, module: int, reading: str, channel: int = 0) -> tuple[list[Image.Image], str]:
     """Feature map before the mask, the mask, feature map after it, and a line that describes them.
 
