@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from ..errors import DataNotFoundError, UserError
 from ..hints import did_you_mean
 from ..plugins import FLAG
-from .arrange import arranged
+from .arrange import NAMES, arranged
 from .datasets import Dataset, file_samples, from_listing, from_shards
 from .listing import given_splits, is_on_disk, list_images
 from .placement import Placed
@@ -106,6 +106,12 @@ def _folder_split(
     return _in_memory(samples, preprocess), listing.classes
 
 
+def _about(split: str, notices: list[str]) -> list[str]:
+    """The notices without those on how the validation or test split was held out, where it is not this one."""
+    others = tuple(f"{no_or_one} {NAMES[other]} " for other in NAMES if other != split for no_or_one in ("no", "one"))
+    return [notice for notice in notices if split == "train" or not notice.startswith(others)]
+
+
 def load_split(
     data: str,
     preprocess: Preprocess,
@@ -168,5 +174,5 @@ def load_split(
     if chosen is None or not len(chosen):
         there = [name for name in ("train", "val", "test") if getattr(dataset, name)]
         raise UserError(f"{data} has no {split} split; it has {', '.join(there)}")
-    notices += dataset.notices
+    notices += _about(split, dataset.notices)
     return _in_model_order(chosen, dataset.classes, classes, data, several=several), notices

@@ -19,7 +19,7 @@ from ..checkpoints import Classifier, load
 from ..checkpoints.exported import MASK_PREFIX, ExportedClassifier
 from ..errors import UserError
 from ..palette import SIGNED, UNSIGNED
-from .onnx import Parity, export_onnx
+from .onnx import Parity, export_onnx, require_exporter
 from .runtime import Runtime, web_runtime
 
 PACKAGE = __name__.rpartition(".")[0]
@@ -91,6 +91,7 @@ def export_page(model: str, out: Path, *, runtime: Path | None = None) -> Page:
         UserError: unknown or already exported model, or no runtime.
         ExportError: the network's logits differ from PyTorch's; nothing is written.
     """
+    require_exporter()
     network = load(model)
     if isinstance(network, ExportedClassifier):
         raise UserError(f"{model} is already exported; a page is made from its checkpoint")
