@@ -103,7 +103,7 @@ def _folder_split(
     notices += [notice for notice in listing.notices if not given or f"the {split} split" in notice]
     pairs = listing.splits[split if given else "all"]
     samples = file_samples(pairs, len(listing.classes), several=listing.several)
-    return _in_memory(samples, preprocess), listing.classes
+    return samples, listing.classes
 
 
 def _about(split: str, notices: list[str]) -> list[str]:
@@ -149,7 +149,8 @@ def load_split(
         found = _folder_split(Path(data), split, preprocess, whole, notices, several)
         if found is not None:
             samples, theirs = found
-            return _in_model_order(samples, theirs, classes, data, several=several), notices
+            ordered = _in_model_order(samples, theirs, classes, data, several=several)  # before any image is read
+            return _in_memory(ordered, preprocess), notices
     request = DataRequest(
         data=data,
         data_dir=data_dir,
