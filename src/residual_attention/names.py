@@ -1,5 +1,6 @@
 """File and class names as they can be shown, and as they are accepted."""
 
+import shlex
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -26,6 +27,11 @@ def _escaped(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
+
+
+def as_argument(path: object) -> str:
+    """A path in a command that a message suggests: quoted where a shell would divide it."""
+    return printable(shlex.quote(str(path)))
 
 
 def one_line(text: object) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ..atomic import write_atomically
 from ..attention.rows import read_sheet
 from ..documents import DAMAGE, blaming
+from ..names import as_argument
 from ..training.page import (
     data_url,
     environment,
@@ -220,7 +221,9 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
     """
     rows = []
     for run in runs:
-        with blaming(f"{run} cannot be compared, its summary.json is damaged", f"`ran resume {run}` rewrites it"):
+        with blaming(
+            f"{run} cannot be compared, its summary.json is damaged", f"`ran resume {as_argument(run)}` rewrites it"
+        ):
             rows.append(_compared(run, read_summary(run)))
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "curves.png"
