@@ -11,6 +11,7 @@ from residual_attention.classification.interval import error_text, wilson_interv
 from residual_attention.classification.report import _headline
 from residual_attention.cli.train import configuration
 from residual_attention.data.order import steps_per_epoch
+from residual_attention.errors import UserError
 from residual_attention.tasks import train
 from residual_attention.training.plan import repeats_of
 
@@ -81,3 +82,8 @@ def test_the_report_shows_how_sure_an_accuracy_of_few_images_is():
     test, val, _time = _headline(summary)
     assert (test["value"], test["note"]) == ("56.5 %", "23 images (95 %: 37 to 74)")
     assert (val["value"], val["note"]) == ("56.52 %", "5,000 images")
+
+
+def test_a_misspelt_network_is_reported_before_the_data_are_read():
+    with pytest.raises(UserError, match="did you mean attention56"):
+        train(TrainConfig(data="no such folder", model="attention57", json=True))

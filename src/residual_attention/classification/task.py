@@ -33,6 +33,7 @@ from ..training.runfolder import RunFolder
 from ..training.start import Start
 from ..training.task import Prepared, StepLoss, TaskEntry, Validation
 from ..training.trunk import start_weights, with_trunk
+from ..trunks.create import constructor
 from .board import ClassifierBoard
 from .calibration import MOST_IMAGES, measure_likeness, measure_thresholds
 from .config import TrainConfig
@@ -270,6 +271,8 @@ def _same_data(config: TrainConfig, dataset: Dataset, card: Card) -> None:
 def prepare_classification(config: TrainConfig, machine: Machine, processes: Processes, card: Card | None) -> Prepared:
     """Data, complete configuration and network of a classifier's run; see `training.task.Prepare`."""
     config = with_trunk(config)
+    if config.model is not None:
+        constructor(config.model)  # a misspelt name is reported before the data are read
     start = read_classifier(config) if card is None else None  # on a resume the weights come from the checkpoint
     if start is not None:
         config = started_from(config, start)
