@@ -72,6 +72,7 @@ def page_html(network: Classifier, onnx: bytes, runtime: Runtime) -> str:
     return environment.get_template("page.html.j2").render(
         model=network.card.model,
         classes=len(network.classes),
+        names=network.classes,
         several=network.card.confidence.several,
         card=json.dumps(card).replace("<", "\\u003c"),
         script=(files(PACKAGE) / "templates" / "page.js").read_text(encoding="utf-8"),
