@@ -34,6 +34,11 @@ def as_argument(path: object) -> str:
     return printable(shlex.quote(str(path)))
 
 
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """``1 epoch``, ``2,000 epochs``; ``many`` where the plural is irregular."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def one_line(text: object) -> str:
     """A message on one line, with its names `printable`."""
     return printable(" ".join(str(text).split()))

@@ -219,7 +219,7 @@ def test_an_unsplit_set_is_read_whole_and_its_splits_are_held_out_and_reported(e
     assert all(set(part.counts()) == {"disc", "square"} for part in parts)
     assert data.notices == [
         f"no test split: {len(data.test)} of 16 images are held out for it",
-        f"no val split: {len(data.val)} of {16 - len(data.test)} training images are held out for it",
+        f"no validation split: {len(data.val)} of {16 - len(data.test)} training images are held out for it",
     ]
 
 

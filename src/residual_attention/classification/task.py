@@ -26,6 +26,7 @@ from ..data.strengths import Augment
 from ..errors import UserError
 from ..family import ResidualAttentionNetwork
 from ..family.choices import plugins_needed
+from ..names import counted
 from ..training.distributed import Processes
 from ..training.machine import Machine
 from ..training.plan import Plan, evaluation_batch_size
@@ -182,11 +183,12 @@ class ClassificationTask:
         images = ", ".join(f"{count} {name}" for name, count in sizes.items())
         kinds = f"with {len(dataset.classes)} labels" if dataset.several else f"of {len(dataset.classes)} classes"
         millions = sum(p.numel() for p in model.parameters()) / 1e6
+        length = f"{counted(plan.epochs, 'epoch')}, {counted(plan.total_steps, 'step')}"
         return [
             *(f"note: {notice}" for notice in dataset.notices),
             f"{dataset.name}: {images} images {kinds}, {dataset.preprocess.image_size} px",
-            f"{plan.model} ({millions:.2f} M parameters), recipe {plan.config.recipe}: {plan.epochs} epochs, "
-            f"{plan.total_steps} steps of {plan.config.batch_size}{_epoch_text(plan.config)}; {self.machine}",
+            f"{plan.model} ({millions:.2f} M parameters), recipe {plan.config.recipe}: {length} of "
+            f"{plan.config.batch_size}{_epoch_text(plan.config)}; {self.machine}",
         ]
 
     def open_board(self, folder: Path, purge_step: int | None) -> ClassifierBoard:

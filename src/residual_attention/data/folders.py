@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
-from ..names import check_class_names, printable
+from ..names import check_class_names, counted, printable
 from .placement import Placed
 from .walk import Visited, is_regular
 
@@ -75,10 +75,10 @@ class Ignored:
 
     def notices(self, root: Path) -> list[str]:
         return [
-            f"ignored {len(paths)} {what}: {_named(root, paths)}"
-            for paths, what in (
-                (self.entries, "entries that are not images"),
-                (self.links, "links to folders that are read already"),
+            f"ignored {counted(len(paths), one, many)}: {_named(root, paths)}"
+            for paths, one, many in (
+                (self.entries, "entry that is not an image", "entries that are not images"),
+                (self.links, "link to a folder that is read already", "links to folders that are read already"),
             )
             if paths
         ]
