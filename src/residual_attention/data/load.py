@@ -78,8 +78,10 @@ def _in_model_order(samples: Samples, theirs: list[str], classes: list[str], dat
     return samples.relabelled(ordered)
 
 
-def _in_memory(samples: FileSamples, preprocess: Preprocess) -> Samples:
-    if not fits_in_memory(len(samples), preprocess.image_size, preprocess.in_chans):
+def _in_memory(samples: Samples, preprocess: Preprocess) -> Samples:
+    if not isinstance(samples, FileSamples) or not fits_in_memory(
+        len(samples), preprocess.image_size, preprocess.in_chans
+    ):
         return samples
     return decode(samples, preprocess, skip_bad=False)[0]
 
