@@ -222,16 +222,12 @@ def _started(
         if saved is None:
             _first_save(folder, state, writer)
         else:
-            display.say(_resuming(state, plan))
+            at = f"resuming after step {state.progress.step} of {plan.total_steps}"
+            again = "training is finished: evaluating again and rewriting the report (--epochs N would extend the run)"
+            display.say(again if state.progress.finished or state.progress.step >= plan.total_steps else at)
         forward = prepared_forward(state.model, machine, processes)
         job = Job(plan.config, machine, processes, task, forward, plan.epochs, plan.total_steps, signals)
         yield Started(job, state, writer, plan, entry)
-
-
-def _resuming(state: TrainState, plan: Plan[Any]) -> str:
-    if state.progress.finished or state.progress.step >= plan.total_steps:
-        return "training is finished: evaluating again and rewriting the report (--epochs N would extend the run)"
-    return f"resuming after step {state.progress.step} of {plan.total_steps}"
 
 
 def _first_save(folder: RunFolder, state: TrainState, writer: RunWriter) -> None:
