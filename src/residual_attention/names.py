@@ -1,5 +1,6 @@
 """File and class names as they can be shown, and as they are accepted."""
 
+import shlex
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -26,6 +27,16 @@ def _escaped(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
+
+
+def as_argument(path: object) -> str:
+    """A path in a command that a message suggests: quoted where a shell would divide it."""
+    return printable(shlex.quote(str(path)))
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """``1 epoch``, ``2,000 epochs``; ``many`` where the plural is irregular."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def one_line(text: object) -> str:

@@ -9,6 +9,7 @@ from .classification.config import TrainConfig
 from .classification.fold_results import is_folds
 from .documents import blaming
 from .errors import UserError
+from .names import as_argument
 from .training import run as core
 from .training.config import RunConfig
 from .training.page import read_summary
@@ -85,5 +86,5 @@ def report(run: Path, *, redraw: bool = False) -> Path:
     if redraw:
         draw_again(run, entry)
     what = f"{run} cannot be reported, its summary.json, config.yaml or metrics.csv is damaged"
-    with blaming(what, f"`ran resume {run}` rewrites them"):
+    with blaming(what, f"`ran resume {as_argument(run)}` rewrites them"):
         return entry.report(run)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from residual_attention.atomic import remove_leftovers
+from residual_attention.atomic import remove_leftovers, write_atomically
 from residual_attention.cli.main import main
 from residual_attention.errors import UserError
 from residual_attention.own_files import OwnFiles
@@ -142,3 +142,10 @@ def test_a_kill_while_pictures_are_listed_leaves_nothing_behind(tmp_path):
     with folder.locked():
         assert not any(path.exists() for path in left)
     assert theirs.exists()
+
+
+def test_an_error_of_writing_names_the_file_that_was_asked_for(tmp_path):
+    wanted = tmp_path / "missing" / "table.csv"
+    with pytest.raises(OSError) as raised:
+        write_atomically(wanted, b"")
+    assert raised.value.filename == str(wanted)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from residual_attention.cli.main import main
 from residual_attention.data.folders import scan_folder
 from residual_attention.errors import UserError
-from residual_attention.names import one_line, printable
+from residual_attention.names import as_argument, one_line, printable
 from residual_attention.palette import new_figure, plain_ticks
 
 MODEL = "attention56_cifar.digits"
@@ -135,3 +136,8 @@ def test_a_logarithmic_axis_is_written_in_plain_numbers(tmp_path):
     figure.savefig(tmp_path / "figure.png")
     assert {"0.1", "1", "10", "100"} <= {label.get_text() for label in axes.get_xticklabels()}
     assert not any(label.get_parse_math() for label in axes.get_yticklabels())
+
+
+def test_a_suggested_command_can_be_pasted():
+    assert as_argument("runs/a") == "runs/a"
+    assert shlex.split(as_argument("runs/with a 'blank'")) == ["runs/with a 'blank'"]

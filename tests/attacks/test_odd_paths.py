@@ -34,7 +34,7 @@ def test_a_name_in_a_list_that_is_too_long_is_a_missing_file(pictures: Path, nam
     rows = [f"{i}.png{separator}{'ab'[i % 2]}" for i in range(8)]
     (pictures / name).write_text(header + "\n".join([*rows, f"{LONG}{separator}b"]))
     found = load_dataset(DataRequest(data=str(pictures / name), val_fraction=0.0, test_fraction=0.0))
-    assert any("left out 1 unreadable training images" in notice and LONG in notice for notice in found.notices)
+    assert any("left out 1 unreadable training image:" in notice and LONG in notice for notice in found.notices)
     assert found.train is not None
     assert len(found.train) == 8
     (pictures / name).write_text(f"{header}{LONG}{separator}b")

@@ -205,7 +205,7 @@ def test_a_second_audit_replaces_its_own_files_and_no_others(data, tmp_path, cap
         (["no-such-model", "{data}"], "no model 'no-such-model'"),
         (["{model}.onnx", "{data}"], "an audit needs gradients, which an .onnx file does not have"),
         ([MODEL, "{data}", "--classes", "shipp"], "no class 'shipp' (did you mean ship?)"),
-        ([MODEL, "{one}"], "needs at least 10 images of each of two classes"),
+        ([MODEL, "{one}"], "needs at least 10 images of each of two classes; found"),
         ([MODEL, "{empty}"], "empty"),
         ([MODEL, "{data}", "--boxes", "{empty}/none.json"], "no boxes file"),
         ([MODEL, "{data}", "--out", "{data}/audit"], "is inside the data folder"),

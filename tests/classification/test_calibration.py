@@ -9,6 +9,7 @@ from PIL import Image
 
 from residual_attention import create_model, load
 from residual_attention.attention.readings import look
+from residual_attention.checkpoints import list_weights
 from residual_attention.checkpoints.card import Card
 from residual_attention.checkpoints.confidence import Answering, Confidence, likeness
 from residual_attention.classification.answers import text_lines
@@ -178,3 +179,12 @@ def test_the_run_and_its_export_call_the_same_images_unlike_the_training_images(
         found, _ = predict(network, paths)
         assert sum(bool(one.unlike) for one in found) in (3, 4)  # the fourth is on the threshold
         assert sum("unlike the training images" in line for line in text_lines(found)) in (3, 4)
+
+
+def test_the_shipped_weights_know_how_sure_they_are_and_what_they_do_not_know():
+    for name in list_weights():
+        confidence = load(name).card.confidence
+        assert 1 < confidence.temperature < 1.5
+        assert confidence.images >= 143
+        assert confidence.least_likeness is not None
+        assert confidence.curve[-1].answered == confidence.images

@@ -7,10 +7,11 @@ import pytest
 
 import residual_attention.training.loop as loop
 from residual_attention.classification.config import TrainConfig
-from residual_attention.classification.measures import wilson_interval_pct
-from residual_attention.classification.results import error_text
+from residual_attention.classification.interval import error_text, wilson_interval_pct
+from residual_attention.classification.report import _headline
 from residual_attention.cli.train import configuration
 from residual_attention.data.order import steps_per_epoch
+from residual_attention.errors import UserError
 from residual_attention.tasks import train
 from residual_attention.training.plan import repeats_of
 
@@ -73,3 +74,16 @@ def test_few_images_get_an_interval_and_no_false_decimals():
     assert error_text(part) == " 13.0 % (95 %: 4 to 32)"
     assert error_text({**part, "balanced_error_pct": 20.5}).endswith(", 20.5 % balanced over classes")
     assert error_text({**part, "images": 10_000}) == " 13.04 %"
+
+
+def test_the_report_shows_how_sure_an_accuracy_of_few_images_is():
+    part = {"error_pct": 43.48, "images": 23, "error_interval_pct": [25.6, 63.2], "balanced_error_pct": 44.5}
+    summary = {"test": part, "val": {**part, "images": 5000}, "images_per_s": 1, "precision": "bf16", "time_s": 1}
+    test, val, _time = _headline(summary)
+    assert (test["value"], test["note"]) == ("56.5 %", "23 images (95 %: 37 to 74)")
+    assert (val["value"], val["note"]) == ("56.52 %", "5,000 images")
+
+
+def test_a_misspelt_network_is_reported_before_the_data_are_read():
+    with pytest.raises(UserError, match="did you mean attention56"):
+        train(TrainConfig(data="no such folder", model="attention57", json=True))

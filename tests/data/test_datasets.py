@@ -20,8 +20,10 @@ from residual_attention.data import sources
 from residual_attention.data.folders import scan_folder
 from residual_attention.data.images import ImageError
 from residual_attention.data.load import load_dataset, load_split
+from residual_attention.data.preprocess import Preprocess
 from residual_attention.data.samples import FileSamples, TensorSamples
 from residual_attention.data.splits import add_label_noise, class_balanced_subset, stratified_split
+from residual_attention.errors import UserError
 
 ANIMALS = ["ant", "bee", "cat", "dog", "eel"]
 
@@ -129,6 +131,8 @@ def test_labels_follow_names_not_folder_order(tmp_path):
     [
         (lambda root: None, "has no images in class folders; expected"),
         (lambda root: (root / "only").mkdir() or noise().save(root / "only/1.png"), "only one class"),
+        (lambda root: noise().save(root / "1.png"), "1 of its own; if these are one class, give the folder above"),
+        (lambda root: (root / "in/a").mkdir(parents=True) or noise().save(root / "in/a/1.png"), r"did you mean .*in\?"),
         (
             lambda root: [(root / name / "a").mkdir(parents=True) for name in ("train", "training")],
             "both train and training",
@@ -140,6 +144,13 @@ def test_unusable_folders_say_what_is_expected(tmp_path, build, message):
     build(tmp_path)
     with pytest.raises(ValueError, match=message):
         scan_folder(tmp_path)
+
+
+def test_classes_that_a_model_lacks_are_reported_before_an_image_is_read(tmp_path):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat/1.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match="classes that the model does not have: cat"):
+        load_split(str(tmp_path), Preprocess(32), ["dog", "cow"])
 
 
 def test_unknown_names_and_missing_folders_are_one_line():

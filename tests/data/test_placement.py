@@ -153,7 +153,7 @@ def test_a_folder_that_grows_keeps_its_splits_and_a_copy_is_placed_with_its_orig
     after = data_of(photos)
     assert after.placed.sides.items() >= before.placed.sides.items()
     assert len(after.placed.sides) == 180
-    assert any("1 images are exact or near copies of others, kept in one split" in n for n in after.notices)
+    assert any("1 image is an exact or near copy of another, kept in one split" in n for n in after.notices)
     inherited = data_of(photos, before.placed, seed=5)
     assert inherited.placed.sides.items() >= before.placed.sides.items()
     assert any("121 images keep the split that an earlier run gave them; 60 are new" in n for n in inherited.notices)

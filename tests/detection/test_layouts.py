@@ -219,7 +219,7 @@ def test_an_unsplit_set_is_read_whole_and_its_splits_are_held_out_and_reported(e
     assert all(set(part.counts()) == {"disc", "square"} for part in parts)
     assert data.notices == [
         f"no test split: {len(data.test)} of 16 images are held out for it",
-        f"no val split: {len(data.val)} of {16 - len(data.test)} training images are held out for it",
+        f"no validation split: {len(data.val)} of {16 - len(data.test)} training images are held out for it",
     ]
 
 
@@ -448,3 +448,13 @@ def test_a_validation_file_that_is_not_read_is_reported(shapes, tmp_path):
     json_file("images", "validation.json")(shapes.val, tmp_path)
     notices = load(tmp_path).notices
     assert notices[0] == "validation.json is not read; rename it to val.json if it is the val split"
+
+
+def test_the_lists_of_a_voc_folder_inside_the_data_folder_are_kept(made_voc, shapes, tmp_path):
+    shutil.copytree(made_voc, tmp_path / "unpacked" / "shapes")
+    (tmp_path / "unpacked" / "LICENSE").write_text("MIT")
+    data = load(tmp_path / "unpacked")
+    assert [len(getattr(data, split)) for split in SPLITS] == [8, 4, 4]
+    assert "the boxes and splits are those of shapes" in data.notices
+    shutil.copytree(made_voc, tmp_path / "unpacked" / "again")  # whose lists? neither's
+    assert not any("splits are those of" in notice for notice in load(tmp_path / "unpacked").notices)

@@ -17,6 +17,7 @@ from residual_attention.checkpoints.exported import choose_engine
 from residual_attention.checkpoints.onnx_metadata import plain_metadata
 from residual_attention.cli.main import main
 from residual_attention.data.preprocess import Preprocess
+from residual_attention.export.deploy import real_images
 from residual_attention.export.onnx import ExportError, calibrate_batch_norm, check_parity, export_onnx
 
 pytest.importorskip("onnxscript", reason="the extra export is not installed")
@@ -186,6 +187,19 @@ def test_wrong_calls_are_one_line(finished, tmp_path, monkeypatch, capsys, argum
     assert message in err
     assert "Traceback" not in err
     assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_missing_packages_are_reported_before_anything_is_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for out in ("x.onnx", "x.html"):
+        assert main(["export", "no model", str(tmp_path / out)]) == 2
+        assert "ran export needs the package onnx" in capsys.readouterr().err
+
+
+def test_a_check_downloads_nothing(capsys):
+    model = load("attention56_cifar.cifar10")
+    assert real_images(model, None, None, "test", 10, download=False) is None
+    assert capsys.readouterr().err == ""
 
 
 def test_torch_export_is_one_call():

@@ -101,8 +101,10 @@ def test_a_run_and_its_extension_are_one_record(tiny_config, quiet, kind):
 
 def test_a_missing_library_is_one_line_that_says_how_to_install_it(tiny_config, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
+    config = tiny_config(track="wandb")
     with pytest.raises(UserError, match=r"pip install 'residual-attention\[wandb\]'"):
-        train(tiny_config(track="wandb"))
+        train(config)
+    assert not config.out.exists()
 
 
 def test_a_library_that_does_not_start_is_a_users_error(tiny_config, monkeypatch):
@@ -110,6 +112,7 @@ def test_a_library_that_does_not_start_is_a_users_error(tiny_config, monkeypatch
         def __init__(self, *_arguments) -> None:
             raise ConnectionError("no\nserver")
 
+    monkeypatch.setitem(sys.modules, "mlflow", tracking)  # any module: the library is there
     monkeypatch.setitem(tracking._TRACKERS, "mlflow", Unreachable)
     with pytest.raises(UserError, match="--track mlflow cannot start: no server"):
         train(tiny_config(track="mlflow"))

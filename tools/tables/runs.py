@@ -84,7 +84,7 @@ def card(name: str) -> str:
         ["data", images],
         ["recipe", _recipe(config, run)],
         ["test error", f"{', '.join(figures)}{reported}"],
-        ["calibration", f"expected calibration error {shipped['ece_pct']:.1f} points, as shipped"],
+        ["calibration", f"expected calibration error {shipped['ece_pct']:.1f} points, before the temperature"],
         ["made by", f"the commands in {made}; figures as shipped: `results/weights.json`"],
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])

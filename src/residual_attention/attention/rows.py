@@ -33,7 +33,8 @@ Title = tuple[str, str]
 def range_text(values: Tensor, signed: bool) -> str:
     low, high = display_range(values, signed)
     wide = max(abs(low), abs(high)) >= 0.1
-    return f"{low:.2f} to {high:.2f}" if wide else f"{low:.2g} to {high:.2g}"
+    first = "0" if low == 0 else f"{low:.2f}" if wide else f"{low:.2g}"
+    return f"{first} to {high:.2f}" if wide else f"{first} to {high:.2g}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,8 @@ def examine(
     if len(enough) < 2 or not audited:
         which = "each of two classes" if len(enough) < 2 else f"the class {model.classes[wanted[0]]}"
         raise UserError(
-            f"an audit needs at least {LEAST_IMAGES} images of {which}; give more images or a higher --limit"
+            f"an audit needs at least {LEAST_IMAGES} images of {which}; found {len(gathered)} images of "
+            f"{len(gathered.labels.unique())} classes; give more images, another --split or a higher --limit"
         )
     with clock.stage("evidence"):
         evidence = collect(model, gathered, lambda done: say("evidence", done, len(gathered)))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..attention.batches import boxed_batches
 from ..checkpoints import Classifier
-from ..checkpoints.own_data import split_for
+from ..checkpoints.own_data import known_data, split_for
 from ..data.samples import FileSamples, TensorSamples, decode
 from ..data.splits import evenly_spaced
 from ..errors import UserError
@@ -55,6 +55,8 @@ def gather(
         names = [f"{split} {position}" for position in positions.tolist()]
     kept = chosen if isinstance(chosen, TensorSamples) else decode(chosen, model.preprocess, skip_bad=False)[0]
     shown = [notice.replace(data, Path(data).name) if Path(data).is_absolute() else notice for notice in notices]
+    if split == "train" and known_data(model, data):
+        shown.append("the model was trained on these images; on new ones its evidence may lie elsewhere")
     return Gathered(kept.images, kept.labels, names=names, notices=shown)
 
 

@@ -1,7 +1,7 @@
 """The layout of a data folder: which files hold its boxes, and how each split is read."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +42,8 @@ def find_layout(root: Path) -> Layout:
         close = did_you_mean(root.name, (path.name for path in root.parent.iterdir())) if root.parent.is_dir() else ""
         raise UserError(f"no folder at {root}{close}")
     if (voc := find_voc(root)) and any((voc / folder).is_dir() for folder in ("JPEGImages", "ImageSets")):
-        return _voc_layout(voc)
+        below = [] if voc == root else [f"the boxes and splits are those of {voc.relative_to(root)}"]
+        return replace(_voc_layout(voc), notices=below)
     if files := find_coco(root):
         return _coco_layout(root, files)
     return _loose_layout(Tree(root))

@@ -19,7 +19,11 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def find_voc(root: Path) -> Path | None:
-    """The folder that holds ``Annotations``: ``root``, or one of VOCdevkit's years below it (the latest)."""
+    """The folder that holds ``Annotations``: ``root``, or one of VOCdevkit's years below it (the latest).
+
+    Or else the only folder up to two levels below that has ``Annotations`` and lists of splits: an archive often
+    unpacks to a folder around them, and without the lists its test images would be divided anew.
+    """
     for folder in (
         root,
         *sorted(root.glob("VOC20*"), reverse=True),
@@ -27,7 +31,9 @@ def find_voc(root: Path) -> Path | None:
     ):
         if any((folder / "Annotations").glob("*.xml")):
             return folder
-    return None
+    lists = [*root.glob("*/ImageSets/Main/*.txt"), *root.glob("*/*/ImageSets/Main/*.txt")]
+    listed = {path.parents[2] for path in lists if any((path.parents[2] / "Annotations").glob("*.xml"))}
+    return listed.pop() if len(listed) == 1 else None
 
 
 def voc_splits(root: Path) -> dict[str, list[str]]:

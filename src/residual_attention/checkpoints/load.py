@@ -1,5 +1,7 @@
 """Resolves and loads MODEL, an argument of most commands."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ from ..trunks.create import constructor
 from ..trunks.network import TrunkNetwork
 from .card import CLASSIFICATION, Card
 from .classifier import TRAINED, Classifier
+from .confidence import Confidence
 from .exported import ExportedClassifier, check_engine
 from .format import CheckpointError, read_checkpoint
 from .hub import is_hub, read_hub
@@ -18,6 +21,7 @@ from .soundness import check_weights
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 WEIGHTS_PREFIX = "model."
+CONFIDENCE = WEIGHTS / "confidence.json"  # of weights whose runs did not measure it; by tools/calibrate_weights.py
 
 
 def list_weights() -> list[str]:
@@ -69,6 +73,11 @@ def _in_fp32(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for name, t in weights.items()}
 
 
+def _shipped_confidence(name: str) -> Confidence | None:
+    measured = json.loads(CONFIDENCE.read_text()) if CONFIDENCE.is_file() else {}
+    return Confidence.from_dict(measured[name]) if name in measured else None
+
+
 def read_model(model: str | Path) -> tuple[dict[str, torch.Tensor], Card]:
     """Read the weights (fp32, on the CPU) and the card of MODEL, which may also be a hub model.
 
@@ -80,6 +89,8 @@ def read_model(model: str | Path) -> tuple[dict[str, torch.Tensor], Card]:
     else:
         tensors, header = read_checkpoint(path := resolve_model(model))
         weights, card = model_weights(tensors), Card.from_header(header, path)
+        if path.parent == WEIGHTS:
+            card = replace(card, confidence=_shipped_confidence(path.stem) or card.confidence)
     check_weights(weights, model)
     return weights, card
 

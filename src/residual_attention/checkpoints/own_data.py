@@ -21,6 +21,11 @@ def _same(data: str, trained: str | None) -> bool:
     return os.path.exists(data) and os.path.exists(trained) and Path(data).samefile(trained)
 
 
+def known_data(model: Classifier, data: str | None) -> bool:
+    """Whether DATA, or the default, is what the model was trained on."""
+    return data is None or _same(data, model.card.config.get("data"))
+
+
 def split_for(
     model: Classifier, data: str | None = None, *, split: str = "test", data_dir: Path | None = None
 ) -> tuple[str, Samples, list[str]]:
@@ -34,7 +39,7 @@ def split_for(
         ImageError: an image is unreadable.
     """
     trained = model.card.config
-    own = data is None or _same(data, trained.get("data"))
+    own = known_data(model, data)
     if data is None:
         data = trained.get("data")
         if data is None:

@@ -20,7 +20,7 @@ from ..data.sources import SOURCES
 from ..data.table import is_list
 from ..documents import blaming, parse_json
 from ..errors import UserError
-from ..names import printable
+from ..names import as_argument, printable
 from ..training import run as core
 from ..training.interrupt import Interrupted, SignalWatch
 from ..training.plan import absolute
@@ -48,7 +48,8 @@ def train_folds(config: TrainConfig) -> dict[str, Any]:
     if is_folds(folder):
         if config.resume != "auto":
             raise UserError(
-                f"{folder} already holds folds; continue them with `ran resume {folder}` or choose another --out"
+                f"{folder} already holds folds; continue them with `ran resume {as_argument(folder)}` "
+                "or choose another --out"
             )
         _check_same(config, folder)
         return resume_folds(folder, track=config.track, json=config.json, debug=config.debug)
@@ -69,7 +70,9 @@ def resume_folds(
     """
     given = {name: value for name, value in changes.items() if value is not None}
     if longer := {"epochs", "steps"} & given.keys():
-        raise UserError(f"--{min(longer)}: folds are extended one by one, as in `ran resume {folder / 'fold1'}`")
+        raise UserError(
+            f"--{min(longer)}: folds are extended one by one, as in `ran resume {as_argument(folder / 'fold1')}`"
+        )
     with _blamed(folder):
         config = TrainConfig.from_dict({**_read(folder)["config"], **given})
     return _train_rest(folder, replace(config, track=track, json=json, debug=debug), given)  # type: ignore[arg-type]
@@ -80,7 +83,7 @@ def report_folds(folder: Path) -> Path:
     with _blamed(folder):
         found = collected(folder, TrainConfig.from_dict(_read(folder)["config"]))
     if found.together is None:
-        raise UserError(f"no fold in {folder} is finished; continue them with `ran resume {folder}`")
+        raise UserError(f"no fold in {folder} is finished; continue them with `ran resume {as_argument(folder)}`")
     page = write_folds_page(folder, found)
     assert page is not None
     return page
@@ -146,12 +149,12 @@ def _train_rest(folder: Path, config: TrainConfig, changes: Mapping[str, Any]) -
                 _train_one(folder, run, replace(config, fold=number, out=run), changes)
             except Interrupted as stop:
                 where = f"stopped in fold {number} of {config.folds} and saved"
-                stop.args = (f"{where}; continue with `ran resume {folder}`",)
+                stop.args = (f"{where}; continue with `ran resume {as_argument(folder)}`",)
                 raise
             _written(folder, config)
             if signals.received and number < config.folds:
                 where = f"stopped after fold {number} of {config.folds}"
-                raise Interrupted(signals.received, f"{where}; continue with `ran resume {folder}`")
+                raise Interrupted(signals.received, f"{where}; continue with `ran resume {as_argument(folder)}`")
     found = _written(folder, config)
     for line in _lines(folder, found):
         _say(config, line)

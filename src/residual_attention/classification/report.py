@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ..atomic import write_atomically
 from ..attention.rows import read_sheet
 from ..documents import DAMAGE, blaming
+from ..names import as_argument
 from ..training.page import (
     data_url,
     environment,
@@ -22,6 +23,7 @@ from ..training.page import (
 )
 from ..training.sections import render_sections
 from .figures import draw_compared_curves, draw_confusion, draw_curves, draw_risk_coverage
+from .interval import MANY_IMAGES
 
 PICTURES = (
     "attention",
@@ -44,15 +46,25 @@ def is_multilabel(summary: Mapping[str, Any]) -> bool:
 
 
 def _reached(summary: Mapping[str, Any], part: Mapping[str, Any]) -> str:
-    """The one figure of a split: accuracy or mAP."""
-    return f"{part['mean_ap_pct'] if is_multilabel(summary) else 100 - part['error_pct']:.2f} %"
+    """The one figure of a split: accuracy or mAP. Of few images the second decimal would say nothing."""
+    value = part["mean_ap_pct"] if is_multilabel(summary) else 100 - part["error_pct"]
+    return f"{value:.{2 if part['images'] >= MANY_IMAGES else 1}f} %"
+
+
+def _counted(part: Mapping[str, Any]) -> str:
+    """How many images a figure is from; of few, with the interval of the accuracy."""
+    text = f"{part['images']:,} images"
+    if "error_interval_pct" not in part or part["images"] >= MANY_IMAGES:
+        return text
+    low, high = part["error_interval_pct"]
+    return f"{text} (95 %: {100 - high:.0f} to {100 - low:.0f})"
 
 
 def _headline(summary: dict[str, Any]) -> list[dict[str, str]]:
     figures, what = [], "mAP" if is_multilabel(summary) else "accuracy"
     for name, label in reversed(SPLITS):
         if part := summary.get(name):
-            note = "without augmentation" if name == "train" else f"{part['images']} images"
+            note = "without augmentation" if name == "train" else _counted(part)
             figures.append({"label": f"{label.capitalize()} {what}", "value": _reached(summary, part), "note": note})
     note = f"{summary['images_per_s']:.0f} images/s, {summary['precision']}"
     figures.append({"label": "Training time", "value": short_duration(summary["time_s"]), "note": note})
@@ -209,7 +221,9 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
     """
     rows = []
     for run in runs:
-        with blaming(f"{run} cannot be compared, its summary.json is damaged", f"`ran resume {run}` rewrites it"):
+        with blaming(
+            f"{run} cannot be compared, its summary.json is damaged", f"`ran resume {as_argument(run)}` rewrites it"
+        ):
             rows.append(_compared(run, read_summary(run)))
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "curves.png"

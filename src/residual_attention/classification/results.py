@@ -1,6 +1,5 @@
 """The results of a finished classification run: figures for the summary, pictures for the folder."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,11 +32,11 @@ from .development import development_sheet
 from .evaluate import Evaluation
 from .examples import Chosen, Examples, clear_successes, worst_mistakes
 from .figures import draw_calibration, draw_confusion, draw_curves, draw_risk_coverage
+from .interval import error_text
 from .measures import calibration_error_pct, classification_measures
 
 EXAMPLES = 8
 READING = "class"  # of the masks that a report shows
-MANY_IMAGES = 1000  # from here on, errors have two decimals and no interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,19 +194,6 @@ class ClassificationOutcome(Outcome):
 
     def _name_of(self, label: Tensor) -> str:
         return self.dataset.classes[int(label)]
-
-
-def error_text(part: Mapping[str, Any]) -> str:
-    """The error of a split, with its interval and fewer decimals where images are few, and balanced where that differs.
-
-    ``  7.45 %``; `` 13.0 % (95 %: 6 to 26)``; `` 13.0 % (95 %: 6 to 26), 20.5 % balanced over classes``.
-    """
-    if "error_interval_pct" not in part or part["images"] >= MANY_IMAGES:
-        return f"{part['error_pct']:6.2f} %"
-    low, high = part["error_interval_pct"]
-    text = f"{part['error_pct']:5.1f} % (95 %: {low:.0f} to {high:.0f})"
-    balanced = part["balanced_error_pct"]
-    return text if abs(balanced - part["error_pct"]) < 1 else f"{text}, {balanced:.1f} % balanced over classes"
 
 
 LONGEST_NAME = 60  # characters of a class in a file's name

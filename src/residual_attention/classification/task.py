@@ -26,6 +26,7 @@ from ..data.strengths import Augment
 from ..errors import UserError
 from ..family import ResidualAttentionNetwork
 from ..family.choices import plugins_needed
+from ..names import counted
 from ..training.distributed import Processes
 from ..training.machine import Machine
 from ..training.plan import Plan, evaluation_batch_size
@@ -33,6 +34,7 @@ from ..training.runfolder import RunFolder
 from ..training.start import Start
 from ..training.task import Prepared, StepLoss, TaskEntry, Validation
 from ..training.trunk import start_weights, with_trunk
+from ..trunks.create import constructor
 from .board import ClassifierBoard
 from .calibration import MOST_IMAGES, measure_likeness, measure_thresholds
 from .config import TrainConfig
@@ -182,11 +184,12 @@ class ClassificationTask:
         images = ", ".join(f"{count} {name}" for name, count in sizes.items())
         kinds = f"with {len(dataset.classes)} labels" if dataset.several else f"of {len(dataset.classes)} classes"
         millions = sum(p.numel() for p in model.parameters()) / 1e6
+        length = f"{counted(plan.epochs, 'epoch')}, {counted(plan.total_steps, 'step')}"
         return [
             *(f"note: {notice}" for notice in dataset.notices),
             f"{dataset.name}: {images} images {kinds}, {dataset.preprocess.image_size} px",
-            f"{plan.model} ({millions:.2f} M parameters), recipe {plan.config.recipe}: {plan.epochs} epochs, "
-            f"{plan.total_steps} steps of {plan.config.batch_size}{_epoch_text(plan.config)}; {self.machine}",
+            f"{plan.model} ({millions:.2f} M parameters), recipe {plan.config.recipe}: {length} of "
+            f"{plan.config.batch_size}{_epoch_text(plan.config)}; {self.machine}",
         ]
 
     def open_board(self, folder: Path, purge_step: int | None) -> ClassifierBoard:
@@ -271,6 +274,8 @@ def _same_data(config: TrainConfig, dataset: Dataset, card: Card) -> None:
 def prepare_classification(config: TrainConfig, machine: Machine, processes: Processes, card: Card | None) -> Prepared:
     """Data, complete configuration and network of a classifier's run; see `training.task.Prepare`."""
     config = with_trunk(config)
+    if config.model is not None:
+        constructor(config.model)  # a misspelt name is reported before the data are read
     start = read_classifier(config) if card is None else None  # on a resume the weights come from the checkpoint
     if start is not None:
         config = started_from(config, start)

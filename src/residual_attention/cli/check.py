@@ -76,7 +76,8 @@ def summary(findings: "Findings") -> list[str]:
     if sizes is not None:
         (w0, h0), (w1, h1) = sizes.smallest, sizes.largest
         same = f"{w0}x{h0} px" if sizes.distinct == 1 else f"{w0}x{h0} to {w1}x{h1} px"
-        channels = ", ".join(f"{count:,} {mode}" for mode, count in overview.channels.items())
+        modes = {"1-bit" if mode == "1" else mode: count for mode, count in overview.channels.items()}
+        channels = ", ".join(f"{count:,} {mode}" for mode, count in modes.items())
         rows.append(("images", f"{same}; {channels}"))
     rows.append(("time", f"{sum(findings.time_s.values()):.0f} s"))
     return [f"{name:<16}{printable(text)}" for name, text in rows]

@@ -108,12 +108,12 @@ def _print_labels(result: dict[str, Any]) -> None:
 
 
 def _print_errors(result: dict[str, Any]) -> None:
+    from ..classification.interval import error_text
+
     top5 = "" if result["top5_error_pct"] is None else f"   top-5 error {result['top5_error_pct']:.2f} %"
     print(f"{result['data']}, {result['split']}: {result['images']} images of {len(result['classes'])} classes")
-    print(
-        f"error {result['top1_error_pct']:.2f} %{top5}   loss {result['loss']:.4f}   "
-        f"calibration error {result['ece_pct']:.2f} %"
-    )
+    error = error_text(result | {"error_pct": result["top1_error_pct"]}).strip()
+    print(f"error {error}{top5}   loss {result['loss']:.4f}   calibration error {result['ece_pct']:.2f} %")
     if (calibrated := result["calibrated"])["temperature"] != 1:
         print(
             f"with the temperature {calibrated['temperature']:.3f}: loss {calibrated['loss']:.4f}   "

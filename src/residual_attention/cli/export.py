@@ -8,6 +8,7 @@ import tyro
 
 from ..checkpoints.card import DETECTION
 from ..errors import UserError
+from ..names import as_argument
 from .arguments import parse
 
 DESCRIPTION = """Export a model as one ONNX file with classes and preprocessing inside, checked against PyTorch.
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> int:
         if found := result.get(f"{kind}_on_images"):
             print(f"{kind:<11} {_agreement(found)}")
     print(f"written     {result['file']}, {result['bytes'] / 2**20:.1f} MiB, {result['precision']}")
-    print(f"use it      ran predict {result['file']} IMAGE...")
+    print(f"use it      ran predict {as_argument(result['file'])} IMAGE...")
     return 0
 
 
@@ -119,5 +120,5 @@ def _to_hub(given: ExportArguments) -> int:
         print(json.dumps({"model": given.model, "out": given.out, "written": place}))
         return 0
     print(f"written     {place}")
-    print(f"use it      ran predict {given.out} IMAGE...")
+    print(f"use it      ran predict {as_argument(given.out)} IMAGE...")
     return 0

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import UserError
+from ..names import counted
 from .fingerprints import Families, Fingerprint, Pair, exact_copies, fingerprints, near_copies
 from .folders import MAX_NAMED, FolderListing, Label
 from .folding import FOLDS_NEED, fold_notices, fold_of
@@ -154,7 +155,8 @@ def copy_notices(
         )
     if rest > len(across):
         where = "" if across else ", kept in one split"
-        notices.append(f"{rest} images are exact or near copies of others{where}; `ran check` lists them")
+        what = counted(rest, "image is an exact or near copy", "images are exact or near copies")
+        notices.append(f"{what} of {'another' if rest == 1 else 'others'}{where}; `ran check` lists them")
     return notices
 
 

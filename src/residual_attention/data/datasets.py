@@ -120,16 +120,14 @@ def _decode_splits(
 ) -> tuple[dict[str, Samples], int]:
     """Decode the splits into memory; unreadable training images are left out and reported."""
     found: dict[str, Samples] = {}
-    skipped = 0
+    unreadable: list[str] = []
     for name, samples in splits.items():
-        decoded, errors = decode(
-            samples, preprocess, skip_bad=request.skip_bad_images and name in {"train", "all"} | ours
-        )
-        skipped += len(errors)
-        if errors:
-            notices.append(unreadable_notice(errors))
-        found[name] = decoded
-    return found, skipped
+        skip_bad = request.skip_bad_images and name in {"train", "all"} | ours
+        found[name], errors = decode(samples, preprocess, skip_bad=skip_bad)
+        unreadable += map(str, errors)
+    if unreadable:
+        notices.append(unreadable_notice(sorted(unreadable)))
+    return found, len(unreadable)
 
 
 def _complete_splits(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
-from ..names import check_class_names, printable
+from ..names import check_class_names, counted, printable
 from .placement import Placed
 from .walk import Visited, is_regular
 
@@ -75,10 +75,10 @@ class Ignored:
 
     def notices(self, root: Path) -> list[str]:
         return [
-            f"ignored {len(paths)} {what}: {_named(root, paths)}"
-            for paths, what in (
-                (self.entries, "entries that are not images"),
-                (self.links, "links to folders that are read already"),
+            f"ignored {counted(len(paths), one, many)}: {_named(root, paths)}"
+            for paths, one, many in (
+                (self.entries, "entry that is not an image", "entries that are not images"),
+                (self.links, "link to a folder that is read already", "links to folders that are read already"),
             )
             if paths
         ]
@@ -167,6 +167,14 @@ def _labelled(
     return [(path, index[name]) for name, paths in found.items() if name in index for path in paths]
 
 
+def _hint(root: Path, only: Path | None) -> str:
+    """What DATA was probably meant: the folder above if ``root`` is one class, or its ``only`` folder."""
+    if only is None:
+        own = sum(path.suffix.lower() in EXTENSIONS for path in root.iterdir())
+        return f", but {own} of its own; if these are one class, give the folder above, {root.parent}" if own else ""
+    return f" (did you mean {only}?)" if only.is_dir() and _has_subfolders(only) else ""
+
+
 def scan_folder(root: Path, *, single_class_allowed: bool = False, classes_of: str = "train") -> FolderListing:
     """List a folder of class folders, with or without split folders above them.
 
@@ -195,9 +203,10 @@ def scan_folder(root: Path, *, single_class_allowed: bool = False, classes_of: s
         notices.append(f"class folders without images, left out: {', '.join(empty)}")
     classes = sorted(name for name, paths in main.items() if paths)
     if not classes:
-        raise UserError(f"{root} has no images in class folders; {LAYOUT}")
+        raise UserError(f"{root} has no images in class folders{_hint(root, None)}; {LAYOUT}")
     if len(classes) == 1 and not single_class_allowed:
-        raise UserError(f"{root} has only one class ({classes[0]}); a classifier needs at least two; {LAYOUT}")
+        hint = _hint(root, root / classes[0])
+        raise UserError(f"{root} has only one class ({classes[0]}); a classifier needs at least two{hint}; {LAYOUT}")
     check_class_names(classes, root)
     splits = {split: _labelled(split, of_class, classes, notices) for split, of_class in found.items()}
     notices += ignored.notices(root)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from ..errors import DataNotFoundError, UserError
 from ..hints import did_you_mean
 from ..plugins import FLAG
-from .arrange import arranged
+from .arrange import NAMES, arranged
 from .datasets import Dataset, file_samples, from_listing, from_shards
 from .listing import given_splits, is_on_disk, list_images
 from .placement import Placed
@@ -78,8 +78,10 @@ def _in_model_order(samples: Samples, theirs: list[str], classes: list[str], dat
     return samples.relabelled(ordered)
 
 
-def _in_memory(samples: FileSamples, preprocess: Preprocess) -> Samples:
-    if not fits_in_memory(len(samples), preprocess.image_size, preprocess.in_chans):
+def _in_memory(samples: Samples, preprocess: Preprocess) -> Samples:
+    if not isinstance(samples, FileSamples) or not fits_in_memory(
+        len(samples), preprocess.image_size, preprocess.in_chans
+    ):
         return samples
     return decode(samples, preprocess, skip_bad=False)[0]
 
@@ -103,7 +105,13 @@ def _folder_split(
     notices += [notice for notice in listing.notices if not given or f"the {split} split" in notice]
     pairs = listing.splits[split if given else "all"]
     samples = file_samples(pairs, len(listing.classes), several=listing.several)
-    return _in_memory(samples, preprocess), listing.classes
+    return samples, listing.classes
+
+
+def _about(split: str, notices: list[str]) -> list[str]:
+    """The notices without those on how the validation or test split was held out, where it is not this one."""
+    others = tuple(f"{no_or_one} {NAMES[other]} " for other in NAMES if other != split for no_or_one in ("no", "one"))
+    return [notice for notice in notices if split == "train" or not notice.startswith(others)]
 
 
 def load_split(
@@ -143,7 +151,8 @@ def load_split(
         found = _folder_split(Path(data), split, preprocess, whole, notices, several)
         if found is not None:
             samples, theirs = found
-            return _in_model_order(samples, theirs, classes, data, several=several), notices
+            ordered = _in_model_order(samples, theirs, classes, data, several=several)  # before any image is read
+            return _in_memory(ordered, preprocess), notices
     request = DataRequest(
         data=data,
         data_dir=data_dir,
@@ -168,5 +177,5 @@ def load_split(
     if chosen is None or not len(chosen):
         there = [name for name in ("train", "val", "test") if getattr(dataset, name)]
         raise UserError(f"{data} has no {split} split; it has {', '.join(there)}")
-    notices += dataset.notices
+    notices += _about(split, dataset.notices)
     return _in_model_order(chosen, dataset.classes, classes, data, several=several), notices

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..names import counted
 from .preprocess import Preprocess
 from .samples import Samples, TensorSamples, decoded
 
@@ -32,7 +33,7 @@ def check_files(samples: Samples | None, preprocess: Preprocess, *, skip_bad: bo
 
 def unreadable_notice(errors: list[str]) -> str:
     more = f" and {len(errors) - 3} more" if len(errors) > 3 else ""
-    return f"left out {len(errors)} unreadable training images: {'; '.join(errors[:3])}{more}"
+    return f"left out {counted(len(errors), 'unreadable training image')}: {'; '.join(errors[:3])}{more}"
 
 
 def check_classes(train: Samples, classes: list[str], name: str, skipped: int) -> None:

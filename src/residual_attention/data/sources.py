@@ -58,6 +58,14 @@ def _has_class_folders(folder: Path) -> bool:
     return any(p.is_dir() and p.name.lower() in SPLIT_NAMES for p in folder.iterdir())
 
 
+def would_download(data: str | None, data_dir: Path | None) -> bool:
+    """Whether reading the data set would fetch it: CIFAR that is neither given nor in the cache."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}.get(data or "")
+    return kind is not None and data_dir is None and not (cache_folder() / kind.base_folder).is_dir()
+
+
 def _torchvision_cifar(name: str, root: Path, *, download: bool) -> tuple[list[str], dict[str, TensorSamples]]:
     """Read class names and both splits in torchvision's layout. Raises RuntimeError or OSError like torchvision."""
     from torchvision.datasets import CIFAR10, CIFAR100

@@ -91,7 +91,7 @@ def _divided(
             train, val = hold_out(train, config.val_fraction, config.seed, "val")
         else:
             train, val = _split_off(train, config.val_fraction, config.seed, "split")
-        notices.append(f"no val split: {len(val)} of {whole} training images are held out for it")
+        notices.append(f"no validation split: {len(val)} of {whole} training images are held out for it")
     return train, val, test
 
 

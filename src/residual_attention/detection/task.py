@@ -16,6 +16,7 @@ from ..data.order import Replica, steps_per_epoch
 from ..data.randomness import derive_seed
 from ..errors import UserError
 from ..family.choices import plugins_needed
+from ..names import counted
 from ..training.distributed import Processes
 from ..training.machine import Machine
 from ..training.optimization import check_optimizer, resolve_fused
@@ -167,8 +168,8 @@ class DetectionTask:
             *(f"note: {notice}" for notice in dataset.notices),
             f"{dataset.name} ({dataset.form.upper()}): {images} images; training boxes: {boxes}",
             f"{config.detector} on {plan.model} ({millions:.2f} M parameters), maps at strides "
-            f"{', '.join(map(str, strides))}, short side {config.image_size} px: {plan.epochs} epochs, "
-            f"{plan.total_steps} steps of {config.batch_size}; {self.machine}",
+            f"{', '.join(map(str, strides))}, short side {config.image_size} px: {counted(plan.epochs, 'epoch')}, "
+            f"{counted(plan.total_steps, 'step')} of {config.batch_size}; {self.machine}",
         ]
 
     def open_board(self, folder: Path, purge_step: int | None) -> DetectionBoard:

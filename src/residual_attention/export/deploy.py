@@ -16,11 +16,12 @@ from ..checkpoints.exported import ExportedClassifier, present_engines
 from ..checkpoints.own_data import split_for
 from ..classification.multilabel import mean_ap_pct
 from ..data.loading import evaluation_batches
+from ..data.sources import would_download
 from ..data.splits import evenly_spaced
 from ..devices import hardware, versions
 from ..errors import DataNotFoundError, ExportError, UserError
 from .int8 import CALIBRATION_IMAGES, quantize
-from .onnx import export_onnx
+from .onnx import export_onnx, require_exporter
 
 CHECKED_IMAGES = 1000
 BATCH = 50
@@ -35,11 +36,18 @@ class Images:
     split: str
 
 
-def real_images(model: Classifier, data: str | None, data_dir: Path | None, split: str, limit: int) -> Images | None:
+def real_images(
+    model: Classifier, data: str | None, data_dir: Path | None, split: str, limit: int, *, download: bool = True
+) -> Images | None:
     """Evenly spaced images of a split; None if no data are given and the training data are not on this machine.
+
+    ``download``: whether to fetch them then, if they are a named data set.
 
     Raises UserError if the data that were given cannot be read, or if they lack the split.
     """
+    trained = model.card.config
+    if not download and data is None and would_download(trained.get("data"), data_dir or trained.get("data_dir")):
+        return None
     try:
         _, samples, _ = split_for(model, data, split=split, data_dir=data_dir)
     except DataNotFoundError:
@@ -110,11 +118,12 @@ def deploy(
         UserError: unknown model or data, missing packages, or int8 without images.
     """
     started = time.perf_counter()
+    require_exporter()
     network = load(model)
     if isinstance(network, ExportedClassifier):
         raise UserError(f"{model} is already exported")
     size, chans = network.preprocess.image_size, network.preprocess.in_chans
-    checked = real_images(network, data, data_dir, "test", CHECKED_IMAGES)
+    checked = real_images(network, data, data_dir, "test", CHECKED_IMAGES, download=int8)
     calibration = real_images(network, data, data_dir, "train", CALIBRATION_IMAGES) if int8 else None
     if int8 and calibration is None:
         raise UserError("--int8 needs calibration images: give --data or --data-dir")

@@ -73,6 +73,15 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
+def require_exporter() -> None:
+    """Raise UserError if packages of the extra ``export`` are missing: call it before anything that takes long."""
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(f"ran export needs the package {error.name}: {NEEDED}") from None
+
+
 def onnx_bytes(model: nn.Module, card: Card, *, image_size: int, in_chans: int, masks: bool = False) -> bytes:
     """Serialise the network in eval mode as an ONNX model with input ``images`` and output ``logits``.
 
@@ -82,11 +91,7 @@ def onnx_bytes(model: nn.Module, card: Card, *, image_size: int, in_chans: int, 
 
     Raises UserError if the packages of the extra ``export`` are missing.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError(f"ran export needs the package {error.name}: {NEEDED}") from None
+    require_exporter()
     if masks and not attention_modules(model):
         raise UserError("this network has no masks: it was built with learning=plain; omit --masks")
     training = model.training

@@ -19,7 +19,7 @@ from ..checkpoints import Classifier, load
 from ..checkpoints.exported import MASK_PREFIX, ExportedClassifier
 from ..errors import UserError
 from ..palette import SIGNED, UNSIGNED
-from .onnx import Parity, export_onnx
+from .onnx import Parity, export_onnx, require_exporter
 from .runtime import Runtime, web_runtime
 
 PACKAGE = __name__.rpartition(".")[0]
@@ -72,6 +72,7 @@ def page_html(network: Classifier, onnx: bytes, runtime: Runtime) -> str:
     return environment.get_template("page.html.j2").render(
         model=network.card.model,
         classes=len(network.classes),
+        names=network.classes,
         several=network.card.confidence.several,
         card=json.dumps(card).replace("<", "\\u003c"),
         script=(files(PACKAGE) / "templates" / "page.js").read_text(encoding="utf-8"),
@@ -91,6 +92,7 @@ def export_page(model: str, out: Path, *, runtime: Path | None = None) -> Page:
         UserError: unknown or already exported model, or no runtime.
         ExportError: the network's logits differ from PyTorch's; nothing is written.
     """
+    require_exporter()
     network = load(model)
     if isinstance(network, ExportedClassifier):
         raise UserError(f"{model} is already exported; a page is made from its checkpoint")

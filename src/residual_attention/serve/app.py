@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from ..classification.predict import Prediction
 from ..data.images import ImageError
@@ -209,6 +209,10 @@ def _add_routes(app: FastAPI, service: _Service) -> None:
         )
 
     page = (files("residual_attention.serve") / "docs.html").read_text(encoding="utf-8")
+
+    @app.get("/", include_in_schema=False)
+    async def start() -> RedirectResponse:
+        return RedirectResponse("/docs")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

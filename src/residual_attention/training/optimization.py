@@ -1,5 +1,6 @@
 """Optimizer, learning-rate schedule and averaged weights, from timm and PyTorch."""
 
+import logging
 from functools import partial
 from typing import Any, Literal
 
@@ -77,6 +78,7 @@ class Schedule:
                 group["lr"] *= group.get("lr_scale", 1.0)
         if config.schedule in ("cosine", "linear"):
             common |= {"t_initial": max(1, steps - warmup), "lr_min": config.min_lr, "warmup_prefix": True}
+            logging.getLogger("timm.scheduler").setLevel(logging.ERROR)  # it warns of a run of one step
             kind = CosineLRScheduler if config.schedule == "cosine" else partial(PolyLRScheduler, power=1.0)
             self.by_step = kind(optimizer, **common)
         elif config.schedule == "multistep":

@@ -10,6 +10,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, select_autoescape
 
 from ..documents import parse_json, read_yaml
 from ..errors import UserError
+from ..names import as_argument
 
 PATHS = ("data", "data_dir", "init", "out")  # fields of a configuration
 
@@ -89,7 +90,7 @@ def read_summary(run: Path) -> dict[str, Any]:
     path = run / "summary.json"
     if not path.is_file():
         raise UserError(f"{run} is not a finished run (summary.json not found)")
-    remedy = f"`ran resume {run}` rewrites it"
+    remedy = f"`ran resume {as_argument(run)}` rewrites it"
     try:
         summary = parse_json(path.read_bytes(), path)
     except UserError as error:

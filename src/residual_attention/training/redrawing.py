@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..errors import UserError
+from ..names import as_argument
 from .page import read_summary
 from .results import draw, load_best
 from .run import reopen
@@ -17,7 +18,7 @@ def redraw(run: Path, entry: TaskEntry) -> None:
     """
     with reopen(run, entry, json=True) as started:
         if not started.state.progress.finished:
-            raise UserError(f"{run} is not finished; continue it with `ran resume {run}`")
+            raise UserError(f"{run} is not finished; continue it with `ran resume {as_argument(run)}`")
         folder = started.writer.folder
         summary = read_summary(run)
         outcome = started.job.task.evaluate(load_best(started.state, folder.best))

@@ -10,6 +10,7 @@ from ..checkpoints.card import Card
 from ..checkpoints.format import read_checkpoint
 from ..checkpoints.load import model_weights
 from ..devices import hardware, versions
+from ..names import as_argument
 from .duration import duration
 from .pictures import Attempts
 from .plan import Plan
@@ -104,13 +105,17 @@ def _say_end(writer: RunWriter, outcome: Outcome, summary: dict[str, Any], predi
     trained = f"{duration(summary['time_s'])} of training, {rate_text(summary['images_per_s'])} images/s"
     for line in (
         *(f"warning: {name} could not be made ({why})" for name, why in summary.get("undrawn", {}).items()),
-        *([f"         the model is complete; `ran report {folder.path}` tries again"] if "undrawn" in summary else []),
+        *(
+            [f"         the model is complete; `ran report {as_argument(folder.path)}` tries again"]
+            if "undrawn" in summary
+            else []
+        ),
         "",
         *outcome.lines(),
         f"best epoch {summary['best_epoch']}, {trained}",
         f"report      {folder.report}",
         f"model       {folder.best}",
-        f"use it      {predict_command} {folder.path} IMAGE...",
-        f"dashboard   tensorboard --logdir {folder.path.parent}",
+        f"use it      {predict_command} {as_argument(folder.path)} IMAGE...",
+        f"dashboard   tensorboard --logdir {as_argument(folder.path.parent)}",
     ):
         say(line)

@@ -14,6 +14,7 @@ from ..data.workers import workers_end
 from ..devices import resolve_device
 from ..documents import blaming
 from ..errors import UserError
+from ..names import as_argument
 from ..plugins import require
 from .budget import within_time
 from .config import RunConfig
@@ -30,7 +31,7 @@ from .same_run import check_same_run
 from .state import TrainState, initial_state, pack, unpack
 from .step import Job
 from .task import Prepared, TaskEntry
-from .tracking import open_tracker
+from .tracking import open_tracker, require_tracker
 from .writer import RunWriter
 
 
@@ -74,6 +75,8 @@ def resume(run: Path, entry: TaskEntry, **changes: Any) -> dict[str, Any]:
 @contextlib.contextmanager
 def begin(config: RunConfig, entry: TaskEntry) -> Iterator[Started]:
     """Start a new run in its own folder and write its first checkpoint."""
+    if config.track is not None:
+        require_tracker(config.track)
     with workers_end(), process_group(resolve_device(config.device).type) as processes:
         machine = _machine_for(config, processes)
         prepared = entry.prepare(config, machine, processes, None)
@@ -134,8 +137,8 @@ def complete(run: Started) -> dict[str, Any]:
         if fit(run.job, run.state, run.writer):
             signum = run.job.processes.largest(run.job.signals.received)
             where = f"stopped after step {run.state.progress.step} and saved"
-            raise Interrupted(signum, f"{where}; continue with `ran resume {run.writer.folder.path}`")
-        message = f"stopped in the final evaluation; `ran resume {run.writer.folder.path}` ends it"
+            raise Interrupted(signum, f"{where}; continue with `ran resume {as_argument(run.writer.folder.path)}`")
+        message = f"stopped in the final evaluation; `ran resume {as_argument(run.writer.folder.path)}` ends it"
         alone = run.job.processes.world == 1  # several processes wait for each other, so they go on to the end
         with run.job.signals.at_once(message) if alone else contextlib.nullcontext():
             return finish(run.job, run.state, run.writer, run.plan, run.entry)
@@ -219,7 +222,9 @@ def _started(
         if saved is None:
             _first_save(folder, state, writer)
         else:
-            display.say(f"resuming after step {state.progress.step} of {plan.total_steps}")
+            at = f"resuming after step {state.progress.step} of {plan.total_steps}"
+            again = "training is finished: evaluating again and rewriting the report (--epochs N would extend the run)"
+            display.say(again if state.progress.finished or state.progress.step >= plan.total_steps else at)
         forward = prepared_forward(state.model, machine, processes)
         job = Job(plan.config, machine, processes, task, forward, plan.epochs, plan.total_steps, signals)
         yield Started(job, state, writer, plan, entry)

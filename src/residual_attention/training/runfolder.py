@@ -20,7 +20,7 @@ from ..atomic import remove_leftovers, write_atomically
 from ..checkpoints.card import Card
 from ..checkpoints.format import save_checkpoint
 from ..errors import UserError, WriteError
-from ..names import printable
+from ..names import as_argument, printable
 from ..own_files import LIST
 from .config import RunConfig
 
@@ -77,7 +77,8 @@ class RunFolder:
         """Raise UserError if the folder already holds a run."""
         if self.last.exists():
             raise UserError(
-                f"{self.path} already holds a run; continue it with `ran resume {self.path}` or choose another --out"
+                f"{self.path} already holds a run; continue it with `ran resume {as_argument(self.path)}` "
+                "or choose another --out"
             )
 
     def _refuse_files_of_others(self) -> None:

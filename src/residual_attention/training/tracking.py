@@ -8,6 +8,7 @@ no images, weights or code. Where it sends them is the library's own setting (``
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -111,6 +112,12 @@ class _Trackio(Tracker):
 
 
 _TRACKERS: dict[str, type[Tracker]] = {"wandb": _Wandb, "mlflow": _Mlflow, "trackio": _Trackio}
+
+
+def require_tracker(kind: str) -> None:
+    """Raise UserError if the tracker's library is missing: called before a run has a folder."""
+    if find_spec(kind) is None:
+        raise UserError(f"--track {kind} needs the package {kind}: pip install 'residual-attention[{kind}]'")
 
 
 def open_tracker(kind: str, folder: Path, config: Mapping[str, Any]) -> Tracker:
