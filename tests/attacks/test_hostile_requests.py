@@ -170,12 +170,12 @@ def _answer(server: Server, asked: Request) -> tuple[int, bytes]:
 
 @pytest.mark.parametrize("asked", to_demo(), ids=itertools.count())
 def test_demo_refuses_a_hostile_request(demo: Server, asked: Request) -> None:
-    status, body = _answer(demo, asked)
-    print(status, body[:100])
+    _, body = _answer(demo, asked)
+    if asked.path.startswith("/gradio_api/call/") and b"event_id" in body:  # queued: its answer is fetched by name
+        _answer(demo, Request("GET", f"{asked.path}/{json.loads(body)['event_id']}"))
 
 
 @pytest.mark.parametrize("asked", to_serve(), ids=itertools.count())
 def test_serve_refuses_a_hostile_request(serve: Server, asked: Request) -> None:
-    status, body = _answer(serve, asked)
+    status, _ = _answer(serve, asked)
     assert 400 <= status < 500
-    json.loads(body) if asked.path == "/predict" and asked.method == "POST" else None

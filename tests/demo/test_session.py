@@ -1,8 +1,7 @@
 """The demo's output without a browser."""
 
-import json
+import asyncio
 import threading
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,8 +13,6 @@ from residual_attention.checkpoints import load
 from residual_attention.cli.main import main
 from residual_attention.data.images import ImageError
 from residual_attention.demo.session import before_and_after, example_images, open_session, overlay, reading_labels
-
-AS_JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -84,26 +81,22 @@ def test_the_network_runs_in_one_thread_whichever_asks(finished):
     assert len(ran) == 1
 
 
-@pytest.mark.filterwarnings("ignore")  # Gradio's and its servers' own
-def test_answered_calls_leave_no_history(finished, monkeypatch):
-    gradio = pytest.importorskip("gradio")
-    from residual_attention.demo import guards, page
+def test_answered_calls_leave_no_history():
+    queueing = pytest.importorskip("gradio.queueing")
+    from residual_attention.demo.guards import REMEMBERED, bound_history
 
-    queues, bound = [], guards.bound_history
-    monkeypatch.setattr(guards, "REMEMBERED", 3)
-    monkeypatch.setattr(page, "bound_history", lambda blocks: (bound(blocks), queues.append(blocks._queue)))
-    address = page.launch(load(finished), "digits", block=False)
-    try:
-        for _ in range(6):
-            request = urllib.request.Request(f"{address}gradio_api/call/classify", b'{"data": [null]}', AS_JSON)
-            event = json.load(urllib.request.urlopen(request, timeout=60))["event_id"]
-            with urllib.request.urlopen(f"{address}gradio_api/call/classify/{event}", timeout=60) as answer:
-                assert b"event: complete" in answer.read()
-    finally:
-        gradio.close_all()
-    (queue,) = queues
-    kept = queue.pending_event_ids_session, queue.pending_messages_per_session, queue.event_analytics
-    assert [len(each) for each in kept] == [3, 3, 3]
+    async def made():
+        return queueing.Queue(live_updates=True, concurrency_count=1, update_intervals=1, max_size=None, blocks=None)
+
+    queue = asyncio.run(made())  # it asks for the running loop
+    known = set(vars(queue))
+    bound_history(queue)
+    assert set(vars(queue)) == known, "this Gradio names its history differently"
+    for caller in map(str, range(2 * REMEMBERED)):
+        queue.pending_event_ids_session[caller] = set()
+        queue.pending_messages_per_session[caller] = None
+    assert len(queue.pending_event_ids_session) == len(queue.pending_messages_per_session) == REMEMBERED
+    assert queue.ANALYTICS_MAX_EVENTS == REMEMBERED
 
 
 def test_an_extremely_narrow_image_is_classified_without_its_whole_length(finished, tmp_path):

@@ -14,6 +14,7 @@ CLIENTS, FULL_EACH = 16, 500
 WARM = 100  # requests, after which the memory is to stay flat
 GROWTH = 0.05
 SERVERS: dict[str, Callable[[str, bytes, int], Ask]] = {"demo": demo_client, "serve": endpoint_client}
+SHARES = {"demo": 0.7, "serve": 0.3}  # of the time limit; the demo draws each answer, and one at a time
 
 
 def _picture(number: int) -> bytes:
@@ -67,7 +68,7 @@ def load(task: Task) -> dict[str, Tally]:
     """Each server in turn; then the hostile requests, all of them whatever the size."""
     found: dict[str, Tally] = {}
     for command in SERVERS:
-        found |= _loaded(command, task.part(1 / len(SERVERS), command))
+        found |= _loaded(command, task.part(SHARES[command], command))
         hostile = f"{TESTS / 'test_hostile_requests.py'}::test_{command}_refuses_a_hostile_request"
         found[f"{command}: hostile requests"] = run_pytest(task, "-m", "slow", hostile)
     return found

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import gradio as gr
+from gradio.queueing import Queue
 from gradio.utils import LRUCache
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -125,13 +126,12 @@ def uploads_only(component: gr.File) -> gr.File:
     return component
 
 
-def bound_history(page: gr.Blocks) -> None:
-    """Bound what the queue keeps of answered calls.
+def bound_history(queue: Queue) -> None:
+    """Bound what a page's queue keeps of answered calls.
 
     Gradio keeps the names of all callers for ever, the messages of the last 2,000, and statistics of the last 10,000
     calls, which it computes anew after each.
     """
-    queue = page._queue
     queue.pending_event_ids_session = LRUCache(REMEMBERED)
     queue.pending_messages_per_session = LRUCache(REMEMBERED)
     queue.ANALYTICS_MAX_EVENTS = REMEMBERED

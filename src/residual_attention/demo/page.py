@@ -209,7 +209,7 @@ def launch(
         one_line_errors()
     theme = gr.themes.Soft(primary_hue="blue", font=SYSTEM_FONTS, font_mono=("ui-monospace", "monospace"))
     page = build_page(model, name, examples, least=least).queue(max_size=MAX_WAITING)
-    bound_history(page)
+    bound_history(page._queue)
     _, local, _ = page.launch(
         server_name=host,
         server_port=port,
