@@ -104,7 +104,7 @@ def test_a_run_is_judged_by_map_and_by_no_error(run):
         for key in ("mean_ap_pct", "macro_f1_pct", "exact_pct", "loss"):
             assert found[key] == pytest.approx(summary[split][key])
     page = (run / "report.html").read_text()
-    assert f"{summary['test']['mean_ap_pct']:.2f} %" in page
+    assert f"{summary['test']['mean_ap_pct']:.1f} %" in page
     assert "average precision %" in page
     assert "<th>error %" not in page
     assert page.count("data:image/png") == 3  # curves, wide and narrow, precision and recall

@@ -1,5 +1,6 @@
 """The demo and the report in a real headless Chromium, if one is installed."""
 
+import gc
 import http.server
 import json
 import os
@@ -44,6 +45,7 @@ def demo(finished):
     address = launch(load(finished), "digits", examples=examples, block=False)
     yield address, examples
     gradio.close_all()
+    gc.collect()  # loops that Gradio leaves open are reported here, not in a later module
 
 
 @pytest.fixture

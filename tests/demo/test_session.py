@@ -88,7 +88,9 @@ def test_answered_calls_leave_no_history():
     async def made():
         return queueing.Queue(live_updates=True, concurrency_count=1, update_intervals=1, max_size=None, blocks=None)
 
-    queue = asyncio.run(made())  # it asks for the running loop
+    loop = asyncio.new_event_loop()  # asyncio.run would drop the loop that Gradio's own tests left, unclosed
+    queue = loop.run_until_complete(made())  # it asks for the running loop
+    loop.close()
     known = set(vars(queue))
     bound_history(queue)
     assert set(vars(queue)) == known, "this Gradio names its history differently"

@@ -140,7 +140,7 @@ def differences(page, network: Classifier, path: Path) -> tuple[float, float, bo
     """Largest differences of probabilities and masks between the page and PyTorch, and whether the top class agrees."""
     found = page.evaluate(IN_PAGE, base64.b64encode(path.read_bytes()).decode())
     with torch.no_grad(), record_masks(network) as recording:
-        expected = network(network.preprocess(read_image(path))[None]).softmax(dim=1)[0]
+        expected = network.probabilities(network(network.preprocess(read_image(path))[None]))[0]
     ours = torch.tensor(found["probabilities"])
     masks = max(
         (torch.tensor(found["masks"][f"mask:{name}"]) - mask.flatten()).abs().max().item()

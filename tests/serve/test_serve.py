@@ -222,7 +222,7 @@ def test_the_interface_is_described_without_other_hosts(client, model):
     assert schema["properties"]["images"]["maxItems"] == limits.MAX_IMAGES
     assert {"200", "413", "422", "503"} <= api["paths"]["/predict"]["post"]["responses"].keys()
     page = client.get("/docs")
-    assert client.get("/").text == page.text  # what a browser opens first
+    assert client.get("/", follow_redirects=True).text == page.text  # what a browser opens first
     assert "http://" not in page.text
     assert "https://" not in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]

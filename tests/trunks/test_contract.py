@@ -270,7 +270,7 @@ def test_the_networks_that_errors_name_do_work():
         ({"mask_widths": 6}, "multiples of 4"),
         ({"trunk_args": ["width"]}, "key=value"),
         ({"trunk_args": {"no_such": 1}}, "no_such"),
-        ({"learning": "input", "trunk": "densenet121"}, "one width"),
+        ({"learning": "input", "trunk": "densenet121"}, "the same width"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(overrides, why):
