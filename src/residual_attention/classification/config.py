@@ -64,7 +64,7 @@ class TrainConfig(RunConfig, Augment, LossOptions):
     """Share held out for testing when a folder has no splits at all."""
     split_rule: SplitRule = "content"
     """How missing splits are made: content (an image's split depends on its content and the seed, so adding images
-    moves no others) or shuffle (as before version 0.2, and always for named data sets)."""
+    moves no others) or shuffle (as earlier runs did, and always for named data sets)."""
     folds: int | None = None
     """Cross-validation with this many runs, each tested on a different part of the training and validation images; an
     existing test split stays untouched."""

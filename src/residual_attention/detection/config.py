@@ -38,7 +38,7 @@ class DetectConfig(RunConfig):
     """Fraction of the images held out for testing when the data has neither a test nor a validation split; 0: none."""
     split_rule: SplitRule = "shuffle"
     """How missing splits are made: content (an image's split depends on its content and the seed, so adding images
-    moves no others) or shuffle (as before version 0.2)."""
+    moves no others) or shuffle (as earlier runs did)."""
     limit_train: int | None = None
     """Use only this many training images."""
 
