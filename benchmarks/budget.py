@@ -30,7 +30,7 @@ import torch
 from filelock import FileLock
 from scipy.stats import t as student
 
-from record import add_cell, recorded_cells
+from record import add_cell, command_of, recorded_cells
 from residual_attention import create_model
 from residual_attention.atomic import write_atomically
 from residual_attention.classification.config import TrainConfig
@@ -199,7 +199,7 @@ def main(argv: list[str] | None = None, say: Callable[[str], None] = print) -> N
     if given.list:
         return say("\n".join(f"{name}: {shlex.join(flags_of(change)) or '-'}" for name, change in CHANGES.items()))
     clock = Clock(given.out.with_suffix(".clock.json"))
-    command = f"python benchmarks/budget.py --cifar10 DIR --minutes {given.minutes:g} --seeds {given.seeds}"
+    command = command_of("budget.py", sys.argv[1:] if argv is None else argv)
     base = recipe("budget", "cifar10")
     for seed in range(given.first_seed, given.first_seed + given.seeds):
         for name in given.only:

@@ -15,6 +15,15 @@ from residual_attention.atomic import write_atomically
 from residual_attention.devices import hardware, versions
 
 
+def command_of(script: str, argv: list[str], without: tuple[str, ...] = ("--out", "--work")) -> str:
+    """The command line as anyone types it: absolute paths are DIR, and the options ``without`` are left out."""
+    kept: list[str] = []
+    for option, argument in zip(["", *argv], argv, strict=False):
+        if option not in without and argument not in without:
+            kept.append("DIR" if Path(argument).is_absolute() else argument)
+    return shlex.join(["python", f"benchmarks/{script}", *kept])
+
+
 def write_record(found: dict[str, Any], out: Path | None) -> None:
     """Print the figures with command, hardware, versions and date as JSON, and write them to ``out`` if it is given."""
     record = {

@@ -15,7 +15,6 @@ of other settings. Settings are chosen with ``--validate``, on training images t
 
 import argparse
 import math
-import shlex
 import statistics
 import sys
 import time
@@ -36,7 +35,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
-from record import add_cell, recorded_cells
+from record import add_cell, command_of, recorded_cells
 from residual_attention import create_model
 from residual_attention.attention.geometry import upsample
 from residual_attention.attention.peers import grad_cam
@@ -485,7 +484,7 @@ def main(argv: list[str] | None = None, say: Callable[[str], None] = print) -> N
     }
     device = resolve_device(given.device)
     folder = given.work or (given.out.parent if given.smoke else Path("runs")) / "trunk_transfer"
-    command = shlex.join(["python", "benchmarks/trunk_transfer.py", *(sys.argv[1:] if argv is None else argv)])
+    command = command_of("trunk_transfer.py", sys.argv[1:] if argv is None else argv)
     for cell in cells_of(setting):
         if identity(cell) in {identity(one) for one in recorded_cells(given.out)}:
             continue

@@ -43,3 +43,10 @@ def test_every_change_is_a_field_of_the_recipe(benchmark):
         changed = benchmark.replace(base, **change)
         assert name == "base" or changed != base
     assert benchmark.flags_of({"lr": 0.1, "alternate_flip": False}) == ["--lr", "0.1", "--no-alternate-flip"]
+
+
+def test_a_recorded_command_names_no_folder_of_this_machine(benchmark, tmp_path):
+    argv = ["--cifar10", str(tmp_path), "--minutes", "5", "--out", "results/x.json", "--only", "rate 0.1"]
+    assert benchmark.command_of("budget.py", argv) == (
+        "python benchmarks/budget.py --cifar10 DIR --minutes 5 --only 'rate 0.1'"
+    )
