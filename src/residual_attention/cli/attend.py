@@ -23,6 +23,7 @@ data set or a folder of class folders instead of images, --measure tests how wel
 and where objects are, and --intervene tests what the network still knows when its masks are replaced."""
 
 IMAGES_DRAWN = 20  # of a data set, unless --limit says otherwise
+WIDEST = 60  # characters of the column of paths
 
 
 def _reading(given: AttendArguments) -> str | int:
@@ -58,7 +59,7 @@ def _draw_data_set(given: AttendArguments, model: "Classifier") -> int:
         form=given.format,
     )
     files = [str(sheet) for sheet in sheets]
-    print(json.dumps({"images": [], "sheets": files}) if given.json else "all together\t" + " ".join(files))
+    print(json.dumps({"images": [], "sheets": files}) if given.json else "\n".join(map(printable, files)))
     return 0
 
 
@@ -69,9 +70,9 @@ def _draw(given: AttendArguments, model: "Classifier") -> int:
     found: list[dict[str, Any]] = []
     good: list[Path] = []
     failed = False
-    for path, result in zip(
-        paths := images_among(given.images), attend(model, paths, given.out, _options(given)), strict=True
-    ):
+    paths = images_among(given.images)
+    width = min(WIDEST, max(len(printable(path)) for path in paths))
+    for path, result in zip(paths, attend(model, paths, given.out, _options(given)), strict=True):
         if not isinstance(result, Attended):
             print_error(str(result))
             failed = True
@@ -80,7 +81,9 @@ def _draw(given: AttendArguments, model: "Classifier") -> int:
         found.append(result.to_dict())
         if not given.json:
             top = "  ".join(f"{name} {100 * share:.1f} %" for name, share in result.shown) or "none"
-            print(f"{printable(result.path)}\t{top}\t{printable(' '.join(result.files))}")
+            print(f"{printable(result.path):<{width}}  {top}")
+            for file in result.files:
+                print(f"{'':<{width}}  {printable(file)}")
     sheets = []
     if len(good) > 1:
         known = () if model.card.confidence.several else model.classes  # a folder does not name all labels
@@ -91,7 +94,7 @@ def _draw(given: AttendArguments, model: "Classifier") -> int:
     if given.json:
         print(json.dumps({"images": found, "sheets": sheets}))
     elif sheets:
-        print(f"all together\t{' '.join(sheets)}")
+        print(f"{'all images':<{width}}  {printable(' '.join(sheets))}")
     return 2 if failed else 0
 
 

@@ -73,7 +73,7 @@ def _compare_responses(given: AttendArguments, model: "Classifier") -> int:
         print(json.dumps({"responses": responses, "file": str(out)}))
         return 0
     for name, values in responses.items():
-        print(name + "\t" + "  ".join(f"{stage} {value:.4f}" for stage, value in values.items()))
+        print(f"{name}  " + "  ".join(f"{stage} {value:.4f}" for stage, value in values.items()))
     print(f"drawn       {out}")
     return 0
 
