@@ -469,7 +469,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None, say: Callable[[str], None] = print) -> None:
     given = parsed(argv)
     named = ("mask_start", "mask_width", "layer_decay", "mask_lr", "variant", "validate", "finetune_lr")
-    masks = {name: getattr(given, name) for name in named} | {"arms": tuple(given.arms)}
+    masks: dict[str, Any] = {name: getattr(given, name) for name in named} | {"arms": tuple(given.arms)}
     if given.smoke:
         setting = Setting(4, (4,), 0.02, 0.02, 2, 8, ("plain56_cifar",), 2, **masks)
         train, test = noise(setting.classes)
