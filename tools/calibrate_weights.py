@@ -6,7 +6,6 @@ The run's validation error must come out again, or its split is not that of the 
 python tools/calibrate_weights.py --cifar10 DIR --cifar100 DIR
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from residual_attention.classification.evaluate import evaluate
 from residual_attention.data.loading import evaluation_batches
 from residual_attention.data.splits import evenly_spaced
 from residual_attention.family import ResidualAttentionNetwork
+from shipped import shipped_weights
 from tables.runs import SHIPPED
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
@@ -41,14 +41,9 @@ def measured(name: str, data_dir: Path | None) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="shipped weights; all by default")
-    parser.add_argument("--cifar10", type=Path, help="CIFAR-10 folder; downloaded by default")
-    parser.add_argument("--cifar100", type=Path, help="CIFAR-100 folder; downloaded by default")
-    given = parser.parse_args()
     record = json.loads(CONFIDENCE.read_text()) if CONFIDENCE.is_file() else {}
-    for name in given.names or list_weights():
-        record[name] = measured(name, {"cifar10": given.cifar10, "cifar100": given.cifar100}.get(name.split(".")[1]))
+    for name, data_dir in shipped_weights(__doc__):
+        record[name] = measured(name, data_dir)
         print(f"{name}: temperature {record[name]['temperature']:.3f}")
     CONFIDENCE.write_text(json.dumps({name: record[name] for name in list_weights() if name in record}) + "\n")
 

@@ -4,7 +4,6 @@ python tools/evaluate_weights.py --cifar10 DIR --cifar100 DIR
 python tools/evaluate_weights.py attention56_cifar.digits       # one of them; the other figures stay
 """
 
-import argparse
 import hashlib
 import json
 import time
@@ -14,6 +13,7 @@ from residual_attention.checkpoints import list_weights
 from residual_attention.checkpoints.load import WEIGHTS
 from residual_attention.classification.evaluate import evaluate_model
 from residual_attention.devices import hardware, resolve_device, versions
+from shipped import shipped_weights
 from tables.runs import SHIPPED
 
 OUT = Path(__file__).resolve().parent.parent / "results" / "weights.json"
@@ -35,14 +35,9 @@ def evaluated(name: str, data_dir: Path | None) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="shipped weights; all by default")
-    parser.add_argument("--cifar10", type=Path, help="CIFAR-10 folder; downloaded by default")
-    parser.add_argument("--cifar100", type=Path, help="CIFAR-100 folder; downloaded by default")
-    given = parser.parse_args()
     record = json.loads(OUT.read_text()) if OUT.is_file() else {}
-    for name in given.names or list_weights():
-        record[name] = evaluated(name, {"cifar10": given.cifar10, "cifar100": given.cifar100}.get(name.split(".")[1]))
+    for name, data_dir in shipped_weights(__doc__):
+        record[name] = evaluated(name, data_dir)
         print(f"{name}: {record[name]['top1_error_pct']:.2f} %")
     shipped = {name: record[name] for name in list_weights() if name in record}
     OUT.write_text(json.dumps(shipped, indent=1) + "\n")

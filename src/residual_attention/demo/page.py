@@ -16,7 +16,7 @@ from .session import Session, before_and_after, module_names, open_session, over
 from .store import FORGET_AFTER_S, MAX_SESSIONS, SessionStore
 
 MAX_FILE_MB = 20
-MAX_WAITING = 32  # calls; another one is told that the queue is full
+MAX_WAITING = 32  # calls in the queue; further ones are refused
 NOTHING = (None, "", [], "")  # picture and line, then before and after with theirs, without an image
 FORGOTTEN = (None, "This image is no longer kept: choose it again.", [], "")
 FIRST_READING = "class"

@@ -16,10 +16,7 @@ from .slices import Slice
 
 MISSING_SUBMITIT = "submission needs submitit: pip install 'residual-attention[cluster]'"
 GRACE_S = 120  # jobs get the signal to save this long before their time limit
-TERMINATED = (
-    143,
-    -signal.SIGTERM,
-)  # exit status of a run that SIGTERM ended, and of one that it ended in its first seconds
+TERMINATED = (143, -signal.SIGTERM)  # a run that SIGTERM ended; the second if it came before the run could handle it
 MAX_REQUEUES = 1000  # for a job that reached its time limit
 
 
