@@ -17,8 +17,9 @@ from residual_attention.data.fingerprints import (
     fingerprints,
     near_copies,
 )
-from residual_attention.data.load import load_dataset
+from residual_attention.data.load import load_dataset, load_split
 from residual_attention.data.placement import Item, Placed, place
+from residual_attention.data.preprocess import Preprocess
 
 TENTHS = {"test": 0.1, "val": 0.1}
 
@@ -138,6 +139,15 @@ def test_images_of_one_kind_are_not_one_family(tmp_path):
 
 def data_of(root: Path, placed: Placed | None = None, **options):
     return load_dataset(TrainConfig(data=str(root), image_size=16, **options), placed=placed)
+
+
+@pytest.mark.parametrize(
+    ("split", "named"), [("test", ["test"]), ("val", ["validation"]), ("train", ["test", "validation"])]
+)
+def test_a_split_comes_without_the_notice_on_another(photos, split, named):
+    _, notices = load_split(str(photos), Preprocess(16), ["a", "b"], split=split, whole=False)
+    held_out = [notice for notice in notices if "are held out for it" in notice]
+    assert sorted(notice.split()[1] for notice in held_out) == named
 
 
 def test_a_folder_that_grows_keeps_its_splits_and_a_copy_is_placed_with_its_original(photos):

@@ -11,6 +11,7 @@ from .folders import MAX_NAMED, FolderListing, Label
 from .folding import FOLDS_NEED, fold_notices, fold_of
 from .placement import SPLITS, Item, Placed, place, units_of
 from .request import DataRequest, folding
+from .splits import HeldOutNotice
 
 MAX_LOOKED = 20_000  # images that are decoded to find near copies; of more, only exact copies are found,
 MAX_READ = 200_000  # and of more than this, with splits of their own, none
@@ -119,15 +120,19 @@ def named(names: Sequence[str]) -> str:
 def _held_out_notices(
     listing: FolderListing, lenders: Mapping[str, list[int]], sides: list[str], mine: list[int], splits: Iterable[str]
 ) -> list[str]:
-    notices, whole = [], len(mine)
+    notices: list[str] = []
+    whole = len(mine)
     for split in splits:
+        name = NAMES[split]
         count = sum(sides[i] == split for i in mine)
         if count:
-            notices.append(f"no {NAMES[split]} split: {count} of {whole} images are held out for it, by their content")
+            how = f"no {name} split: {count} of {whole} images are held out for it, by their content"
+            notices.append(HeldOutNotice(name, how))
         whole -= count
         if lenders.get(split):
             classes = named([listing.classes[label] for label in lenders[split]])
-            notices.append(f"one {NAMES[split]} image was taken from each of these small classes: {classes}")
+            few = f"one {name} image was taken from each of these small classes: {classes}"
+            notices.append(HeldOutNotice(name, few))
     return notices
 
 

@@ -18,7 +18,7 @@ from .request import DataRequest, folding
 from .samples import FileSamples, Samples, TensorSamples, decode, fits_in_memory
 from .sampling import count_channels, suggested_image_size
 from .shards import read_shards
-from .splits import add_label_noise, class_balanced_subset, stratified_split
+from .splits import HeldOutNotice, add_label_noise, class_balanced_subset, stratified_split
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MAX_MEASURED = 5_000  # training images used to measure mean and standard deviation
@@ -78,7 +78,8 @@ def hold_out(
     kept, held = stratified_split(train.labels, fraction, seed)
     if not len(held):
         return train, None
-    notices.append(f"no {name} split: {len(held)} of {len(train)} training images are held out for it")
+    how = f"no {name} split: {len(held)} of {len(train)} training images are held out for it"
+    notices.append(HeldOutNotice(name, how))
     return train.subset(kept), train.subset(held)
 
 

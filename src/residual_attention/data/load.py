@@ -17,6 +17,7 @@ from .request import DataRequest, SplitRule
 from .samples import FileSamples, Samples, decode, fits_in_memory
 from .shards import find_shards
 from .sources import SOURCES
+from .splits import HeldOutNotice
 from .table import SUFFIXES
 
 
@@ -109,9 +110,10 @@ def _folder_split(
 
 
 def _about(split: str, notices: list[str]) -> list[str]:
-    """The notices without those on how the validation or test split was held out, where it is not this one."""
-    others = tuple(f"{no_or_one} {NAMES[other]} " for other in NAMES if other != split for no_or_one in ("no", "one"))
-    return [notice for notice in notices if split == "train" or not notice.startswith(others)]
+    """The notices without those on how another split was held out; all for the images that remain for training."""
+    if split == "train":
+        return notices
+    return [each for each in notices if not isinstance(each, HeldOutNotice) or each.name == NAMES[split]]
 
 
 def load_split(

@@ -7,6 +7,17 @@ from ..errors import UserError
 from .randomness import torch_generator
 
 
+class HeldOutNotice(str):
+    """A notice on how the split ``name`` ("validation" or "test") was held out."""
+
+    name: str
+
+    def __new__(cls, name: str, text: str) -> "HeldOutNotice":
+        notice = super().__new__(cls, text)
+        notice.name = name
+        return notice
+
+
 def evenly_spaced(total: int, count: int) -> Tensor:
     """``count`` sorted int64 indices, evenly spaced over ``total``; all of them if ``total`` is not larger."""
     if total <= count:
