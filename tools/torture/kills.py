@@ -1,5 +1,6 @@
 """SIGKILL at any moment, then the same command again: the tensors of an undisturbed run. SIGTERM: saved, exit 143."""
 
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +20,9 @@ from .parts import Tally, Task
 FULL = {"at random": 400, "inside saves": 400, "while drawing": 80, "with workers": 80, "detection": 40}
 FULL_SIGNALS = 200
 MOST_KILLS = 3  # of one run, in a row
-SAVE_CALLS = 70  # of a run
+SAVE_CALLS = 150  # of an undisturbed run, about
+FOR_THE_PROCESS = contextlib.ExitStack()
+"""Keeps what is injected into a forked process: a context manager that nothing refers to is closed at once."""
 
 
 def _kill_me() -> None:
@@ -42,7 +45,7 @@ class Deadly(Calls):
 def _inside_saves(call: int, before: bool) -> Callable[[], None]:
     def prepare() -> None:
         small.without_pictures()
-        injected(Deadly(call, int(before))).__enter__()
+        FOR_THE_PROCESS.enter_context(injected(Deadly(call, int(before))))
 
     return prepare
 
@@ -103,6 +106,7 @@ def _of_kind(kind: str, config_for: Callable[[Path], RunConfig], task: Task) -> 
     started = time.monotonic()
     small.ended(small.trained(config_for(task.folder / "timed"), log, small.without_pictures))
     whole_s = time.monotonic() - started
+    kills = 0
     for number in task.numbers(FULL[kind]):
         config, log = config_for(task.folder / f"run-{number}"), task.folder / f"log-{number}"
         count = 0
@@ -116,10 +120,13 @@ def _of_kind(kind: str, config_for: Callable[[Path], RunConfig], task: Task) -> 
             else:
                 killed = _killed_at(config, log, random.uniform(0, whole_s))
             count += killed
+        kills += count
         if failure := _finish(config, log, expected):
             tally.bad(f"run {number}, {count} kills: {failure}")
         else:
             tally.good(f"identical after {count} kills")
+    if kills == 0:
+        tally.bad("no run was killed")
     return tally
 
 
