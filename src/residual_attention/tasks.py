@@ -68,8 +68,11 @@ def resume(run: Path, **changes: Any) -> dict[str, Any]:
 
 
 def task_of_run(run: Path) -> str:
-    """The task of a finished run. Raises UserError if the folder does not hold one."""
-    return str(read_summary(run).get("task", CLASSIFICATION))
+    """The task of a finished run. Raises UserError if the folder does not hold one of a task that we know."""
+    task = read_summary(run).get("task", CLASSIFICATION)
+    if task not in list(TASKS):
+        raise UserError(f"{run / 'summary.json'}: no task named {task!r}; this version has {', '.join(TASKS)}")
+    return str(task)
 
 
 def report(run: Path, *, redraw: bool = False) -> Path:

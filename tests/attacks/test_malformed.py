@@ -23,13 +23,14 @@ import yaml
 from PIL import Image
 
 from residual_attention import create_model
+from residual_attention.checkpoints.card import DETECTION, Card
 from residual_attention.checkpoints.format import encode_checkpoint
 from residual_attention.checkpoints.load import WEIGHTS_PREFIX
 from residual_attention.classification.results import ClassificationOutcome
 from residual_attention.cli.main import main
+from residual_attention.detection.config import DetectConfig
+from residual_attention.detection.detectors import build_body, build_detector
 from residual_attention.experiments.declarations import EXPERIMENTS
-
-pytestmark = pytest.mark.slow  # run by `make test-slow`
 
 SMALL = {"num_classes": 2, "widths": [16, 16, 16], "mask_depths": [1, 1, 1], "final_width": 16}
 CARD = {
@@ -88,8 +89,8 @@ OTHERS = {
     "eval good.safetensors images": ("batch-size", "workers", "image-size"),
     "predict good.safetensors good.png": ("top-k", "batch-size", "min-confidence", "max-error"),
     "attend good.safetensors good.png": ("top-k", "limit"),
-    "detect eval good.safetensors boxes": ("batch-size", "workers"),
-    "detect predict good.safetensors good.png": ("threshold",),
+    "detect eval detector.safetensors boxes": ("batch-size", "workers"),
+    "detect predict detector.safetensors good.png": ("threshold",),
     "demo good.safetensors": ("port", "min-confidence"),
     "bench": ("rounds", "sizes"),
     "reproduce table1": ("seeds", "hours", "submit"),
@@ -165,7 +166,12 @@ def model_rows() -> Iterator[Row]:
             f"detect export {model} new.onnx",
             f"train images --out new --init {model}",
         ):
-            yield row(command, names if "--init" not in command or model != "images" else "")
+            if command.startswith("detect") and model == "units.safetensors":
+                yield row(command, "a classifier")  # said before its network is looked at
+            elif command.endswith("--init images"):
+                yield row(command, "")
+            else:
+                yield row(command, names)
     yield row("eval good.safetensors images --engine nope", "nope")
     yield row("predict good.safetensors good.png --engine nope", "nope")
     yield row("eval good.safetensors images --split nope", "nope")
@@ -192,8 +198,9 @@ LABELS = words(
 
 def data_rows() -> Iterator[Row]:
     for folder in FOLDERS:
-        for command in ("train {} --out new", "eval good.safetensors {}", "attend good.safetensors {} --out seen"):
-            yield row(command.format(folder), "" if command.startswith("attend") else folder.split(".")[0])
+        yield row(f"train {folder} --out new", folder.split(".")[0])
+        yield row(f"eval good.safetensors {folder}", None if folder == "one" else folder.split(".")[0])
+        yield row(f"attend good.safetensors {folder} --out seen", None if folder in ("one", "good.png") else "")
     for folder in LABELS:
         for extra in ("", "--problems stop", "--detector fcos", "--limit-train 1"):
             yield row(f"detect train {folder} --out new {extra}", folder.split("-")[0])
@@ -231,7 +238,20 @@ def all_rows() -> list[Row]:
 
 
 ROWS = all_rows()
-QUICK = ROWS[:: len(ROWS) // 80]
+QUICK = ROWS[:: len(ROWS) // 60]
+
+
+def write_detector(path: Path) -> None:
+    thin = {name: SMALL[name] for name in ("widths", "mask_depths")}
+    config = DetectConfig(
+        data="boxes", detector="fcos", model="attention56_cifar", image_size=64, fpn_channels=64, **thin
+    )  # type: ignore[arg-type]
+    detector = build_detector(config, build_body(config, config.model)[0], ("a",), (0.5,) * 3, (0.25,) * 3)
+    card = Card(
+        task=DETECTION, model=config.model, classes=("a",), mean=(0.5,) * 3, std=(0.25,) * 3, config=config.to_dict()
+    )
+    tensors = {WEIGHTS_PREFIX + name: value for name, value in detector.state_dict().items()}
+    path.write_bytes(encode_checkpoint(tensors, card.to_header()))
 
 
 def write_models(root: Path) -> None:
@@ -246,6 +266,7 @@ def write_models(root: Path) -> None:
         return content
 
     good = write("good", {})
+    write_detector(root / "detector.safetensors")
     first = next(name for name in weights if name.endswith("weight"))
     write("nan", {}, **{first: torch.full_like(weights[first], float("nan"))})
     write("std", {"preprocess": {**preprocess, "std": [0.0] * 3}})
@@ -475,7 +496,7 @@ def judge(one: Row, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for made in ("new", "new-hub", "seen"):
         shutil.rmtree(world / made, ignore_errors=True)
     assert "Traceback" not in out + err
-    assert "bug" not in err, err
+    assert "this is a bug" not in err, err
     if one.names is None:
         assert status == 0, err
         return

@@ -91,6 +91,14 @@ def test_unreadable_training_images_stop_when_asked(odd_folder):
         load_dataset(TrainConfig(data=str(odd_folder), image_size=32, skip_bad_images=False))
 
 
+def test_a_folder_whose_images_are_all_unreadable_says_so(tmp_path):
+    for label in "ab":
+        (tmp_path / "texts" / label).mkdir(parents=True)
+        (tmp_path / "texts" / label / "1.png").write_text("text")
+    with pytest.raises(UserError, match=r"texts: no training image of a, b is left; 2 images could not be read"):
+        load_dataset(TrainConfig(data=str(tmp_path / "texts"), image_size=32))
+
+
 def test_a_folder_without_splits_is_split_stratified_and_seeded(write_image_folder, tmp_path):
     root = write_image_folder(tmp_path / "flat", classes=3, each=20, size=24)
     config = TrainConfig(data=str(root))

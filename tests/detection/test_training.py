@@ -296,7 +296,7 @@ def test_predict_gives_boxes_in_the_images_own_pixels(finished, made_voc, tmp_pa
         (["detect", "predict", "RUN", "nothing.jpg"], "no image at nothing.jpg"),
         (["detect", "predict", "RUN", ".", "--masks"], "give a folder with --out"),
         (["detect", "eval", "attention56_cifar.cifar10"], "is a classifier, not a detector"),
-        (["predict", "RUN", "pyproject.toml"], "is a detector; use `ran detect eval` or `ran detect predict`"),
+        (["predict", "RUN", "pyproject.toml"], "is a detector, not a classifier; use `ran detect`"),
         (["detect", "eval", "RUN", "--split", "tset"], "--split must be one of test, train, val, not 'tset'"),
     ],
 )

@@ -82,6 +82,13 @@ def test_plateau_lowers_after_its_patience():
     assert schedule.lr == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(("schedule", "state"), [("cosine", {"x": 1}), ("plateau", {}), ("plateau", {"best": 1.0})])
+def test_a_schedule_refuses_the_state_of_another(schedule, state):
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    with pytest.raises(ValueError, match="its schedule has the state"):
+        Schedule(optimizer, TrainConfig(schedule=schedule), 10, 1).load_state_dict(state)
+
+
 def test_no_decay_on_norms_and_biases_when_asked():
     model = create_model("attention56_cifar")
     groups = build_optimizer(model, TrainConfig(weight_decay=0.1, decay_norm_and_bias=False)).param_groups

@@ -45,19 +45,27 @@ class Picture:
 
 @dataclass
 class Problems:
-    """Problems of a data set, one line each: where, what, and how it is handled."""
+    """Problems of a data set, one line each.
 
+    Attributes:
+        found: where, and what.
+        lines: the same with how it is handled.
+        kinds: how many of each.
+    """
+
+    found: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
 
-    def add(self, kind: str, where: Path | str, text: str) -> None:
+    def add(self, kind: str, where: Path | str, what: str, handled: str) -> None:
         self.kinds[kind] += 1
-        self.lines.append(f"{where}: {text}")
+        self.found.append(f"{where}: {what}")
+        self.lines.append(f"{self.found[-1]}; {handled}")
 
     def summary(self) -> str:
         """``3 problems in the annotations (2 empty box, 1 missing image)``."""
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.kinds.most_common())
-        number = len(self.lines)
+        number = len(self.found)
         return f"{number} problem{'' if number == 1 else 's'} in the annotations ({kinds})"
 
 
@@ -100,13 +108,13 @@ def _checked_box(box: Box, picture: Picture, classes: Sequence[str], problems: P
     """The box clipped to its image, or None with a line in ``problems``."""
     where, shown = picture.path.name, f"{box.name!r} ({box.x0:g}, {box.y0:g}, {box.x1:g}, {box.y1:g})"
     if not all(map(math.isfinite, (box.x0, box.y0, box.x1, box.y1))):
-        problems.add("non-numeric box", where, f"the box {shown} has non-numeric coordinates; skipped")
+        problems.add("non-numeric box", where, f"the box {shown} has non-numeric coordinates", "skipped")
     elif box.name not in classes:
-        problems.add("unknown class", where, f"the class {box.name!r} is not a training class; box skipped")
+        problems.add("unknown class", where, f"the class {box.name!r} is not a training class", "box skipped")
     elif box.x1 < box.x0 or box.y1 < box.y0:
-        problems.add("inverted box", where, f"the box {shown} is inverted; skipped")
+        problems.add("inverted box", where, f"the box {shown} is inverted", "skipped")
     elif box.x1 == box.x0 or box.y1 == box.y0:
-        problems.add("empty box", where, f"the box {shown} is empty; skipped")
+        problems.add("empty box", where, f"the box {shown} is empty", "skipped")
     else:
         return _clipped_box(box, picture, shown, problems)
     return None
@@ -116,12 +124,12 @@ def _clipped_box(box: Box, picture: Picture, shown: str, problems: Problems) -> 
     width, height = picture.width, picture.height
     x0, y0, x1, y1 = max(box.x0, 0.0), max(box.y0, 0.0), min(box.x1, float(width)), min(box.y1, float(height))
     if x1 <= x0 or y1 <= y0:
-        text = f"the box {shown} lies outside the image ({width}x{height} px); skipped"
-        problems.add("box outside the image", picture.path.name, text)
+        text = f"the box {shown} lies outside the image ({width}x{height} px)"
+        problems.add("box outside the image", picture.path.name, text, "skipped")
         return None
     if max(x0 - box.x0, y0 - box.y0, box.x1 - x1, box.y1 - y1) > ROUNDING_PX:
-        text = f"the box {shown} extends beyond the image ({width}x{height} px); clipped"
-        problems.add("box across the border", picture.path.name, text)
+        text = f"the box {shown} extends beyond the image ({width}x{height} px)"
+        problems.add("box across the border", picture.path.name, text, "clipped")
     return Box(box.name, x0, y0, x1, y1, box.ignored)
 
 
@@ -134,13 +142,13 @@ def _sized(picture: Picture, decode: bool, problems: Problems) -> Picture | None
             width, height = shown_size(picture.path)
     except ImageError as error:
         kind = "missing image" if not os.path.exists(picture.path) else "unreadable image"
-        problems.add(kind, picture.path, f"{str(error).removeprefix(f'{picture.path}: ')}; skipped")
+        problems.add(kind, picture.path, f"{str(error).removeprefix(f'{picture.path}: ')}", "skipped")
         return None
     if picture.width and (picture.width, picture.height) != (width, height):
         turned = " (rotated by its EXIF orientation)" if (picture.height, picture.width) == (width, height) else ""
         said = f"{picture.width}x{picture.height}"
-        text = f"{width}x{height} px{turned}, but its annotation says {said}; image skipped"
-        problems.add("wrong image size", picture.path.name, text)
+        text = f"{width}x{height} px{turned}, but its annotation says {said}"
+        problems.add("wrong image size", picture.path.name, text, "image skipped")
         return None
     return Picture(picture.path, picture.boxes, width, height)
 

@@ -64,8 +64,8 @@ def _load(file: Path, problems: Problems) -> dict[str, Any]:
     for key in LISTS:
         entries = [entry for entry in content[key] if isinstance(entry, dict)]
         if len(entries) < len(content[key]):
-            text = f"{len(content[key]) - len(entries)} entries of {key!r} are not objects; skipped"
-            problems.add("broken entry", file.name, text)
+            text = f"{len(content[key]) - len(entries)} entries of {key!r} are not objects"
+            problems.add("broken entry", file.name, text, "skipped")
         content[key] = entries
     return content
 
@@ -100,26 +100,26 @@ def read_coco(file: Path, problems: Problems, tree: Tree | None = None) -> list[
         number = str(entry.get("id"))
         if number in images or not entry.get("file_name"):
             why = f"the image id {number} occurs twice" if number in images else f"image {number} has no file_name"
-            problems.add("broken image entry", file.name, f"{why}; skipped")
+            problems.add("broken image entry", file.name, f"{why}", "skipped")
             continue
         images[number] = entry
         boxes[number] = []
     for entry in content["annotations"]:
         image, category = str(entry.get("image_id")), str(entry.get("category_id"))
         if image not in images:
-            text = f"annotation {entry.get('id')} refers to image {image}, which is not listed; skipped"
-            problems.add("annotation without an image", file.name, text)
+            text = f"annotation {entry.get('id')} refers to image {image}, which is not listed"
+            problems.add("annotation without an image", file.name, text, "skipped")
         elif category not in names:
-            text = f"annotation {entry.get('id')} refers to category {category}, which is not listed; skipped"
-            problems.add("unknown class", file.name, text)
+            text = f"annotation {entry.get('id')} refers to category {category}, which is not listed"
+            problems.add("unknown class", file.name, text, "skipped")
         else:
             boxes[image].append(_box(entry, names[category]))
     pictures = []
     for number, entry in images.items():
         path = _image_of(file, str(entry["file_name"]).replace("\\", "/"), tree)
         if path is None:
-            text = f"several images match {entry['file_name']} equally well; image skipped"
-            problems.add("ambiguous image", file.name, text)
+            text = f"several images match {entry['file_name']} equally well"
+            problems.add("ambiguous image", file.name, text, "image skipped")
         else:
             size = _whole(entry.get("width")), _whole(entry.get("height"))
             pictures.append(Picture(path, tuple(boxes[number]), *size))

@@ -84,8 +84,8 @@ def read_table(file: Path, problems: Problems, tree: Tree | None = None) -> list
         name, label = cells["filename"], cells["class"]
         corners = [cells[column] for column in ("xmin", "ymin", "xmax", "ymax")]
         if not name or bool(label) != any(corners):
-            text = f"line {number} has no {'file name' if not name else 'class' if not label else 'box'}; skipped"
-            problems.add("broken row", file.name, text)
+            text = f"line {number} has no {'file name' if not name else 'class' if not label else 'box'}"
+            problems.add("broken row", file.name, text, "skipped")
             continue
         x0, y0, x1, y1 = map(_number, corners)
         boxes.setdefault(name, []).extend([Box(label, x0, y0, x1, y1)] if label else [])
@@ -93,5 +93,5 @@ def read_table(file: Path, problems: Problems, tree: Tree | None = None) -> list
         sizes[name] = (int(width), int(height)) if width > 0 and height > 0 else (0, 0)
     found = {name: tree.image((name,), file, split) for name in boxes}
     for name in (name for name, image in found.items() if image is None):
-        problems.add("ambiguous image", file.name, f"several images match {name} equally well; image skipped")
+        problems.add("ambiguous image", file.name, f"several images match {name} equally well", "image skipped")
     return [Picture(image, tuple(boxes[name]), *sizes[name]) for name, image in found.items() if image is not None]

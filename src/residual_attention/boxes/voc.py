@@ -68,7 +68,7 @@ def _box(node: ElementTree.Element, file: str, problems: Problems) -> Box | None
     name, corners = (node.findtext("name") or "").strip(), node.find("bndbox")
     if not name or corners is None:
         missing = "name" if not name else "bndbox"
-        problems.add("object without a name or box", file, f"an object has no {missing}; skipped")
+        problems.add("object without a name or box", file, f"an object has no {missing}", "skipped")
         return None
     x0, y0, x1, y1 = (_number(corners, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
     if x0 == x1 or y0 == y1:  # one pixel wide by VOC's counting; other tools write this for an empty box
@@ -111,11 +111,11 @@ def _parsed(path: Path, problems: Problems) -> ElementTree.Element | None:
     try:
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: unknown encodings
-        problems.add("broken annotation", path.name, f"not valid XML ({error}); image skipped")
+        problems.add("broken annotation", path.name, f"not valid XML ({error})", "image skipped")
         return None
     if root.tag.lower() != ROOT_TAG:
-        text = f"it starts with <{root.tag}>, not with <{ROOT_TAG}>; image skipped"
-        problems.add("broken annotation", path.name, text)
+        text = f"it starts with <{root.tag}>, not with <{ROOT_TAG}>"
+        problems.add("broken annotation", path.name, text, "image skipped")
         return None
     return root
 
@@ -123,7 +123,7 @@ def _parsed(path: Path, problems: Problems) -> ElementTree.Element | None:
 def _picture(node: ElementTree.Element, path: Path, image: Path | None, problems: Problems) -> Picture | None:
     """The annotation's picture, or None with a line in ``problems`` when its image is ambiguous."""
     if image is None:
-        problems.add("ambiguous image", path.name, "several images match it equally well; image skipped")
+        problems.add("ambiguous image", path.name, "several images match it equally well", "image skipped")
         return None
     boxes = [_box(entry, path.name, problems) for entry in node.findall("object")]
     size = node.find("size")
@@ -140,10 +140,10 @@ def read_voc(root: Path, names: list[str], problems: Problems) -> list[Picture]:
     pictures, tree = [], Tree(root)
     for name, times in Counter(names).items():
         if times > 1:
-            problems.add("image listed twice", name, f"listed {times} times in one split; used once")
+            problems.add("image listed twice", name, f"listed {times} times in one split", "used once")
         path = root / "Annotations" / f"{name}.xml"
         if not path.is_file():
-            problems.add("missing annotation", path.name, "no such file in Annotations; image skipped")
+            problems.add("missing annotation", path.name, "no such file in Annotations", "image skipped")
         elif (node := _parsed(path, problems)) is not None:
             pictures.append(_picture(node, path, _image_of(tree, name, _filename(node), path), problems))
     return [picture for picture in pictures if picture is not None]
@@ -166,7 +166,8 @@ def read_xml(files: Sequence[Path], tree: Tree, split: str | None, problems: Pro
             continue
         picture = _picture(node, path, tree.image((path.stem, _filename(node)), path, split), problems)
         if picture is not None and picture.path in pictures:
-            problems.add("image annotated twice", path.name, f"another file annotates {picture.path.name} too; skipped")
+            what = f"another file annotates {picture.path.name} too"
+            problems.add("image annotated twice", path.name, what, "skipped")
         elif picture is not None:
             pictures[picture.path] = picture
     return list(pictures.values())

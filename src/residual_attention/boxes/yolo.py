@@ -167,12 +167,12 @@ def read_yolo(found: YoloLabels, images: Sequence[Path], problems: Problems) -> 
 def _box(line: str, label: Path, classes: dict[int, str], size: tuple[int, int], problems: Problems) -> Box | None:
     values = _numbers(line)
     if values is None:
-        problems.add("broken annotation", label.name, f"{line.strip()[:60]!r} is not a label; skipped")
+        problems.add("broken annotation", label.name, f"{line.strip()[:60]!r} is not a label", "skipped")
         return None
     number = int(values[0])
     if number not in classes:
-        text = f"class {number} has no name ({len(classes)} classes, numbered from 0); box skipped"
-        problems.add("unknown class", label.name, text)
+        text = f"class {number} has no name ({len(classes)} classes, numbered from 0)"
+        problems.add("unknown class", label.name, text, "box skipped")
         return None
     if len(values) > 6:
         xs, ys = values[1::2], values[2::2]

@@ -12,6 +12,10 @@ from .confidence import Confidence
 from .format import CheckpointError, read_header
 
 CLASSIFICATION, DETECTION = "classification", "detection"
+_INSTEAD = {
+    CLASSIFICATION: "is a classifier, not a detector; use `ran predict`, or train a detector from it with --init",
+    DETECTION: "is a detector, not a classifier; use `ran detect`",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,12 @@ class Card:
         assert self.mean is not None
         assert self.std is not None
         return self.mean, self.std
+
+    def require_task(self, task: str, model: str | Path) -> None:
+        """Raise CheckpointError, naming ``model``, if the network is for another task."""
+        if self.task != task:
+            unknown = f"is for the task {self.task!r}, which this version of ran does not know"
+            raise CheckpointError(f"{model} {_INSTEAD.get(self.task, unknown)}")
 
     def to_header(self) -> dict[str, Any]:
         """As JSON values; optional fields that are None or empty are left out."""

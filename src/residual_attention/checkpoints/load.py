@@ -121,8 +121,7 @@ def load(
     if not is_hub(model) and (path := resolve_model(model)).suffix == ".onnx":
         return ExportedClassifier(path, engine, precision)
     given, card = read_model(model)
-    if card.task != CLASSIFICATION:
-        raise CheckpointError(f"{model} is a detector; use `ran detect eval` or `ran detect predict`")
+    card.require_task(CLASSIFICATION, model)
     require(card.plugins, str(model))
     try:
         kind, arguments = constructor(card.model, **card.overrides)

@@ -1,6 +1,5 @@
 """The figures of a run: learning curves and confusion matrix. PNG files, drawn without a display."""
 
-import csv
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..palette import BLUE, GRAY, GREEN, ORANGE, new_figure, plain_ticks, shortened, shortened_file
+from ..training.page import read_metrics
 
 NUMBERED_CLASSES = 20  # up to this many, the confusion matrix shows its counts
 PRECISION_LABELS = 8  # drawn, the most frequent ones
@@ -68,10 +68,9 @@ def _panels(count: int, height_in: float, stacked: bool) -> tuple[Figure, Sequen
 
 def draw_curves(metrics_csv: Path, out: Path, *, stacked: bool = False) -> None:
     """Loss, error (or F1 and mAP) and learning rate by epoch, from ``metrics.csv``."""
-    with open(metrics_csv, newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_metrics(metrics_csv)
     epochs = _column(rows, "epoch")
-    several = bool(rows) and "train_f1_pct" in rows[0]
+    several = "train_f1_pct" in rows[0]
     figure, (loss, reached, rate) = _panels(3, 3.6, stacked)
     _curve(loss, epochs, rows, "loss", "binary cross-entropy (nats a label)" if several else "cross-entropy (nats)")
     loss.set_yscale("log")
@@ -210,9 +209,8 @@ def draw_compared_curves(runs: Sequence[tuple[str, Path]], out: Path, *, stacked
     tables = []
     for name, metrics in runs:
         if metrics.is_file():
-            with open(metrics, newline="") as file:
-                tables.append((name, list(csv.DictReader(file))))
-    several = [bool(rows) and "val_map_pct" in rows[0] for _, rows in tables]
+            tables.append((name, read_metrics(metrics)))
+    several = ["val_map_pct" in rows[0] for _, rows in tables]
     columns = {"val_error_pct": "validation error (%)"} if not all(several) or not tables else {}
     columns |= {"val_map_pct": "validation mAP (%)"} if any(several) else {}
     columns |= {"train_loss": "training loss (nats, augmented)"}

@@ -9,7 +9,6 @@ from ..data.listing import is_on_disk, list_images
 from ..data.preprocess import Preprocess
 from ..data.sampling import suggested_image_size
 from ..data.sources import SOURCES
-from ..errors import UserError
 from ..family.staged import StagedNetwork
 from ..training.start import Start, read_start
 from ..training.trunk import trunk_cfg, trunk_preprocess
@@ -22,8 +21,8 @@ FINER = 2  # times the side that the weights were trained at, for larger images
 def read_classifier(config: TrainConfig) -> Start | None:
     """`read_start` for a classifier. Also raises UserError if the checkpoint is a detector."""
     start = read_start(config)
-    if start is not None and start.card.task != CLASSIFICATION:
-        raise UserError(f"--init {start.name} is a detector; a classifier can only start from a classifier")
+    if start is not None:
+        start.card.require_task(CLASSIFICATION, f"--init {start.name}")
     return start
 
 

@@ -227,7 +227,7 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
             rows.append(_compared(run, read_summary(run)))
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "curves.png"
-        with blaming("the curves cannot be drawn, a run's metrics.csv is damaged"):
+        with blaming("the curves cannot be drawn, a metrics.csv is damaged"):
             named = [(row["name"], run / "metrics.csv") for row, run in zip(rows, runs, strict=True)]
             draw_compared_curves(named, picture)
         curves = data_url(picture)

@@ -157,6 +157,12 @@ def _check_finite(values: dict[str, object], prog: str) -> None:
                 raise UserError(f"{flag} must be at most 2^53, not {number}; see `{prog} --help`")
 
 
+def check_loading(batch_size: int, workers: int) -> None:
+    """Raise UserError for a number of images a batch, or of worker processes, that no loader can have."""
+    if batch_size < 1 or workers < 0:
+        raise UserError("batch-size must be at least 1 and workers at least 0")
+
+
 def given_value(argv: list[str], flag: str) -> str | None:
     """The value of a flag among unparsed arguments; None if it is absent."""
     for i, argument in enumerate(argv):

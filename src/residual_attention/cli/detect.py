@@ -12,7 +12,7 @@ from ..detection.config import DetectConfig, detect_defaults
 from ..errors import UserError
 from ..names import printable
 from ..training.options import LoopOptions, MachineOptions, NetworkOptions, OutputOptions, TransferOptions
-from .arguments import as_asked, images_among, parse, print_error
+from .arguments import as_asked, check_loading, images_among, parse, print_error
 from .grouping import groups_of
 
 USAGE = """usage: ran detect train DATA | eval MODEL [DATA] | predict MODEL IMAGE... | export MODEL OUT.onnx [--help]
@@ -138,6 +138,7 @@ def _train(argv: list[str]) -> int:
 
 def _eval(argv: list[str]) -> int:
     given = parse(DetectEvalArguments, argv, prog="ran detect eval", description=EVAL)
+    check_loading(given.batch_size, given.workers)
     from ..detection.evaluate import evaluate_detector
 
     result = evaluate_detector(

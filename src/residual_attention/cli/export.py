@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from ..checkpoints.card import DETECTION
+from ..checkpoints.card import CLASSIFICATION
 from ..errors import UserError
 from ..names import as_argument
 from .arguments import parse
@@ -107,8 +107,7 @@ def _to_hub(given: ExportArguments) -> int:
     from ..checkpoints.hub import LOCAL, REMOTE, push, write_folder
 
     weights, card = read_model(given.model)
-    if card.task == DETECTION:
-        raise UserError(f"{given.model} is a detector; timm's layout is for classifiers")
+    card.require_task(CLASSIFICATION, given.model)
     place = given.out.partition(":")[2]
     if not place:
         raise UserError(f"{given.out} names no {'folder' if given.out == LOCAL else 'repository'}")

@@ -199,6 +199,7 @@ def from_listing(
         if measured:
             training = splits.get("train", splits.get("all"))
             assert isinstance(training, TensorSamples)
+            check_classes(training, listing.classes, name, skipped)
             mean, std = channel_statistics(training.images)
             preprocess = replace(preprocess, mean=mean, std=std)
     num_classes = len(listing.classes)

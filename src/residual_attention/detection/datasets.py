@@ -100,15 +100,18 @@ def _unseen(training: list[Picture], splits: dict[str, list[Picture]], problems:
     held = {picture.path: name for name in ("test", "val") for picture in splits.get(name, ())}
     for picture in training:
         if picture.path in held:
-            text = f"listed in train and in {held[picture.path]}; removed from train"
-            problems.add("image in two splits", picture.path.name, text)
+            text = f"listed in train and in {held[picture.path]}"
+            problems.add("image in two splits", picture.path.name, text, "removed from train")
     return [picture for picture in training if picture.path not in held]
 
 
-def _stop_at(problems: Problems) -> None:
-    shown = "; ".join(problems.lines[:5])
-    more = f"; and {len(problems.lines) - 5} more" if len(problems.lines) > 5 else ""
-    raise UserError(f"{problems.summary()}: {shown}{more}. Fix them, or skip them with --problems skip")
+def _stop_at(problems: Problems, root: Path) -> None:
+    shown = "; ".join(problems.found[:5])
+    more = f"; and {len(problems.found) - 5} more" if len(problems.found) > 5 else ""
+    them = "it" if len(problems.found) == 1 else "them"
+    raise UserError(
+        f"{root}: {problems.summary()}: {shown}{more}. Mend {them}, or go on without {them}: --problems skip"
+    )
 
 
 def load_detection(config: DetectConfig, placed: Placed | None = None) -> DetectionDataset:
@@ -133,7 +136,7 @@ def load_detection(config: DetectConfig, placed: Placed | None = None) -> Detect
     classes = class_names(training)
     splits = {split: checked(pictures, classes, problems) for split, pictures in raw.items()}
     if problems.lines and config.problems == "stop":
-        _stop_at(problems)
+        _stop_at(problems, root)
     if not splits["train"].counts():
         raise UserError(f"{root}: no valid box in {len(training)} training images. {' '.join(problems.lines[:3])}")
     if config.split_rule == "content":
@@ -176,10 +179,11 @@ def check_same_data(dataset: DetectionDataset, config: DetectConfig, card: Card,
     ``may_grow``: images may have been added, because the splits of the others are known.
     """
     count = len(dataset.train or ())
-    if dataset.classes != card.classes or (count != card.train_images and not may_grow):
+    before = count if card.train_images is None else card.train_images
+    if dataset.classes != card.classes or (count != before and not may_grow):
         raise UserError(
             f"{config.data} has changed since the run began: {count} training images in {len(dataset.classes)} "
-            f"classes now, {card.train_images} in {len(card.classes)} then"
+            f"classes now, {before} in {len(card.classes)} then"
         )
     if changed := difference(card.data_digest, dataset.digest):
         raise UserError(
@@ -208,7 +212,7 @@ def load_detection_split(data: str, split: str, classes: tuple[str, ...], config
         )
     found = checked(pictures, classes, problems)
     if problems.lines and config.problems == "stop":
-        _stop_at(problems)
+        _stop_at(problems, Path(data))
     if not found.counts():
         raise UserError(f"{data}: the {split} split has no boxes to measure against. {' '.join(problems.lines[:3])}")
     parts = {"train": None, "val": None, "test": None, split: found}

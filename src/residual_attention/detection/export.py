@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from ..atomic import write_atomically
 from ..checkpoints.card import DETECTION, Card
 from ..checkpoints.exported import METADATA_KEY, NEEDED, onnx_header, read_onnx_card
-from ..checkpoints.format import CheckpointError
 from ..checkpoints.onnx_metadata import strip_traces
 from ..data.find import find_images
 from ..data.images import read_image
@@ -147,8 +146,7 @@ class ExportedDetector(BaseDetector):
         except ModuleNotFoundError:
             raise UserError(f"a detector's .onnx needs ONNX Runtime: {NEEDED}") from None
         card = read_onnx_card(path)
-        if card.task != DETECTION:
-            raise CheckpointError(f"{path} is a classifier, not a detector; use `ran predict`")
+        card.require_task(DETECTION, path)
         config = DetectConfig.from_dict(card.config)
         super().__init__(card.classes, config.image_size, longest_side(config), card)
         options = onnxruntime.SessionOptions()

@@ -1,6 +1,5 @@
 """Boxes on images, the backbone's attention beneath them, and the curves of a detection run."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from ..attention.geometry import upsample
 from ..attention.overlay import heat
 from ..palette import BLUE, GRAY, GREEN, ORANGE, new_figure, save_photographs, shortened
+from ..training.page import read_metrics
 from .measures import Curve, Detections
 
 COLOURS = (ORANGE, BLUE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")  # Okabe and Ito
@@ -131,8 +131,7 @@ def draw_precision_recall(curves: dict[str, Curve], out: Path) -> None:
 
 def draw_detection_curves(metrics_csv: Path, out: Path) -> None:
     """The loss and its parts, average precision and learning rate by epoch, from ``metrics.csv``."""
-    with open(metrics_csv, newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_metrics(metrics_csv)
 
     def column(name: str) -> np.ndarray:
         return np.array([float(row[name]) if row.get(name) else np.nan for row in rows])

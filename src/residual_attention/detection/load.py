@@ -20,10 +20,7 @@ def read_detector(model: str | Path) -> tuple[dict[str, Tensor], Card]:
     """Tensors and card of a detector's checkpoint. Raises UserError when MODEL is something else."""
     tensors, header = read_checkpoint(path := resolve_model(model))
     card = Card.from_header(header, path)
-    if card.task != DETECTION:
-        raise CheckpointError(
-            f"{model} is a classifier, not a detector; use `ran predict`, or train a detector from it with --init"
-        )
+    card.require_task(DETECTION, model)
     check_weights(model_weights(tensors), model)
     return tensors, card
 

@@ -115,6 +115,9 @@ class Schedule:
         return {**state, "best": None if state["best"] == float("inf") else state["best"]}  # JSON has no infinity
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises ValueError for the state of another schedule."""
+        if state.keys() != self.state_dict().keys():
+            raise ValueError(f"its schedule has the state {', '.join(state) or 'of none'}")
         if self.plateau is not None:
             for key, value in state.items():
                 setattr(self.plateau, key, float("inf") if key == "best" and value is None else value)

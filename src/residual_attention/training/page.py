@@ -1,6 +1,7 @@
-"""Shared by the report pages of all tasks: number formats, embedded pictures, a finished run's summary."""
+"""Shared by the report pages of all tasks: number formats, embedded pictures, a finished run's files."""
 
 import base64
+import csv
 import html
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, select_autoescape
 
-from ..documents import parse_json, read_yaml
+from ..documents import blaming, parse_json, read_yaml
 from ..errors import UserError
 from ..names import as_argument
 
@@ -81,6 +82,17 @@ def environment(package: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """The rows of a run's ``metrics.csv``, one for each epoch. Raises UserError if it is missing, empty or damaged."""
+    what = f"{path} is damaged"
+    remedy = f"`ran resume {as_argument(path.parent)}` rewrites it"
+    with blaming(what, remedy), path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or "epoch" not in rows[0]:
+        raise UserError(f"{what}: expected a row for each epoch; {remedy}")
+    return rows
 
 
 def read_summary(run: Path) -> dict[str, Any]:

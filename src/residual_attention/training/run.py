@@ -25,6 +25,7 @@ from .machine import Machine, prepared_forward, resolve_machine
 from .memory import explained_memory
 from .plan import Plan
 from .progress import ProgressDisplay
+from .reopened import reopened_config
 from .results import finish
 from .runfolder import RunFolder, default_run_path, keep_out_of_data, open_run
 from .same_run import check_same_run
@@ -120,7 +121,7 @@ def reopen(
         card = Card.from_header(header, folder.last)
         require(card.plugins, str(run))
         with blaming(f"{folder.last} is damaged, its training state cannot be used"):
-            config = _reopened_config(card, entry, epochs, steps, changes)
+            config = reopened_config(folder.last, card, entry, epochs, steps, changes)
         config = replace(config, out=run, track=track, json=json, debug=debug)
         machine = _machine_for(config, processes)
         prepared = entry.prepare(config, machine, processes, card)
@@ -148,28 +149,6 @@ def _device_type(folder: RunFolder, changes: dict[str, Any]) -> str:
     """The device type of a reopened run, which determines how its processes communicate."""
     device = changes.get("device") or read_card(folder.last).config.get("device", "auto")
     return resolve_device(device).type
-
-
-def _reopened_config(
-    card: Card, entry: TaskEntry, epochs: int | None, steps: int | None, changes: dict[str, Any]
-) -> RunConfig:
-    """The checkpoint's configuration with the requested changes. Raises UserError if the new end has already passed."""
-    if card.training is None:
-        raise UserError("the run's checkpoint has no training state, so it cannot be resumed")
-    given = {name: value for name, value in changes.items() if value is not None}
-    if given.get("grad_checkpointing") and card.config.get("compile") == "on":
-        given.setdefault("compile", "off")
-    if "device" in given and card.config.get("fused") == "on":
-        given["fused"] = "auto"
-    if {"device", "compile", "accumulate", "grad_checkpointing"} & given.keys():
-        given["cuda_graphs"] = "auto"
-    before = {"fused": "off"}  # what a run did whose configuration does not have the option yet
-    config = entry.config.from_dict({**before, **card.config, **given})
-    progress = card.training["progress"]
-    for name, asked, done in (("epochs", epochs, progress["epoch"]), ("steps", steps, progress["step"])):
-        if asked is not None and asked < done:
-            raise UserError(f"{done} {name} are already done; --{name} must be at least that, not {asked}")
-    return config.lasting(epochs=epochs, steps=None if epochs is not None else steps)
 
 
 def _machine_for(config: RunConfig, processes: Processes) -> Machine:
