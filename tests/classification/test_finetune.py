@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import residual_attention.training.loop as loop
+from residual_attention import load
 from residual_attention.classification.config import TrainConfig
 from residual_attention.classification.interval import error_text, wilson_interval_pct
 from residual_attention.classification.report import _headline
@@ -24,6 +25,12 @@ def test_a_folder_starts_from_the_weights_that_ship_with_their_network_and_size(
     assert (summary["model"], summary["image_size_px"]) == ("attention56_cifar", 64)
     assert "initial weights from attention56_cifar.cifar10; the classifier starts from scratch" in summary["notices"]
     assert any("fewer than 20 training images: class00 (" in notice for notice in summary["notices"])
+    held = summary["val"]["images"]
+    (unflagged,) = [notice for notice in summary["notices"] if "unlike the training images" in notice]
+    assert unflagged.endswith(
+        f"that takes 20 validation images, and there are {held}; add images or raise --val-fraction"
+    )
+    assert load(tmp_path / "run").card.confidence.least_likeness is None
     low, high = summary["test"]["error_interval_pct"]
     assert 0 <= low <= summary["test"]["error_pct"] <= high <= 100
 
