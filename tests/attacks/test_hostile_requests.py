@@ -170,9 +170,19 @@ def _answer(server: Server, asked: Request) -> tuple[int, bytes]:
 
 @pytest.mark.parametrize("asked", to_demo(), ids=itertools.count())
 def test_demo_refuses_a_hostile_request(demo: Server, asked: Request) -> None:
-    _, body = _answer(demo, asked)
+    status, body = _answer(demo, asked)
+    assert status < 500
     if asked.path.startswith("/gradio_api/call/") and b"event_id" in body:  # queued: its answer is fetched by name
-        _answer(demo, Request("GET", f"{asked.path}/{json.loads(body)['event_id']}"))
+        status, _ = _answer(demo, Request("GET", f"{asked.path}/{json.loads(body)['event_id']}"))
+        assert status < 500
+
+
+@pytest.mark.parametrize("endpoint", ["run/classify", "api/classify"])
+def test_a_call_that_would_skip_the_queue_is_refused_in_one_line(demo: Server, endpoint: str) -> None:
+    body = json.dumps({"data": [None]}).encode()  # answered, were it in the queue
+    status, line = _answer(demo, Request("POST", f"/gradio_api/{endpoint}", body, {"Content-Type": "application/json"}))
+    assert status == 404
+    assert "join the queue" in json.loads(line)["detail"]
 
 
 @pytest.mark.parametrize("asked", to_serve(), ids=itertools.count())

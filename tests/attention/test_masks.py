@@ -95,6 +95,27 @@ def test_signed_masks_are_drawn_about_zero():
     assert np.ptp(middle) < 10  # neutral
 
 
+@pytest.mark.parametrize(
+    ("values", "ends"),
+    [
+        ((0.2, 0.6), (0.2, 0.6)),
+        ((0.49, 0.5), (0.445, 0.545)),  # a fifth of 0.5, about the middle
+        ((0.0, 1e-4), (0.0, 1e-4)),  # small and not flat
+        ((0.5, 0.5), (0.45, 0.55)),
+        ((0.0, 0.0), (0.0, 1e-6)),
+    ],
+)
+def test_colours_span_a_maps_own_range_but_at_least_a_fifth_of_its_largest_value(values, ends):
+    assert display_range(torch.tensor([*values, float("nan")]), signed=False) == pytest.approx(ends)
+
+
+def test_noise_on_a_nearly_flat_mask_is_hardly_seen():
+    noise = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)) - 0.5
+    gray = np.full((64, 64, 3), 128, np.uint8)
+    contrasts = [np.ptp(mask_overlay(gray, 0.5 + size * noise).sum(2).astype(int)) for size in (0.002, 0.2)]
+    assert contrasts[0] < 0.1 * contrasts[1]
+
+
 def test_constant_masks_and_gray_images_are_drawn_too():
     picture = as_picture(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))[0]
     assert np.isfinite(mask_overlay(picture, torch.full((2, 2), 0.5))).all()

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 import residual_attention.training.loop as loop
+from residual_attention import load
 from residual_attention.classification.config import TrainConfig
-from residual_attention.classification.interval import error_text, wilson_interval_pct
-from residual_attention.classification.report import _headline
+from residual_attention.classification.interval import error_cell, error_text, wilson_interval_pct
+from residual_attention.classification.report import _headline, _results
 from residual_attention.cli.train import configuration
 from residual_attention.data.order import steps_per_epoch
 from residual_attention.errors import UserError
@@ -24,6 +25,12 @@ def test_a_folder_starts_from_the_weights_that_ship_with_their_network_and_size(
     assert (summary["model"], summary["image_size_px"]) == ("attention56_cifar", 64)
     assert "initial weights from attention56_cifar.cifar10; the classifier starts from scratch" in summary["notices"]
     assert any("fewer than 20 training images: class00 (" in notice for notice in summary["notices"])
+    held = summary["val"]["images"]
+    (unflagged,) = [notice for notice in summary["notices"] if "unlike the training images" in notice]
+    assert unflagged.endswith(
+        f"that takes 20 validation images, and there are {held}; add images or raise --val-fraction"
+    )
+    assert load(tmp_path / "run").card.confidence.least_likeness is None
     low, high = summary["test"]["error_interval_pct"]
     assert 0 <= low <= summary["test"]["error_pct"] <= high <= 100
 
@@ -74,6 +81,10 @@ def test_few_images_get_an_interval_and_no_false_decimals():
     assert error_text(part) == " 13.0 % (95 %: 4 to 32)"
     assert error_text({**part, "balanced_error_pct": 20.5}).endswith(", 20.5 % balanced over classes")
     assert error_text({**part, "images": 10_000}) == " 13.04 %"
+    assert error_cell(part) == "13.0 (4\u00a0to\u00a032)"
+    assert error_cell({**part, "images": 10_000}) == "13.04"
+    assert error_cell({"images": 184, "error_pct": 2.17}) == "2.2"  # the training images have no interval
+    assert error_cell({}) == "–"
 
 
 def test_the_report_shows_how_sure_an_accuracy_of_few_images_is():
@@ -82,6 +93,10 @@ def test_the_report_shows_how_sure_an_accuracy_of_few_images_is():
     test, val, _time = _headline(summary)
     assert (test["value"], test["note"]) == ("56.5 %", "23 images (95 %: 37 to 74)")
     assert (val["value"], val["note"]) == ("56.52 %", "5,000 images")
+    assert [row[:3] for row in _results(summary)["rows"]] == [
+        ["validation", "5,000", "43.48"],
+        ["test", "23", "43.5 (26\u00a0to\u00a063)"],
+    ]
 
 
 def test_a_misspelt_network_is_reported_before_the_data_are_read():

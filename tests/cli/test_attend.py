@@ -191,6 +191,7 @@ def test_several_runs_on_one_page(finished, tmp_path, capsys):
     assert "2 runs compared" in text
     assert text.count("data:image/png;base64,") == 2  # the curves, for wide and for narrow screens
     assert text.count("data:image/jpeg;base64,") == 2 * 8
+    assert text.count("\u00a0to\u00a0") == 4  # the intervals of validation and test
     assert "Settings that differ" not in text
     with pytest.raises(ValueError, match="no run folder"):
         write_comparison([finished, tmp_path / "none"], out)

@@ -212,6 +212,8 @@ def test_the_report_fits_and_asks_for_nothing(browser, finished, width):
     opened.on("request", lambda request: requests.append(request.url))
     opened.goto((finished / "report.html").as_uri())
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    tables = "[...document.querySelectorAll('.wide:has(table)')]"
+    assert opened.evaluate(f"{tables}.length && {tables}.every(each => each.scrollWidth <= each.clientWidth)")
     assert opened.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
     assert [url for url in requests if not url.startswith("data:")] == [(finished / "report.html").as_uri()]
     opened.close()

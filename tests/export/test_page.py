@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from residual_attention import load, record_masks
+from residual_attention.attention.overlay import display_range
 from residual_attention.checkpoints import Classifier
 from residual_attention.cli.main import main
 from residual_attention.data.images import read_image
@@ -178,6 +179,10 @@ def test_a_browser_gives_pytorchs_answers(tmp_path, monkeypatch, exported):
         page.get_by_text("Drop, paste or choose a photo").wait_for(timeout=60_000)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         found = [differences(page, network, path) for path in paths]
+        flat, varied = [0.487, 0.494, 0.49], [0.2, 0.6, 0.3]
+        for values in (flat, varied, [0.5], [0.0]):
+            ours = display_range(torch.tensor(values, dtype=torch.float64), signed=False)
+            assert page.evaluate("(values) => displayRange(values)", values) == pytest.approx(ours)
         browser.close()
     assert {url.split(":")[0] for url in requests} <= {"file", "blob", "data"}
     assert all(same for *_, same in found)

@@ -74,6 +74,7 @@ def test_it_learned_and_the_figures_agree(finished):
     assert summary["best_epoch"] == int(best["epoch"])
     assert summary["val"]["error_pct"] == pytest.approx(float(best["val_error_pct"]), abs=1e-3)
     assert sum(map(sum, summary["test"]["confusion"])) == summary["test"]["images"] == 359
+    assert not any("unlike the training images" in notice for notice in summary["notices"])  # 143 are enough
     assert evaluate_model(str(finished))["top1_error_pct"] == pytest.approx(summary["test"]["error_pct"])
     assert evaluate_model(str(finished), split="val")["top1_error_pct"] == pytest.approx(summary["val"]["error_pct"])
 
@@ -255,6 +256,7 @@ def test_without_validation_the_last_weights_are_best(tiny_config):
     config = tiny_config(val_fraction=0.0, epochs=2, ema=0.0)
     summary = train(config)
     assert summary["val"] is None
+    assert any("and there are 0; add images or raise --val-fraction" in notice for notice in summary["notices"])
     assert summary["best_epoch"] == 2
     with pytest.raises(ValueError, match="early-stop needs a validation split"):
         train(tiny_config(val_fraction=0.0, early_stop=3, out=config.out.with_name("other")))

@@ -11,16 +11,27 @@ from .geometry import upsample
 
 OPACITY = 0.6
 UNSEEN = 0.35  # brightness of areas outside the network's input
+TINY = 1e-6  # a map that does not exceed it is drawn as 0
+LEAST_SPAN = 0.2  # of a map's largest absolute value: what its colours span at least
 
 
 def display_range(values: Tensor, signed: bool) -> tuple[float, float]:
-    """The ends of the colour scale: symmetric about 0 if signed, otherwise the map's range; NaN is ignored."""
+    """The ends of the colour scale: symmetric about 0 if signed, otherwise the map's range; NaN is ignored.
+
+    The range of a map that varies by less than `LEAST_SPAN` of its largest value is widened to that on both sides, so
+    that a nearly flat map looks flat. Signed maps are compared with 0 and need no such rule. The page that `ran export`
+    writes does the same in ``page.js``.
+    """
     values = values[~values.isnan()]
-    if signed:
-        top = max(float(values.abs().max()), 1e-6)
-        return -top, top
     low, high = float(values.min()), float(values.max())
-    return (low, high) if high - low > 1e-6 else (low - 0.5e-6, high + 0.5e-6)
+    largest = max(abs(low), abs(high))
+    if signed:
+        top = max(largest, TINY)
+        return -top, top
+    lacking = LEAST_SPAN * largest - (high - low)
+    if lacking > 0:
+        low, high = low - lacking / 2, high + lacking / 2
+    return low, max(high, low + TINY)
 
 
 def heat(
@@ -33,7 +44,7 @@ def heat(
 ) -> np.ndarray:
     """Draw ``values`` (H, W) in colour over ``image`` (H, W, 3) uint8, darkened where they are NaN. Returns uint8.
 
-    Colours span the map's own range (`display_range`) unless ``span`` gives one, so print the range beside it.
+    Colours span what `display_range` gives unless ``span`` gives one, so print the range beside it.
     """
     if values.shape != image.shape[:2]:
         raise UserError(f"the map is {tuple(values.shape)}, the image {image.shape[:2]}")

@@ -78,7 +78,7 @@ def sheet_of(
     Args:
         images: (N, C, H, W) uint8, as the network receives them.
         titles: N, from `figures.prediction_title` or `figures.labels_title`.
-        maps: module name -> (N, h, w), low to high level (`read`); each is scaled to its own range.
+        maps: module name -> (N, h, w), low to high level (`read`); each has its own `display_range`.
         originals: shown in place of ``images``.
     """
     everything = len(maps)
@@ -97,9 +97,10 @@ def sheet_of(
         file = originals.files[index] if originals is not None and originals.files else ""
         ranges = [range_text(each, signed) for each in values]
         rows.append(Row(picture=shown, title=title, file=file, overlays=overlays, ranges=ranges))
+    own = "its own range" if signed else "its own range, unless it is nearly flat"
     which = "" if len(maps) == everything else f"; last module of each stage, out of {everything}"
     return Sheet(
-        heading=f"Attention masks: {meaning(reading)} ({SCALES[signed]}; each map scaled to its own range{which})",
+        heading=f"Attention masks: {meaning(reading)} ({SCALES[signed]}; each map scaled to {own}{which})",
         levels=[levels[name] for name in maps],
         modules=[f"{name}, {of_module.shape[1]}×{of_module.shape[2]}" for name, of_module in maps.items()],
         rows=rows,

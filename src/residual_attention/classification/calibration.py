@@ -3,12 +3,15 @@
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from ..checkpoints.confidence import Answering, Confidence, likeness
+from ..data.datasets import Dataset
 from ..data.loading import EvalBatch
+from ..data.splits import HeldOutNotice
 from ..family import ResidualAttentionNetwork
 from ..family.modes import evaluating
 from .evaluate import Evaluation
@@ -74,6 +77,24 @@ def measure_likeness(network: ResidualAttentionNetwork, batches: Iterable[EvalBa
     centre = torch.tensor([float(f"{value:.6g}") for value in features.mean(dim=0).tolist()])
     alike = likeness(features, classifier.weight.float().cpu(), centre)
     return Confidence(centre=tuple(centre.tolist()), least_likeness=alike.quantile(1 - KEPT).item())
+
+
+def records_likeness(model: nn.Module, dataset: Dataset) -> TypeGuard[ResidualAttentionNetwork]:
+    """Whether a run records how alike images are to those of its training, if it has the validation images for it."""
+    return isinstance(model, ResidualAttentionNetwork) and not dataset.several
+
+
+def likeness_notices(model: nn.Module, dataset: Dataset) -> list[str]:
+    """That validation images are too few to record the likeness, and what to do."""
+    images = 0 if dataset.val is None else len(dataset.val)
+    if images >= LEAST_IMAGES or not records_likeness(model, dataset):
+        return []
+    ours = any(isinstance(each, HeldOutNotice) and each.name == "validation" for each in dataset.notices)
+    more = "add images or raise --val-fraction" if ours or images == 0 else "add validation images"
+    return [
+        f"predictions will not flag images that are unlike the training images: that takes {LEAST_IMAGES} validation "
+        f"images, and there {'is' if images == 1 else 'are'} {images}; {more}"
+    ]
 
 
 def measure_confidence(validation: Evaluation | None, alike: Confidence) -> Confidence:

@@ -23,7 +23,7 @@ from ..training.page import (
 )
 from ..training.sections import render_sections
 from .figures import draw_compared_curves, draw_confusion, draw_curves, draw_risk_coverage
-from .interval import MANY_IMAGES
+from .interval import MANY_IMAGES, accuracy_note, error_cell, interval_pct
 
 PICTURES = (
     "attention",
@@ -51,20 +51,11 @@ def _reached(summary: Mapping[str, Any], part: Mapping[str, Any]) -> str:
     return f"{value:.{2 if part['images'] >= MANY_IMAGES else 1}f} %"
 
 
-def _counted(part: Mapping[str, Any]) -> str:
-    """How many images a figure is from; of few, with the interval of the accuracy."""
-    text = f"{part['images']:,} images"
-    if "error_interval_pct" not in part or part["images"] >= MANY_IMAGES:
-        return text
-    low, high = part["error_interval_pct"]
-    return f"{text} (95 %: {100 - high:.0f} to {100 - low:.0f})"
-
-
 def _headline(summary: dict[str, Any]) -> list[dict[str, str]]:
     figures, what = [], "mAP" if is_multilabel(summary) else "accuracy"
     for name, label in reversed(SPLITS):
         if part := summary.get(name):
-            note = "without augmentation" if name == "train" else _counted(part)
+            note = "without augmentation" if name == "train" else accuracy_note(part)
             figures.append({"label": f"{label.capitalize()} {what}", "value": _reached(summary, part), "note": note})
     note = f"{summary['images_per_s']:.0f} images/s, {summary['precision']}"
     figures.append({"label": "Training time", "value": short_duration(summary["time_s"]), "note": note})
@@ -72,19 +63,21 @@ def _headline(summary: dict[str, Any]) -> list[dict[str, str]]:
 
 
 class Column(NamedTuple):
-    """Of a table: its heading, the key of its values, and their decimals."""
+    """Of a table: its heading, the key of its values, and their decimals, or what writes them."""
 
     heading: str
     key: str
     digits: int = 2
+    written: Callable[[Mapping[str, Any]], str] | None = None
 
 
+CALIBRATION = "cali\u00adbra\u00adtion error %"  # soft hyphens leave a phone room for the other columns
 ERRORS = (
-    Column("error %", "error_pct"),
+    Column("error %", "error_pct", written=error_cell),
     Column("top-5 error %", "top5_error_pct"),
     Column("loss", "loss", 4),
-    Column("calibration error %", "ece_pct"),
-    Column("with temperature", "calibrated_ece_pct"),
+    Column(CALIBRATION, "ece_pct"),
+    Column("with tem\u00adpera\u00adture", "calibrated_ece_pct"),
 )
 MULTILABEL = (
     Column("mAP %", "mean_ap_pct"),
@@ -92,7 +85,7 @@ MULTILABEL = (
     Column("F1 %, all answers", "micro_f1_pct"),
     Column("every label right, % of images", "exact_pct"),
     Column("loss", "loss", 4),
-    Column("calibration error %", "ece_pct"),
+    Column(CALIBRATION, "ece_pct"),
 )
 OF_CLASS = (Column("error %", "error_pct"), Column("precision %", "precision_pct"))
 OF_LABEL = (
@@ -105,7 +98,7 @@ OF_LABEL = (
 
 
 def _cells(columns: Sequence[Column], values: Mapping[str, Any]) -> list[str]:
-    return [number(values.get(column.key), column.digits) for column in columns]
+    return [each.written(values) if each.written else number(values.get(each.key), each.digits) for each in columns]
 
 
 def _results(summary: dict[str, Any]) -> dict[str, Any]:
@@ -116,6 +109,7 @@ def _results(summary: dict[str, Any]) -> dict[str, Any]:
     return {
         "headings": ["split", "images", *(column.heading for column in columns)],
         "rows": [[label, f"{part['images']:,}", *_cells(columns, part)] for label, part in parts],
+        "intervals": any(interval_pct(part) for _, part in parts),
         "metrics": {label: part["metrics"] for label, part in parts if part.get("metrics")},
     }
 
@@ -187,9 +181,11 @@ def rebuild_report(run: Path) -> Path:
 
 def _compared(run: Path, summary: dict[str, Any]) -> dict[str, Any]:
     """One row of the comparison."""
-    key, what = ("mean_ap_pct", "mAP ") if is_multilabel(summary) else ("error_pct", "")
     parts = {name: summary.get(name) or {} for name, _ in SPLITS}
-    reached = {name: f"{what if key in part else ''}{number(part.get(key))}" for name, part in parts.items()}
+    reached = {
+        name: error_cell(part) if (score := part.get("mean_ap_pct")) is None else f"mAP {number(score)}"
+        for name, part in parts.items()
+    }
     return {
         "name": run.resolve().name,
         "model": summary["model"],
@@ -202,6 +198,7 @@ def _compared(run: Path, summary: dict[str, Any]) -> dict[str, Any]:
         "attention": data_url(run / "attention.png"),
         "sheet": read_sheet(run / "sheets" / "attention.json"),
         "multilabel": is_multilabel(summary),
+        "intervals": any(map(interval_pct, parts.values())),
         **reached,
     }
 

@@ -24,7 +24,6 @@ from ..data.request import DataRequest
 from ..data.splits import evenly_spaced
 from ..data.strengths import Augment
 from ..errors import UserError
-from ..family import ResidualAttentionNetwork
 from ..family.choices import plugins_needed
 from ..names import counted
 from ..training.distributed import Processes
@@ -36,7 +35,7 @@ from ..training.task import Prepared, StepLoss, TaskEntry, Validation
 from ..training.trunk import start_weights, with_trunk
 from ..trunks.create import constructor
 from .board import ClassifierBoard
-from .calibration import MOST_IMAGES, measure_likeness, measure_thresholds
+from .calibration import MOST_IMAGES, likeness_notices, measure_likeness, measure_thresholds, records_likeness
 from .config import TrainConfig
 from .development import keep_masks, kept_epochs
 from .evaluate import evaluate
@@ -229,7 +228,7 @@ class ClassificationTask:
     def _likeness(self, model: nn.Module) -> Confidence:
         """Every process measures the same images by itself."""
         val = self.dataset.val
-        if val is None or self.dataset.several or not isinstance(model, ResidualAttentionNetwork):
+        if val is None or not records_likeness(model, self.dataset):
             return Confidence()
         few = val.subset(evenly_spaced(len(val), MOST_IMAGES))
         batch_size = evaluation_batch_size(self.config, 1)
@@ -309,7 +308,7 @@ def prepare_on(
     assert dataset.train is not None
     counts = judged.counts(dataset.train.labels, len(dataset.classes))
     labels = label_notices(dataset.classes, counts, len(dataset.train), dataset.several)
-    noted = replace(dataset, notices=[*dataset.notices, *copied, *labels])
+    noted = replace(dataset, notices=[*dataset.notices, *copied, *labels, *likeness_notices(model, dataset)])
     card = Card(
         model=plan.model,
         overrides=overrides,

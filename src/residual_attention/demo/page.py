@@ -208,7 +208,8 @@ def launch(
     if not debug:
         one_line_errors()
     theme = gr.themes.Soft(primary_hue="blue", font=SYSTEM_FONTS, font_mono=("ui-monospace", "monospace"))
-    page = build_page(model, name, examples, least=least).queue(max_size=MAX_WAITING)
+    page = build_page(model, name, examples, least=least)
+    page.queue(max_size=MAX_WAITING, api_open=False)  # no call goes past the queue, its limit and its errors
     bound_history(page._queue)
     _, local, _ = page.launch(
         server_name=host,

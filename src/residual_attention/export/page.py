@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from ..atomic import write_atomically
 from ..attention.masks import attention_modules, masks_are_signed
+from ..attention.overlay import LEAST_SPAN
 from ..checkpoints import Classifier, load
 from ..checkpoints.exported import MASK_PREFIX, ExportedClassifier
 from ..errors import UserError
@@ -63,6 +64,7 @@ def page_html(network: Classifier, onnx: bytes, runtime: Runtime) -> str:
         "preprocess": network.preprocess.to_dict(),
         "masks": _masks(list(attention_modules(network))),
         "signed": signed,
+        "least_span": LEAST_SPAN,
         "temperature": network.card.confidence.temperature,
         "thresholds": network.card.confidence.thresholds,
         "least_likeness": network.card.confidence.least_likeness,

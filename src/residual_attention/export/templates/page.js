@@ -4,6 +4,7 @@ const { image_size: SIZE, resize: RESIZE, mean: MEAN, std: STD, crop_pct: CROP_P
 const CHANNELS = MEAN.length;
 const MOST_PIXELS = 16e6; // larger photos are reduced by the browser first: canvases have limits
 const SHOWN = 5;
+const TINY = 1e-6; // a map that does not exceed it is drawn as 0
 
 // ---- what the page carries ----
 
@@ -199,6 +200,20 @@ function sampled({ mean, height, width }, u, v) { // u, v in [0, 1] over the squ
   return above * (1 - fy) + below * fy;
 }
 
+// The ends of the colour scale, as display_range in attention/overlay.py: a nearly flat map looks flat.
+function displayRange(values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const largest = Math.max(Math.abs(low), Math.abs(high));
+  if (card.signed) return [-Math.max(largest, TINY), Math.max(largest, TINY)];
+  const lacking = Math.max(0, card.least_span * largest - (high - low));
+  return [low - lacking / 2, Math.max(high + lacking / 2, low - lacking / 2 + TINY)];
+}
+
+function rangeText(low, high) {
+  const text = (value) => (Math.max(Math.abs(low), Math.abs(high)) >= 0.1 ? value.toFixed(2) : String(Number(value.toPrecision(2))));
+  return `${text(low)} to ${text(high)}`;
+}
+
 let shown = null;
 
 function drawPhoto(result, output) {
@@ -219,8 +234,7 @@ function drawPhoto(result, output) {
     return;
   }
   const map = meanOverChannels(result.masks[output]);
-  let [low, high] = [Math.min(...map.mean), Math.max(...map.mean)];
-  if (card.signed) [low, high] = [-Math.max(-low, high), Math.max(-low, high)];
+  const [low, high] = displayRange(map.mean);
   const place = geometry(image.width, image.height);
   const drawn = context.getImageData(0, 0, canvas.width, canvas.height);
   for (let y = 0; y < canvas.height; y++) {
@@ -229,7 +243,7 @@ function drawPhoto(result, output) {
       const v = (((y + 0.5) * image.height) / canvas.height - place.oy) / place.sy / SIZE;
       const at = 4 * (y * canvas.width + x);
       const inside = u >= 0 && u <= 1 && v >= 0 && v <= 1;
-      const level = inside && high > low ? Math.round((255 * (sampled(map, u, v) - low)) / (high - low)) : 0;
+      const level = inside ? Math.round((255 * (sampled(map, u, v) - low)) / (high - low)) : 0;
       for (let c = 0; c < 3; c++) {
         drawn.data[at + c] = inside ? 0.45 * drawn.data[at + c] + 0.55 * card.colours[3 * level + c] : 0.35 * drawn.data[at + c];
       }
@@ -238,7 +252,7 @@ function drawPhoto(result, output) {
   context.putImageData(drawn, 0, 0);
   const { name, module } = card.masks.find((mask) => mask.output === output);
   const scale = card.signed ? "purple is negative, orange positive" : "dark is low, bright is high";
-  byId("about").textContent = `Mean of the mask, ${name} (${module}), ${low.toFixed(2)} to ${high.toFixed(2)}: ${scale}.`;
+  byId("about").textContent = `Mean of the mask, ${name} (${module}), colours from ${rangeText(low, high)}: ${scale}.`;
 }
 
 function drawClasses({ probabilities, labels }) {
@@ -299,4 +313,4 @@ ready.then(
     byId("problem").textContent = `This browser cannot run the network (${error.message}). Use a recent Chrome, Edge, Firefox or Safari.`;
   },
 );
-globalThis.classify = classify; // for scripts and tests
+Object.assign(globalThis, { classify, displayRange }); // for scripts and tests
