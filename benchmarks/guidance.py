@@ -33,7 +33,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from scipy.stats import t as student
 from torch import Tensor
 
 from residual_attention import load
@@ -44,6 +43,7 @@ from residual_attention.attention.geometry import upsample
 from residual_attention.attention.localisation import energy_in_box, pointing_hits
 from residual_attention.attention.readings import combined, look, read
 from residual_attention.checkpoints import Classifier
+from residual_attention.classification.interval import student_half_width
 from residual_attention.classification.recipes import quick
 from residual_attention.classification.task import ENTRY
 from residual_attention.data.load import load_dataset
@@ -239,7 +239,7 @@ def interval(values: list[float]) -> dict[str, Any]:
     mean = statistics.mean(values)
     if len(values) < 2:
         return {"mean": round(mean, 4), "n": 1}
-    half = float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    half = student_half_width(statistics.stdev(values), len(values))
     return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4), "n": len(values)}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from scipy.stats import t as student
+from residual_attention.classification.interval import student_half_width
 
 from .cells import DEFAULT, WITH_MASKS, WITHOUT_MASKS, Cell, Setting
 
@@ -30,7 +30,7 @@ def interval(values: list[float]) -> tuple[float, float, float]:
     mean = statistics.mean(values)
     if len(values) < 2:
         return mean, math.nan, math.nan
-    half = float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    half = student_half_width(statistics.stdev(values), len(values))
     return mean, mean - half, mean + half
 
 

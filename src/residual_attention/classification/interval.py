@@ -15,6 +15,16 @@ def wilson_interval_pct(wrong: int, total: int) -> tuple[float, float]:
     return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
 
 
+def student_half_width(deviation: float, count: int) -> float:
+    """Half of the 95 % interval of the mean of ``count`` values, at least 2, by Student's t.
+
+    ``deviation``: their standard deviation, as of a sample.
+    """
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
+
+
 def error_text(part: Mapping[str, Any]) -> str:
     """The error of a split, with its interval and fewer decimals where images are few, and balanced where that differs.
 
