@@ -49,7 +49,7 @@ from residual_attention.classification.task import ENTRY
 from residual_attention.data.load import load_dataset
 from residual_attention.data.request import DataRequest
 from residual_attention.data.samples import TensorSamples
-from residual_attention.devices import hardware, resolve_device, versions
+from residual_attention.devices import provenance, resolve_device
 from residual_attention.training.loop import fit
 from residual_attention.training.run import begin
 
@@ -280,9 +280,7 @@ def run(given: argparse.Namespace) -> None:
         cells.append(run_cell(cell, given))
         record = {
             "command": shlex.join(["python", *sys.argv]),
-            "hardware": hardware(resolve_device(given.device)),
-            "versions": versions(),
-            "date": time.strftime("%Y-%m-%d"),
+            **provenance(resolve_device(given.device)),
             "image_size_px": SIDE,
             "epochs": {data: given.epochs or EPOCHS[data] for data in given.data},
         }

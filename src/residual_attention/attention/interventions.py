@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints import Classifier
-from ..devices import DTYPES, device_of, hardware, resolve_precision, versions
+from ..devices import DTYPES, device_of, provenance, resolve_precision
 from ..errors import UserError
 from .batches import Say, check_one_class, silent, split_batches
 from .bootstrap import Interval, bootstrap
@@ -203,8 +203,6 @@ def measure_interventions(
         precision=precision,
         unchanged=unchanged.effect(seed),
         effects={name: {key: tally.effect(seed) for key, tally in each.items()} for name, each in tallies.items()},
-        hardware=hardware(device),
-        versions=versions(),
-        date=time.strftime("%Y-%m-%d"),
+        **provenance(device),
         time_s=round(time.perf_counter() - started, 1),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..checkpoints import Classifier
-from ..devices import device_of, hardware, versions
+from ..devices import device_of, provenance
 from ..errors import UserError
 from .batches import Say, boxed_batches, check_one_class, silent, split_batches
 from .bootstrap import RESAMPLES, Interval, bootstrap
@@ -123,9 +123,7 @@ def measure_maps(
             "precision": first.precision,
             "batch": BATCH,
         },
-        hardware=hardware(device_of(model)),
-        versions=versions(),
-        date=time.strftime("%Y-%m-%d"),
+        **provenance(device_of(model)),
         time_s=round(time.perf_counter() - started, 1),
     )
 

@@ -18,7 +18,7 @@ from ..classification.multilabel import mean_ap_pct
 from ..data.loading import evaluation_batches
 from ..data.sources import would_download
 from ..data.splits import evenly_spaced
-from ..devices import hardware, versions
+from ..devices import provenance
 from ..errors import DataNotFoundError, ExportError, UserError
 from .int8 import CALIBRATION_IMAGES, quantize
 from .onnx import export_onnx, require_exporter
@@ -152,5 +152,4 @@ def deploy(
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, final.read_bytes())
     result |= {"bytes": out.stat().st_size, "time_s": round(time.perf_counter() - started, 1)}
-    result |= {"hardware": hardware(torch.device("cpu")), "versions": versions(), "date": time.strftime("%Y-%m-%d")}
-    return result
+    return result | provenance(torch.device("cpu"))
