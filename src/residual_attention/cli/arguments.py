@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import tyro
 
+from ..data.request import MAX_IMAGE_SIZE
 from ..errors import UserError
 from ..hints import did_you_mean
 from ..names import one_line
@@ -189,6 +190,12 @@ def images_among(sources: Sequence[str]) -> list[Path]:
     for notice in notices:
         print(f"note: {notice}", file=sys.stderr)
     return paths
+
+
+def check_image_size(size: int | None) -> None:
+    """Raise UserError for an ``--image-size`` that no network here reads; None is the network's own."""
+    if size is not None and not 1 <= size <= MAX_IMAGE_SIZE:
+        raise UserError(f"image-size must be between 1 and {MAX_IMAGE_SIZE}, not {size}")
 
 
 def print_error(message: str) -> None:
