@@ -2,12 +2,13 @@
 
 import base64
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, select_autoescape
+from jinja2 import ChoiceLoader, Environment, PackageLoader, Template, select_autoescape
 
+from ..atomic import write_atomically
 from ..documents import parse_json, read_yaml
 from ..errors import UserError
 from ..names import as_argument
@@ -81,6 +82,27 @@ def environment(package: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def write_page(
+    run: Path, template: Template, summary: dict[str, Any], pictures: Sequence[str], **sections: Any
+) -> Path:
+    """Write ``run/report.html``: the task's ``sections``, and what every page has. Returns its path.
+
+    ``pictures``: the names of PNG files in the run's folder; one that is missing is None in the template.
+    """
+    config = run / "config.yaml"
+    page = template.render(
+        summary=summary,
+        made=made_rows(summary),
+        pictures={name: data_url(run / f"{name}.png") for name in pictures},
+        config=config.read_text() if config.is_file() else None,
+        run=str(run),
+        **sections,
+    )
+    out = run / "report.html"
+    write_atomically(out, shareable(page, run, read_config(run)).encode())
+    return out
 
 
 def read_summary(run: Path) -> dict[str, Any]:
