@@ -20,6 +20,19 @@ from .peers import IG_STEPS
 from .road import EVERY, KEPT_PCT
 from .sanity import rank_correlation
 
+PROTOCOL: dict[str, Any] = {
+    "target": "predicted class",
+    "steps": STEPS,
+    "deletion": "pixels replaced by the mean colour; also by a Gaussian blur and by noise",
+    "insertion": "pixels restored over a Gaussian blur; also over the mean colour and noise",
+    "road": f"{', '.join(map(str, KEPT_PCT))} % of the pixels kept, one image in {EVERY}",
+    "grid_pointing": f"2x2 mosaics, one for {EVERY} images, of images classified with {CONFIDENT:.0%} or more",
+    "weight_dependence": f"Spearman, mean over a cascade from the classifier down, one image in {EVERY}",
+    "integrated gradients": f"{IG_STEPS} steps from the mean colour",
+    "interval": f"95 % percentile bootstrap over images and networks, {RESAMPLES} resamples",
+}
+"""How maps are measured, as it is written beside the figures."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MapMeasures:
@@ -110,19 +123,7 @@ def measure_maps(
         methods=methods,
         agreement=rank_agreement(methods),
         masks=first.mean_statistics(),
-        protocol={
-            "target": "predicted class",
-            "steps": STEPS,
-            "deletion": "pixels replaced by the mean colour; also by a Gaussian blur and by noise",
-            "insertion": "pixels restored over a Gaussian blur; also over the mean colour and noise",
-            "road": f"{', '.join(map(str, KEPT_PCT))} % of the pixels kept, one image in {EVERY}",
-            "grid_pointing": f"2x2 mosaics, one for {EVERY} images, of images classified with {CONFIDENT:.0%} or more",
-            "weight_dependence": f"Spearman, mean over a cascade from the classifier down, one image in {EVERY}",
-            "integrated gradients": f"{IG_STEPS} steps from the mean colour",
-            "interval": f"95 % percentile bootstrap over images and networks, {RESAMPLES} resamples",
-            "precision": first.precision,
-            "batch": BATCH,
-        },
+        protocol={**PROTOCOL, "precision": first.precision, "batch": BATCH},
         **provenance(device_of(model)),
         time_s=round(time.perf_counter() - started, 1),
     )
