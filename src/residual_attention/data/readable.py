@@ -28,6 +28,11 @@ def unreadable_notice(errors: list[str]) -> str:
     return f"left out {counted(len(errors), 'unreadable training image')}: {'; '.join(errors[:3])}{more}"
 
 
+def none_readable(count: int) -> UserError:
+    """For a batch of ``count`` training images without one that can be read."""
+    return UserError(f"none of the {count} images of a batch could be read; check the data folder")
+
+
 def check_classes(train: Samples, classes: list[str], name: str, skipped: int) -> None:
     """Raise UserError for a class without a training image: none of its images could be read, or all are held out."""
     several = train.labels.ndim == 2
