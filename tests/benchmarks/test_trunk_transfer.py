@@ -45,7 +45,8 @@ def test_the_smallest_experiment_and_its_continuation(benchmark, tmp_path, monke
         assert set(cell["localisation"]) == methods
 
 
-def test_the_interval_of_paired_differences(benchmark):
+@pytest.mark.usefixtures("benchmark")
+def test_the_interval_of_paired_differences():
     from transfer.summary import interval
 
     mean, low, high = interval([1.0, 2.0, 3.0])
@@ -53,7 +54,8 @@ def test_the_interval_of_paired_differences(benchmark):
     assert (low, high) == (pytest.approx(-0.484, abs=1e-3), pytest.approx(4.484, abs=1e-3))
 
 
-def test_the_share_of_a_map_on_its_quarter(benchmark):
+@pytest.mark.usefixtures("benchmark")
+def test_the_share_of_a_map_on_its_quarter():
     from transfer.mosaics import shares_on
 
     quarters = torch.zeros(4, 8, 8)
