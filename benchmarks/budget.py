@@ -12,7 +12,6 @@ commands may fill one file.
 
 import argparse
 import json
-import math
 import os
 import shlex
 import statistics
@@ -28,12 +27,12 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from scipy.stats import t as student
 
 from record import add_cell, command_of, recorded_cells
 from residual_attention import create_model
 from residual_attention.atomic import write_atomically
 from residual_attention.classification.config import TrainConfig
+from residual_attention.classification.interval import student_half_width
 from residual_attention.classification.plan import default_model
 from residual_attention.classification.recipes import recipe
 from residual_attention.data.augment import progressive_size
@@ -160,8 +159,7 @@ def summary(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
         base = errors.get((minutes, "base"), {})
         differences = [error - base[seed] for seed, error in by_seed.items() if seed in base and change != "base"]
         n = len(differences)
-        spread = statistics.stdev(differences) if n > 1 else math.nan
-        half = student.ppf(0.975, n - 1) * spread / math.sqrt(n) if n > 1 else None
+        half = student_half_width(statistics.stdev(differences), n) if n > 1 else None
         rows.append(
             {
                 "minutes": minutes,
@@ -169,7 +167,7 @@ def summary(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "n": len(by_seed),
                 "error_pct": round(statistics.mean(by_seed.values()), 3),
                 "difference_points": round(statistics.mean(differences), 3) if differences else None,
-                "interval_half_width_95": None if half is None else round(float(half), 3),
+                "interval_half_width_95": None if half is None else round(half, 3),
             }
         )
     return rows

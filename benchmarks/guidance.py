@@ -33,7 +33,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from scipy.stats import t as student
 from torch import Tensor
 
 from residual_attention import load
@@ -44,12 +43,13 @@ from residual_attention.attention.geometry import upsample
 from residual_attention.attention.localisation import energy_in_box, pointing_hits
 from residual_attention.attention.readings import combined, look, read
 from residual_attention.checkpoints import Classifier
+from residual_attention.classification.interval import student_half_width
 from residual_attention.classification.recipes import quick
 from residual_attention.classification.task import ENTRY
 from residual_attention.data.load import load_dataset
 from residual_attention.data.request import DataRequest
 from residual_attention.data.samples import TensorSamples
-from residual_attention.devices import hardware, resolve_device, versions
+from residual_attention.devices import provenance, resolve_device
 from residual_attention.training.loop import fit
 from residual_attention.training.run import begin
 
@@ -239,7 +239,7 @@ def interval(values: list[float]) -> dict[str, Any]:
     mean = statistics.mean(values)
     if len(values) < 2:
         return {"mean": round(mean, 4), "n": 1}
-    half = float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    half = student_half_width(statistics.stdev(values), len(values))
     return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4), "n": len(values)}
 
 
@@ -280,9 +280,7 @@ def run(given: argparse.Namespace) -> None:
         cells.append(run_cell(cell, given))
         record = {
             "command": shlex.join(["python", *sys.argv]),
-            "hardware": hardware(resolve_device(given.device)),
-            "versions": versions(),
-            "date": time.strftime("%Y-%m-%d"),
+            **provenance(resolve_device(given.device)),
             "image_size_px": SIDE,
             "epochs": {data: given.epochs or EPOCHS[data] for data in given.data},
         }

@@ -13,13 +13,12 @@ import shlex
 import statistics
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
 from residual_attention.allocator import keep_freed_memory
 from residual_attention.classification.recipes import quick
-from residual_attention.devices import hardware, resolve_device, versions
+from residual_attention.devices import provenance, resolve_device
 from residual_attention.tasks import train
 
 
@@ -65,9 +64,7 @@ def main() -> None:
         "by_epoch": compare(curves),
         "curves": curves,
         "val_error_pct": errors,
-        "hardware": hardware(resolve_device("auto")),
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
+        **provenance(resolve_device("auto")),
     }
     print(json.dumps(result["by_epoch"], indent=1))
     if given.out is not None:

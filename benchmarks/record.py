@@ -3,7 +3,6 @@
 import json
 import shlex
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from filelock import FileLock
 
 from residual_attention.atomic import write_atomically
-from residual_attention.devices import hardware, versions
+from residual_attention.devices import provenance
 
 
 def command_of(script: str, argv: list[str], without: tuple[str, ...] = ("--out", "--work")) -> str:
@@ -29,9 +28,7 @@ def write_record(found: dict[str, Any], out: Path | None) -> None:
     record = {
         "command": shlex.join(["python", *sys.argv]),
         **found,
-        "hardware": hardware(torch.device("cpu")),
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
+        **provenance(torch.device("cpu")),
     }
     text = json.dumps(record, indent=1)
     print(text)
@@ -63,9 +60,5 @@ def add_cell(
         result["cells"].append(cell)
         result["commands"] = sorted({*result["commands"], command})
         result |= more(result)
-        result |= {
-            "hardware": hardware(device or torch.device("cpu")),
-            "versions": versions(),
-            "date": time.strftime("%Y-%m-%d"),
-        }
+        result |= provenance(device or torch.device("cpu"))
         write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())

@@ -28,7 +28,7 @@ from residual_attention.classification.task import ENTRY, prepare_on
 from residual_attention.data.datasets import Dataset
 from residual_attention.data.preprocess import Preprocess
 from residual_attention.data.samples import TensorSamples
-from residual_attention.devices import hardware, versions
+from residual_attention.devices import provenance
 from residual_attention.training.run import Started, begin
 from residual_attention.training.step import train_step
 
@@ -119,9 +119,7 @@ def measure(contestants: dict[str, Contestant], arguments: argparse.Namespace) -
         "rounds": arguments.rounds,
         "seed": 0,
         "command": shlex.join(["python", *sys.argv]),
-        "hardware": hardware(default.device),
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
+        **provenance(default.device),
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")

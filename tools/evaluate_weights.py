@@ -6,13 +6,12 @@ python tools/evaluate_weights.py attention56_cifar.digits       # one of them; t
 
 import hashlib
 import json
-import time
 from pathlib import Path
 
 from residual_attention.checkpoints import list_weights
 from residual_attention.checkpoints.load import WEIGHTS
 from residual_attention.classification.evaluate import evaluate_model
-from residual_attention.devices import hardware, resolve_device, versions
+from residual_attention.devices import provenance, resolve_device
 from shipped import shipped_weights
 from tables.runs import SHIPPED
 
@@ -28,9 +27,7 @@ def evaluated(name: str, data_dir: Path | None) -> dict:
         "sha256": hashlib.sha256(data).hexdigest(),
         "run": SHIPPED[name],
         **{key: found[key] for key in FIGURES},
-        "date": time.strftime("%Y-%m-%d"),
-        "hardware": hardware(resolve_device("auto")),
-        "versions": versions(),
+        **provenance(resolve_device("auto")),
     }
 
 

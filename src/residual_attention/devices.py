@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,11 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """What is recorded with every measurement, beside its command and seed: hardware, versions and date."""
+    return {"hardware": hardware(device), "versions": versions(), "date": time.strftime("%Y-%m-%d")}
 
 
 def device_of(model: torch.nn.Module) -> torch.device:

@@ -15,6 +15,14 @@ from .names import printable
 LIST = ".ran-files.json"
 
 
+def data_folder_around(out: Path, data: Iterable[Path | None]) -> Path | None:
+    """The one of ``data`` that is a folder around ``out``, where nothing is written; a list has no inside."""
+    for folder in data:
+        if folder is not None and folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+            return folder
+    return None
+
+
 def own_folder(out: Path | None, below: str, data: str, data_dir: Path | None, names: Iterable[str]) -> "OwnFiles":
     """``out``, or a folder ``below``/DATA, for a command on DATA that will write ``names``; nothing is written yet.
 
@@ -23,10 +31,9 @@ def own_folder(out: Path | None, below: str, data: str, data_dir: Path | None, n
     out = out or Path(below) / re.sub(r"[^\w.-]+", "-", Path(data).resolve().name)
     if out.exists() and not out.is_dir():
         raise UserError(f"{printable(out)} is a file; --out must be a folder")
-    for folder in (Path(data), data_dir):
-        if folder is not None and folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
-            where = f"{printable(out)} is inside the data folder {printable(folder)}"
-            raise UserError(f"{where}, which is never written to; choose an --out")
+    if (folder := data_folder_around(out, (Path(data), data_dir))) is not None:
+        where = f"{printable(out)} is inside the data folder {printable(folder)}"
+        raise UserError(f"{where}, which is never written to; choose an --out")
     own = OwnFiles(out)
     for name in names:
         own.check(name)

@@ -45,18 +45,24 @@ def test_the_smallest_experiment_and_its_continuation(benchmark, tmp_path, monke
         assert set(cell["localisation"]) == methods
 
 
-def test_the_interval_of_paired_differences(benchmark):
-    mean, low, high = benchmark.interval([1.0, 2.0, 3.0])
+@pytest.mark.usefixtures("benchmark")
+def test_the_interval_of_paired_differences():
+    from transfer.summary import interval
+
+    mean, low, high = interval([1.0, 2.0, 3.0])
     assert mean == 2.0
     assert (low, high) == (pytest.approx(-0.484, abs=1e-3), pytest.approx(4.484, abs=1e-3))
 
 
-def test_the_share_of_a_map_on_its_quarter(benchmark):
+@pytest.mark.usefixtures("benchmark")
+def test_the_share_of_a_map_on_its_quarter():
+    from transfer.mosaics import shares_on
+
     quarters = torch.zeros(4, 8, 8)
     for number in range(4):
         row, column = divmod(number, 2)
         quarters[number, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = 1
     quarters[3] -= 2 * quarters[0]  # what is negative does not count
-    assert benchmark.shares_on(quarters, torch.arange(4)).tolist() == [1, 1, 1, 1]
-    assert benchmark.shares_on(quarters, torch.ones(4, dtype=torch.long)).tolist() == [0, 1, 0, 0]
-    assert benchmark.shares_on(-quarters[:1], torch.tensor([2])).tolist() == [0.25]
+    assert shares_on(quarters, torch.arange(4)).tolist() == [1, 1, 1, 1]
+    assert shares_on(quarters, torch.ones(4, dtype=torch.long)).tolist() == [0, 1, 0, 0]
+    assert shares_on(-quarters[:1], torch.tensor([2])).tolist() == [0.25]

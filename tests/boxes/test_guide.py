@@ -16,6 +16,7 @@ from residual_attention.attention.readings import look, read
 from residual_attention.boxes.guide import read_guide, regions_of
 from residual_attention.classification.config import TrainConfig
 from residual_attention.classification.guide import guided
+from residual_attention.data.datasets import Dataset
 from residual_attention.data.load import load_dataset
 from residual_attention.data.loading import TrainingData
 from residual_attention.data.strengths import Augment
@@ -52,6 +53,20 @@ def config_of(folder: Path, kind: str, **changes) -> TrainConfig:
     return TrainConfig(**{**given, **changes})
 
 
+def training_data(dataset: Dataset, config: TrainConfig, *, seed: int) -> TrainingData:
+    """All images in one batch."""
+    return TrainingData(
+        samples=dataset.train,
+        preprocess=dataset.preprocess,
+        augment=config.section(Augment),
+        num_classes=2,
+        batch_size=24,
+        seed=seed,
+        device=torch.device("cpu"),
+        regions=dataset.regions,
+    )
+
+
 @pytest.mark.parametrize(
     "kind, changes",
     [
@@ -66,20 +81,7 @@ def test_a_region_lies_where_augmentation_has_moved_its_object(folder, kind, cha
     config = config_of(folder, kind, **changes)
     dataset = guided(load_dataset(config), config)
 
-    def batch_of(regions):
-        data = TrainingData(
-            samples=dataset.train,
-            preprocess=dataset.preprocess,
-            augment=config.section(Augment),
-            num_classes=2,
-            batch_size=24,
-            seed=3,
-            device=torch.device("cpu"),
-            regions=regions,
-        )
-        return next(data.epoch(1))
-
-    batch = batch_of(dataset.regions)
+    batch = next(training_data(dataset, config, seed=3).epoch(1))
     pixels = dataset.preprocess.denormalize(batch.images).float().mean(dim=1) / 255
     if config.cutout:  # what is cut out takes the mean colour, which is gray on average
         cut = (batch.images == 0).all(dim=1)
@@ -88,7 +90,7 @@ def test_a_region_lies_where_augmentation_has_moved_its_object(folder, kind, cha
     apart = ((pixels > 0.5) != (batch.regions > 0.5)).flatten(1).float().mean(dim=1)
     assert (batch.regions > 0.5).flatten(1).any(dim=1).float().mean() > 0.8
     assert apart.max() < 0.05  # interpolated edges
-    plain = batch_of(None)
+    plain = next(training_data(replace(dataset, regions=None), config, seed=3).epoch(1))
     assert plain.regions is None
     assert torch.equal(plain.images, batch.images)  # a guide changes no draw
     assert torch.equal(batch.labels, batch.targets)
@@ -97,16 +99,7 @@ def test_a_region_lies_where_augmentation_has_moved_its_object(folder, kind, cha
 def test_mixing_leaves_the_regions_and_parts_keep_them(folder):
     config = config_of(folder, "small", mixup=1.0, crop_padding=0, flip=False)
     dataset = guided(load_dataset(config), config)
-    data = TrainingData(
-        samples=dataset.train,
-        preprocess=dataset.preprocess,
-        augment=config.section(Augment),
-        num_classes=2,
-        batch_size=24,
-        seed=0,
-        device=torch.device("cpu"),
-        regions=dataset.regions,
-    )
+    data = training_data(dataset, config, seed=0)
     batch = next(data.epoch(0))
     assert batch.targets.shape == (24, 2)
     assert set(batch.regions.unique().tolist()) == {0.0, 1.0}

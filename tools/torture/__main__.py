@@ -14,7 +14,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-from residual_attention.devices import hardware, versions
+from residual_attention.devices import provenance
 
 from .parts import SHOWN, Part, Task
 
@@ -81,9 +81,7 @@ def main() -> int:
         about = {
             "size": given.size,
             "seconds_limit": given.seconds,
-            "date": time.strftime("%Y-%m-%d"),
-            "hardware": hardware(torch.device("cpu")),
-            "versions": versions(),
+            **provenance(torch.device("cpu")),
         }
         known[name] = entry | about | {"seeds": [given.seed]}
         if given.add and name in before:

@@ -4,7 +4,7 @@ Only a mask that is part of the network can be asked this. A saliency map that i
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints import Classifier
-from ..devices import DTYPES, device_of, hardware, resolve_precision, versions
+from ..devices import DTYPES, device_of, provenance, resolve_precision
 from ..errors import UserError
-from .batches import Say, check_one_class, silent, split_batches
+from .batches import LabelledBatch, Say, check_one_class, silent, split_batches
 from .bootstrap import Interval, bootstrap
 from .masks import attention_modules
 
@@ -149,6 +149,38 @@ class _Tally:
         return Effect(*(bootstrap(each, seed) for each in values))
 
 
+class _Intervening:
+    """The answers of a network to the same images, unchanged and with every intervention, by module."""
+
+    def __init__(self, model: Classifier, modules: Sequence[str], seed: int) -> None:
+        self.model, self.device = model, device_of(model)
+        self.precision = resolve_precision("auto", self.device)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.targets = {**({name: [name] for name in modules} if len(modules) > 1 else {}), ALL: modules}
+        self.unchanged = _Tally()
+        self.tallies = {name: {key: _Tally() for key in INTERVENTIONS} for name in self.targets}
+        self.images = 0
+
+    @torch.no_grad()
+    def _probabilities(self, images: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
+            return self.model(images).float().softmax(dim=1)
+
+    def add(self, batch: LabelledBatch) -> None:
+        images = batch.images.contiguous(memory_format=torch.channels_last)
+        plain = self._probabilities(images)
+        first = plain.argmax(dim=1)
+        self.unchanged.add(plain, batch.labels, first)
+        for target, names in self.targets.items():
+            for key, intervention in INTERVENTIONS.items():
+                with masks_replaced(self.model, intervention, names, self.generator):
+                    self.tallies[target][key].add(self._probabilities(images), batch.labels, first)
+        self.images += len(batch)
+
+    def effects(self, seed: int) -> dict[str, dict[str, Effect]]:
+        return {name: {key: tally.effect(seed) for key, tally in each.items()} for name, each in self.tallies.items()}
+
+
 def measure_interventions(
     model: Classifier,
     data: str,
@@ -168,43 +200,21 @@ def measure_interventions(
     modules = list(attention_modules(model))
     if not modules:
         raise UserError("this network has no masks to intervene on")
-    targets = {**({name: [name] for name in modules} if len(modules) > 1 else {}), ALL: modules}
-    device = device_of(model)
-    precision = resolve_precision("auto", device)
-    generator = torch.Generator().manual_seed(seed)
-
-    @torch.no_grad()
-    def probabilities(images: Tensor) -> Tensor:
-        with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
-            return model(images).float().softmax(dim=1)
-
-    unchanged = _Tally()
-    tallies: Mapping[str, dict[str, _Tally]] = {name: {key: _Tally() for key in INTERVENTIONS} for name in targets}
-    count = 0
+    found = _Intervening(model, modules, seed)
     for batch in split_batches(model, data, data_dir=data_dir, split=split, limit=limit, say=say):
-        images = batch.images.contiguous(memory_format=torch.channels_last)
-        plain = probabilities(images)
-        first = plain.argmax(dim=1)
-        unchanged.add(plain, batch.labels, first)
-        for target, names in targets.items():
-            for key, intervention in INTERVENTIONS.items():
-                with masks_replaced(model, intervention, names, generator):
-                    tallies[target][key].add(probabilities(images), batch.labels, first)
-        count += len(batch)
-        say(f"  {count} images, {time.perf_counter() - started:.0f} s")
-    if count < 2:
+        found.add(batch)
+        say(f"  {found.images} images, {time.perf_counter() - started:.0f} s")
+    if found.images < 2:
         raise UserError(f"{data}: interventions need at least two images, because masks are taken from another image")
     return MaskEffects(
         data=data,
         split=split,
-        images=count,
+        images=found.images,
         seed=seed,
         network=model.card.model,
-        precision=precision,
-        unchanged=unchanged.effect(seed),
-        effects={name: {key: tally.effect(seed) for key, tally in each.items()} for name, each in tallies.items()},
-        hardware=hardware(device),
-        versions=versions(),
-        date=time.strftime("%Y-%m-%d"),
+        precision=found.precision,
+        unchanged=found.unchanged.effect(seed),
+        effects=found.effects(seed),
+        **provenance(found.device),
         time_s=round(time.perf_counter() - started, 1),
     )

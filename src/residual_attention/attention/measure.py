@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..checkpoints import Classifier
-from ..devices import device_of, hardware, versions
+from ..devices import device_of, provenance
 from ..errors import UserError
 from .batches import Say, boxed_batches, check_one_class, silent, split_batches
 from .bootstrap import RESAMPLES, Interval, bootstrap
@@ -19,6 +19,19 @@ from .mosaics import CONFIDENT
 from .peers import IG_STEPS
 from .road import EVERY, KEPT_PCT
 from .sanity import rank_correlation
+
+PROTOCOL: dict[str, Any] = {
+    "target": "predicted class",
+    "steps": STEPS,
+    "deletion": "pixels replaced by the mean colour; also by a Gaussian blur and by noise",
+    "insertion": "pixels restored over a Gaussian blur; also over the mean colour and noise",
+    "road": f"{', '.join(map(str, KEPT_PCT))} % of the pixels kept, one image in {EVERY}",
+    "grid_pointing": f"2x2 mosaics, one for {EVERY} images, of images classified with {CONFIDENT:.0%} or more",
+    "weight_dependence": f"Spearman, mean over a cascade from the classifier down, one image in {EVERY}",
+    "integrated gradients": f"{IG_STEPS} steps from the mean colour",
+    "interval": f"95 % percentile bootstrap over images and networks, {RESAMPLES} resamples",
+}
+"""How maps are measured, as it is written beside the figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,22 +123,8 @@ def measure_maps(
         methods=methods,
         agreement=rank_agreement(methods),
         masks=first.mean_statistics(),
-        protocol={
-            "target": "predicted class",
-            "steps": STEPS,
-            "deletion": "pixels replaced by the mean colour; also by a Gaussian blur and by noise",
-            "insertion": "pixels restored over a Gaussian blur; also over the mean colour and noise",
-            "road": f"{', '.join(map(str, KEPT_PCT))} % of the pixels kept, one image in {EVERY}",
-            "grid_pointing": f"2x2 mosaics, one for {EVERY} images, of images classified with {CONFIDENT:.0%} or more",
-            "weight_dependence": f"Spearman, mean over a cascade from the classifier down, one image in {EVERY}",
-            "integrated gradients": f"{IG_STEPS} steps from the mean colour",
-            "interval": f"95 % percentile bootstrap over images and networks, {RESAMPLES} resamples",
-            "precision": first.precision,
-            "batch": BATCH,
-        },
-        hardware=hardware(device_of(model)),
-        versions=versions(),
-        date=time.strftime("%Y-%m-%d"),
+        protocol={**PROTOCOL, "precision": first.precision, "batch": BATCH},
+        **provenance(device_of(model)),
         time_s=round(time.perf_counter() - started, 1),
     )
 

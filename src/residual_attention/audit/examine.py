@@ -52,11 +52,7 @@ def examine(
     wanted = range(len(model.classes)) if chosen is None else chosen
     audited = [k for k in enough if k in wanted]
     if len(enough) < 2 or not audited:
-        which = "each of two classes" if len(enough) < 2 else f"the class {model.classes[wanted[0]]}"
-        raise UserError(
-            f"an audit needs at least {LEAST_IMAGES} images of {which}; found {len(gathered)} images of "
-            f"{len(gathered.labels.unique())} classes; give more images, another --split or a higher --limit"
-        )
+        raise _too_few(gathered, "each of two classes" if len(enough) < 2 else f"the class {model.classes[wanted[0]]}")
     with clock.stage("evidence"):
         evidence = collect(model, gathered, lambda done: say("evidence", done, len(gathered)))
     suspicions: list[tuple[Spot, Suspicion]] = []
@@ -65,12 +61,12 @@ def examine(
         prober = Prober(model, gathered, seed)
         sameness = Sameness(gathered.images, gathered.labels, enough)
         for done, label in enumerate(audited):
-            found, tested = suspicions_of(prober, evidence, sameness, label, model.classes[label])
+            name_of = model.classes[label]
+            found, tested = suspicions_of(prober, evidence, sameness, label, name_of)
             suspicions += found
             members = (gathered.labels == label).nonzero()[:, 0]
-            of_class = grouped(evidence.features[members], evidence.peaks[members], seed)
-            own = groups[model.classes[label]] = [_among(group, members) for group in of_class]
-            classes.append(_class_evidence(gathered, evidence, members, model.classes[label], own, tested, seed))
+            groups[name_of] = _groups_among(evidence, members, seed)
+            classes.append(_class_evidence(gathered, evidence, members, name_of, groups[name_of], tested, seed))
             say("tests", done + 1, len(audited))
     suspicions.sort(key=lambda one: -one[1].pasted.lift.mean)
     findings = Findings(
@@ -90,6 +86,13 @@ def examine(
     return Examined(model, findings, gathered, evidence, [spot for spot, _ in suspicions], groups)
 
 
+def _too_few(gathered: Gathered, which: str) -> UserError:
+    return UserError(
+        f"an audit needs at least {LEAST_IMAGES} images of {which}; found {len(gathered)} images of "
+        f"{len(gathered.labels.unique())} classes; give more images, another --split or a higher --limit"
+    )
+
+
 def _by_count(model: Classifier, gathered: Gathered) -> tuple[list[int], list[int]]:
     """The classes with enough images, and those with fewer."""
     counts = torch.bincount(gathered.labels, minlength=len(model.classes)).tolist()
@@ -97,9 +100,12 @@ def _by_count(model: Classifier, gathered: Gathered) -> tuple[list[int], list[in
     return enough, [k for k in range(len(counts)) if k not in enough]
 
 
-def _among(group: Group, members: Tensor) -> Group:
-    """The group with the positions of its images among all."""
-    return Group([int(members[i]) for i in group.members], group.centre, group.spread)
+def _groups_among(evidence: Evidence, members: Tensor, seed: int) -> list[Group]:
+    """The groups of some images, with their positions among all."""
+    return [
+        Group([int(members[i]) for i in group.members], group.centre, group.spread)
+        for group in grouped(evidence.features[members], evidence.peaks[members], seed)
+    ]
 
 
 def _class_evidence(

@@ -33,6 +33,14 @@ class Box:
     ignored: bool = False
 
 
+def number_in(text: str) -> float:
+    """A coordinate as written; NaN, which the sanity pass finds, if it is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
 @dataclass(frozen=True)
 class Picture:
     """An image file of ``width`` x ``height`` px and its boxes. ``size`` 0 x 0: not yet known."""

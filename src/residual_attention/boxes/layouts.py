@@ -158,19 +158,11 @@ def _without_annotation(tree: Tree, files: Sequence[Path]) -> list[str]:
 
 
 def _json(tree: Tree) -> Found:
-    files, objection = find_json(tree)
-    if not files:
-        return None, objection
-    chosen = _one_of_each(tree, files)
-    return Layout("coco", {split: partial(read_coco, file, tree=tree) for split, file in chosen.items()}), ""
+    return _file_for_each_split(tree, "coco", *find_json(tree), read_coco)
 
 
 def _table(tree: Tree) -> Found:
-    files, objection = find_tables(tree)
-    if not files:
-        return None, objection
-    chosen = _one_of_each(tree, files)
-    return Layout("csv", {split: partial(read_table, file, tree=tree) for split, file in chosen.items()}), ""
+    return _file_for_each_split(tree, "csv", *find_tables(tree), read_table)
 
 
 def _yolo(tree: Tree) -> Found:
@@ -179,6 +171,16 @@ def _yolo(tree: Tree) -> Found:
         return None, ""
     readers = {split: partial(read_yolo, found, images) for split, images in found.splits.items()}
     return Layout("yolo", readers, found.notices), ""
+
+
+def _file_for_each_split(
+    tree: Tree, form: str, files: Sequence[Path], objection: str, read: Callable[..., list[Picture]]
+) -> Found:
+    """The layout of formats that keep all boxes of a split in one file."""
+    if not files:
+        return None, objection
+    chosen = _one_of_each(tree, files)
+    return Layout(form, {split: partial(read, file, tree=tree) for split, file in chosen.items()}), ""
 
 
 def _one_of_each(tree: Tree, files: Sequence[Path]) -> dict[str, Path]:

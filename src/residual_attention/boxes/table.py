@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import UserError
-from .annotations import Box, Picture, Problems
+from .annotations import Box, Picture, Problems, number_in
 from .tree import Tree
 
 COLUMNS = {  # under the names that tools use
@@ -60,13 +60,6 @@ def find_tables(tree: Tree) -> tuple[list[Path], str]:
     return tree.usable(".csv", _columns)
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
 def read_table(file: Path, problems: Problems, tree: Tree | None = None) -> list[Picture]:
     """The pictures of a CSV, unchecked, in the order of their first rows; the images may be anywhere in ``tree``.
 
@@ -87,9 +80,9 @@ def read_table(file: Path, problems: Problems, tree: Tree | None = None) -> list
             text = f"line {number} has no {'file name' if not name else 'class' if not label else 'box'}"
             problems.add("broken row", file.name, text, "skipped")
             continue
-        x0, y0, x1, y1 = map(_number, corners)
+        x0, y0, x1, y1 = map(number_in, corners)
         boxes.setdefault(name, []).extend([Box(label, x0, y0, x1, y1)] if label else [])
-        width, height = (_number(cells.get(side, "")) for side in ("width", "height"))
+        width, height = (number_in(cells.get(side, "")) for side in ("width", "height"))
         sizes[name] = (int(width), int(height)) if width > 0 and height > 0 else (0, 0)
     found = {name: tree.image((name,), file, split) for name in boxes}
     for name in (name for name, image in found.items() if image is None):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 
-from .annotations import Box, Picture, Problems
+from .annotations import Box, Picture, Problems, number_in
 from .tree import Tree
 
 ROOT_TAG = "annotation"
@@ -57,11 +57,7 @@ def _stem(line: str) -> str:
 
 
 def _number(node: ElementTree.Element, tag: str) -> float:
-    text = (node.findtext(tag) or "").strip()
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
+    return number_in((node.findtext(tag) or "").strip())
 
 
 def _box(node: ElementTree.Element, file: str, problems: Problems) -> Box | None:

@@ -73,9 +73,14 @@ def parse_header(text: str, path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged: its header is not JSON") from error
     if not isinstance(header, dict) or not isinstance(header.get("format", 0), int):
         raise CheckpointError(f"{path} is damaged: its header is not a checkpoint header")
-    if header.get("format", 0) > FORMAT:
-        raise CheckpointError(f"{path} was written by a newer version (format {header['format']}); update this package")
+    check_version(header.get("format", 0), path)
     return header
+
+
+def check_version(version: int, source: str | Path) -> None:
+    """Raise CheckpointError for a file or folder in a format of the future."""
+    if version > FORMAT:
+        raise CheckpointError(f"{source} was written by a newer version (format {version}); update this package")
 
 
 def _header_of(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..trunks.create import constructor, list_models
 from ..version import __version__
 from .card import Card
-from .format import DIGEST_KEY, FORMAT, HEADER_DIGEST_KEY, CheckpointError, sha256_of
+from .format import DIGEST_KEY, FORMAT, HEADER_DIGEST_KEY, CheckpointError, check_version, sha256_of
 
 LOCAL, REMOTE = "local-dir:", "hf-hub:"
 OWN = "residual_attention"
@@ -121,8 +121,7 @@ def _card(config: Any, model: str) -> Card:
 def _own_card(own: Any, model: str) -> Card:
     if not isinstance(own, dict) or not isinstance(version := own.get("format"), int):
         raise CheckpointError(f"{model}: its record {OWN} is damaged")
-    if version > FORMAT:
-        raise CheckpointError(f"{model} was written by a newer version (format {version}); update this package")
+    check_version(version, model)
     return Card.from_header(own, f"{model}, its record {OWN},")
 
 

@@ -1,14 +1,10 @@
-"""What an ONNX file tells a reader who does not know this package, and what it must not tell: this machine's paths."""
+"""What an ONNX file tells a reader who does not know this package."""
 
 import json
-from typing import TYPE_CHECKING
 
 from ..data.preprocess import Preprocess
 from .card import Card
 from .exported import LIKENESS
-
-if TYPE_CHECKING:
-    import onnx
 
 FILTER = "bilinear, antialiased when shrinking (Pillow's Image.Resampling.BILINEAR)"
 
@@ -58,18 +54,3 @@ def plain_metadata(card: Card) -> dict[str, str]:
         plain[LIKENESS] = "float32 (batch,); below least_likeness, an image is unlike the training images"
         plain["least_likeness"] = repr(card.confidence.least_likeness)
     return {key: value for key, value in plain.items() if value}
-
-
-def strip_traces(proto: "onnx.ModelProto") -> None:
-    """Delete the exporter's notes: stack traces with this machine's paths, module names, rewriting rules."""
-    graphs = [proto.graph]
-    while graphs:
-        graph = graphs.pop()
-        del graph.metadata_props[:]
-        graph.doc_string = ""
-        for part in (graph.node, graph.input, graph.output, graph.value_info, graph.initializer):
-            for each in part:
-                del each.metadata_props[:]
-                each.doc_string = ""
-        graphs += [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
-        graphs += [graph for node in graph.node for attribute in node.attribute for graph in attribute.graphs]

@@ -164,10 +164,8 @@ def evaluate_model(
     if image_size is not None:
         network.preprocess = replace(network.preprocess, image_size=image_size)
     size = network.preprocess.image_size
-    classifier, preprocess = (
-        (TenCrop(network, size), _uncropped(network.preprocess)) if ten_crop else (network, network.preprocess)
-    )
-    network.preprocess = preprocess
+    classifier = TenCrop(network, size) if ten_crop else network
+    preprocess = network.preprocess = _uncropped(network.preprocess) if ten_crop else network.preprocess
     if ten_crop and views != "none":
         raise UserError("--ten-crop mirrors its crops already; drop --tta")
     data, samples, notices = split_for(network, data, split=split, data_dir=data_dir)

@@ -1,6 +1,5 @@
 """What the finished runs of a cross-validation found, each by itself and together."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from ..checkpoints.card import CLASSIFICATION
 from ..training.page import read_summary
 from ..training.runfolder import RunFolder
 from .config import TrainConfig
-from .interval import wilson_interval_pct
+from .interval import student_half_width, wilson_interval_pct
 
 STATE = "folds.json"
 
@@ -119,8 +118,6 @@ def _together(summaries: list[dict[str, Any]]) -> Together:
 
 
 def _interval(mean: float, std: float, count: int) -> tuple[float, float]:
-    """95 % of the mean of ``count`` errors in percent, by Student's t."""
-    from scipy.stats import t
-
-    half = float(t.ppf(0.975, count - 1)) * std / math.sqrt(count)
+    """95 % of the mean of ``count`` errors in percent."""
+    half = student_half_width(std, count)
     return max(0.0, mean - half), min(100.0, mean + half)

@@ -44,6 +44,16 @@ def error_cell(part: Mapping[str, Any]) -> str:
     return text if interval is None else f"{text} ({interval[0]:.0f}\u00a0to\u00a0{interval[1]:.0f})"
 
 
+def student_half_width(deviation: float, count: int) -> float:
+    """Half of the 95 % interval of the mean of ``count`` values, at least 2, by Student's t.
+
+    ``deviation``: their standard deviation, as of a sample.
+    """
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
+
+
 def error_text(part: Mapping[str, Any]) -> str:
     """The error of a split, with its interval and fewer decimals where images are few, and balanced where that differs.
 

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from ..data.datasets import Dataset
-from ..data.order import steps_per_epoch
 from ..data.randomness import derive_seed
 from ..data.samples import TensorSamples
 from ..data.sources import SOURCES
@@ -14,8 +13,7 @@ from ..errors import UserError
 from ..family import default_image_size
 from ..family.staged import StagedNetwork
 from ..training.machine import Machine
-from ..training.optimization import check_optimizer, resolve_fused
-from ..training.plan import Plan, absolute, check_validation, length_of, repeats_of
+from ..training.plan import Plan, absolute, planned
 from ..trunks.backbone import Weights
 from ..trunks.create import create_model
 from ..trunks.network import TrunkNetwork
@@ -35,12 +33,7 @@ def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[T
     """
     if dataset.train is None or len(dataset.train) == 0:
         raise UserError(f"{config.data}: no training images")
-    check_validation(config, dataset.val is not None)
-    check_optimizer(config.optimizer)
     size = dataset.preprocess.image_size
-    repeats = repeats_of(config, len(dataset.train))
-    per_epoch = steps_per_epoch(repeats * len(dataset.train), config.batch_size)
-    epochs, total = length_of(config, per_epoch)
     in_memory = isinstance(dataset.train, TensorSamples)
     padding = config.crop_padding if config.crop_padding is not None else (size // 8 if in_memory else 0)
     resolved = replace(
@@ -54,18 +47,8 @@ def make_plan(config: TrainConfig, dataset: Dataset, machine: Machine) -> Plan[T
         in_chans=dataset.preprocess.in_chans,
         flip=dataset.flip if config.flip is None else config.flip,
         crop_padding=padding,
-        epochs=None if config.steps is not None else epochs,
-        repeats=repeats,
-        device=machine.device.type if config.device == "auto" else config.device,
-        precision=machine.precision,
-        compile="on" if machine.compile else "off",
-        cuda_graphs="on" if machine.graphs else "off",
-        channels_last="on" if machine.channels_last else "off",
-        fused=resolve_fused(config, machine.device),
-        workers=machine.workers,
     )
-    assert resolved.model is not None
-    return Plan(resolved, resolved.model, epochs, total, per_epoch)
+    return planned(resolved, machine, len(dataset.train), validates=dataset.val is not None)
 
 
 def build_model(

@@ -14,12 +14,12 @@ from ..names import as_argument
 from ..training.page import (
     data_url,
     environment,
-    made_rows,
     number,
     read_config,
     read_summary,
     shareable,
     short_duration,
+    write_page,
 )
 from ..training.sections import render_sections
 from .figures import draw_compared_curves, draw_confusion, draw_curves, draw_risk_coverage
@@ -145,25 +145,20 @@ def write_report(run: Path) -> Path:
     Sections whose file is missing are left out. Raises UserError if the folder holds no finished run.
     """
     summary = read_summary(run)
-    config = run / "config.yaml"
     templates = environment("residual_attention.classification")
-    page = templates.get_template("report.html.j2").render(
-        summary=summary,
+    return write_page(
+        run,
+        templates.get_template("report.html.j2"),
+        summary,
+        PICTURES,
         headline=_headline(summary),
         multilabel=is_multilabel(summary),
         results=_results(summary),
         assessed=_assessed(summary),
         sections=render_sections(run, summary, templates),
-        made=made_rows(summary),
-        pictures={name: data_url(run / f"{name}.png") for name in PICTURES},
         stacked=_stacked(draw_curves, run / "metrics.csv"),
         sheets={name: read_sheet(run / "sheets" / f"{name}.json") for name in SHEETS},
-        config=config.read_text() if config.is_file() else None,
-        run=str(run),
     )
-    out = run / "report.html"
-    write_atomically(out, shareable(page, run, read_config(run)).encode())
-    return out
 
 
 def rebuild_report(run: Path) -> Path:

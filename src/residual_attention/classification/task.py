@@ -17,7 +17,7 @@ from ..data.datasets import Dataset
 from ..data.digest import difference
 from ..data.load import load_dataset
 from ..data.loading import TrainBatch, TrainingData, evaluation_batches
-from ..data.order import Replica, steps_per_epoch
+from ..data.order import Replica
 from ..data.placement import Placed
 from ..data.preprocess import Preprocess
 from ..data.request import DataRequest
@@ -31,7 +31,7 @@ from ..training.machine import Machine
 from ..training.plan import Plan, evaluation_batch_size
 from ..training.runfolder import RunFolder
 from ..training.start import Start
-from ..training.task import Prepared, StepLoss, TaskEntry, Validation
+from ..training.task import ImageTask, Prepared, StepLoss, TaskEntry, Validation, held_out
 from ..training.trunk import start_weights, with_trunk
 from ..trunks.create import constructor
 from .board import ClassifierBoard
@@ -71,8 +71,12 @@ def _training_data(plan: Plan[TrainConfig], machine: Machine, processes: Process
 TRAIN_IMAGES_EVALUATED = 10_000  # at most, at the end of a run
 
 
-class ClassificationTask:
+class ClassificationTask(ImageTask):
     """A `Task`: what the data's labels are, one class per image or several, `Judging` knows."""
+
+    config: TrainConfig
+    dataset: Dataset
+    data: TrainingData
 
     def __init__(
         self,
@@ -99,20 +103,9 @@ class ClassificationTask:
         return (*self.judging.columns, *([] if self.dataset.regions is None else GUIDE_COLUMNS))
 
     @property
-    def skipped(self) -> set[int]:
-        return self.data.skipped
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.data.steps_per_epoch
-
-    @property
     def evaluated_images(self) -> tuple[int, int]:
-        val, test = (0 if split is None else len(split) for split in (self.dataset.val, self.dataset.test))
-        return val, min(len(self.data.samples), TRAIN_IMAGES_EVALUATED) + val + test
-
-    def steps_for(self, repeats: int) -> int:
-        return steps_per_epoch(repeats * len(self.data.samples), self.config.batch_size)
+        val, at_end = super().evaluated_images
+        return val, min(len(self.data.samples), TRAIN_IMAGES_EVALUATED) + at_end
 
     def image_side(self, progress: float) -> int:
         full, config = self.data.preprocess.image_size, self.config
@@ -158,8 +151,7 @@ class ClassificationTask:
     def validate(self, model: nn.Module) -> Validation | None:
         if self._validation is None:
             return None
-        precision = torch.float32 if self.machine.dtype == torch.float16 else self.machine.dtype  # fp16 ends at 65504
-        return self.judging.validation(evaluate(model, self._validation(), precision=precision))
+        return self.judging.validation(evaluate(model, self._validation(), precision=self.machine.validation_dtype))
 
     def epoch_figures(self, loss: float, tally: dict[str, float], seen: float) -> dict[str, float]:
         guide = {} if self.dataset.regions is None else guide_figures(tally)
@@ -218,8 +210,7 @@ class ClassificationTask:
             train=evaluate(model, self.evaluation(train, skip_bad=self.config.skip_bad_images)),
             held_out={
                 name: evaluate(model, self.evaluation(split))
-                for name, split in (("val", self.dataset.val), ("test", self.dataset.test))
-                if split is not None and len(split)
+                for name, split in held_out(self.dataset.val, self.dataset.test).items()
             },
             alike=self._likeness(model),
             skipped_images=len(self.processes.union(self.skipped)) + self.dataset.skipped,

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import io
-import math
 import re
 import sys
 import types
@@ -15,11 +14,12 @@ from typing import TypeVar
 
 import tyro
 
+from ..data.request import MAX_IMAGE_SIZE
 from ..errors import UserError
 from ..hints import did_you_mean
 from ..names import one_line
 from ..plugins import FLAG
-from ..training.config import MAX_COUNT, RunConfig
+from ..training.config import RunConfig, objection_to
 from .grouping import Groups, flattened, grouped_class
 
 T = TypeVar("T")
@@ -149,12 +149,8 @@ def _check_finite(values: dict[str, object], prog: str) -> None:
     """Raise UserError, naming the flag, for ``inf`` and ``nan``, which are numbers to Python and to tyro, and for
     numbers that no step, image or byte counts to."""
     for name, value in values.items():
-        flag = f"--{name.replace('_', '-')}"
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, float) and not math.isfinite(number):
-                raise UserError(f"{flag} must be a finite number, not {number}; see `{prog} --help`")
-            if isinstance(number, int | float) and abs(number) > MAX_COUNT:
-                raise UserError(f"{flag} must be at most 2^53, not {number}; see `{prog} --help`")
+        if objection := objection_to(value):
+            raise UserError(f"--{name.replace('_', '-')} {objection}; see `{prog} --help`")
 
 
 def check_loading(batch_size: int, workers: int) -> None:
@@ -195,6 +191,12 @@ def images_among(sources: Sequence[str]) -> list[Path]:
     for notice in notices:
         print(f"note: {notice}", file=sys.stderr)
     return paths
+
+
+def check_image_size(size: int | None) -> None:
+    """Raise UserError for an ``--image-size`` that no network here reads; None is the network's own."""
+    if size is not None and not 1 <= size <= MAX_IMAGE_SIZE:
+        raise UserError(f"image-size must be between 1 and {MAX_IMAGE_SIZE}, not {size}")
 
 
 def print_error(message: str) -> None:

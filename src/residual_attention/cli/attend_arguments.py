@@ -8,6 +8,7 @@ import tyro
 
 from ..attention.choices import READINGS
 from ..errors import UserError
+from ..own_files import data_folder_around
 from ..plugins import chosen_from
 
 
@@ -88,10 +89,7 @@ def check_arguments(given: AttendArguments) -> None:
         raise UserError("--channels needs --before-after; --channel draws one channel of each mask")
     if given.top_k < 1 or (given.limit is not None and given.limit < 2):
         raise UserError("top-k must be at least 1 and limit at least 2")
-    for source in map(Path, given.images):
-        if source.is_dir() and given.out.resolve().is_relative_to(source.resolve()):
-            raise UserError(
-                f"{given.out} is inside the data folder {source}, which is never written to; choose an --out"
-            )
+    if (source := data_folder_around(given.out, map(Path, given.images))) is not None:
+        raise UserError(f"{given.out} is inside the data folder {source}, which is never written to; choose an --out")
     if given.out.exists() and not given.out.is_dir():
         raise UserError(f"{given.out} is a file; --out must be a folder")

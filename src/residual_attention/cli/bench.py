@@ -49,11 +49,10 @@ def main(argv: list[str]) -> int:
     if given.out is not None and not given.out.parent.is_dir():
         raise UserError(f"no folder {given.out.parent}")
     import shlex
-    import time
 
     from ..bench.figure import draw_cost
     from ..bench.suites import Setting, run
-    from ..devices import hardware, resolve_device, versions
+    from ..devices import provenance, resolve_device
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr if given.json else sys.stdout, flush=True)
@@ -66,9 +65,7 @@ def main(argv: list[str]) -> int:
         "rounds": given.rounds,
         "seed": 0,
         "device": device.type,
-        "hardware": hardware(device),
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
+        **provenance(device),
         "rows": rows,
     }
     if given.out is not None:

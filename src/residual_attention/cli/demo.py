@@ -44,6 +44,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def note_on_access(host: str, what: str) -> str | None:
+    """Who can use ``what`` if it is served at an address that others reach."""
+    return None if is_loopback(host) else f"note: anyone who can reach {host} can use this {what}; it has no password"
+
+
 def main(argv: list[str]) -> int:
     given = parse(DemoArguments, argv, prog="ran demo", description=DESCRIPTION)
     if given.port is not None and not 1 <= given.port <= 65535:
@@ -68,8 +73,8 @@ def main(argv: list[str]) -> int:
 
     if threshold is not None:
         print(threshold.note)
-    if not is_loopback(given.host):
-        print(f"note: anyone who can reach {given.host} can use this page; it has no password")
+    if note := note_on_access(given.host, "page"):
+        print(note)
     run = Path(given.model)
     of_run = [] if is_hub(given.model) else [resolve_model(given.model).parent.parent / "examples"]
     folders = [given.examples] if given.examples else of_run

@@ -7,9 +7,7 @@ from typing import Any, Literal
 
 import tyro
 
-from ..data.request import MAX_IMAGE_SIZE
-from ..errors import UserError
-from .arguments import check_loading, parse
+from .arguments import check_image_size, check_loading, parse
 
 DESCRIPTION = """Evaluate a trained model on a split of a data set: error, loss and calibration, or mAP and F1.
 
@@ -52,8 +50,7 @@ class EvalArguments:
 
 def main(argv: list[str]) -> int:
     given = parse(EvalArguments, argv, prog="ran eval", description=DESCRIPTION)
-    if given.image_size is not None and not 1 <= given.image_size <= MAX_IMAGE_SIZE:
-        raise UserError(f"image-size must be between 1 and {MAX_IMAGE_SIZE}, not {given.image_size}")
+    check_image_size(given.image_size)
     check_loading(given.batch_size, given.workers)
     from ..classification.evaluate import evaluate_model
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import tyro
 
-from ..data.request import MAX_IMAGE_SIZE
 from ..errors import UserError
 from ..training.options import NetworkOptions
-from .arguments import parse
+from .arguments import check_image_size, parse
 
 DESCRIPTION = """The network family: parameters, multiply-accumulates per image, and trunk depth.
 
@@ -41,8 +40,7 @@ class ModelsArguments(NetworkOptions):
 
 def main(argv: list[str]) -> int:
     given = parse(ModelsArguments, argv, prog="ran models", description=DESCRIPTION)
-    if given.image_size is not None and not 1 <= given.image_size <= MAX_IMAGE_SIZE:
-        raise UserError(f"image-size must be between 1 and {MAX_IMAGE_SIZE}, not {given.image_size}")
+    check_image_size(given.image_size)
     if given.trunks is not None:
         return _trunks(given)
     from ..family import list_models

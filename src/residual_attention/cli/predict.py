@@ -2,14 +2,19 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from ..errors import UserError
 from .arguments import images_among, parse, print_error
+
+if TYPE_CHECKING:
+    from ..checkpoints import Classifier
+    from ..classification.predict import Prediction, Unread
 
 Views = Literal["none", "mirror"]  # classification.views, which imports torch
 
@@ -61,7 +66,7 @@ def main(argv: list[str]) -> int:
     if given.top_k < 1 or given.batch_size < 1:
         raise UserError("top-k and batch-size must be at least 1")
     from ..checkpoints import load
-    from ..classification.answers import check_csv, check_sorting, sort_into, text_lines, write_csv, write_labels_csv
+    from ..classification.answers import check_csv, check_sorting, text_lines
     from ..classification.predict import predict
     from ..classification.threshold import choose_threshold
     from ..devices import resolve_device
@@ -102,15 +107,29 @@ def main(argv: list[str]) -> int:
     elif not (given.csv or given.sort_into):
         print("\n".join(text_lines(predictions)))
     if given.csv:
-        if several:
-            write_labels_csv(predictions, unread, model.classes, given.csv)
-        else:
-            write_csv(predictions, unread, given.csv)
-        _note(f"table: {given.csv}, {len(predictions) + len(unread)} rows")
+        _write_table(given.csv, model, predictions, unread)
     if given.sort_into:
-        copied, there = sort_into(predictions, given.sort_into)
-        _note(f"copied {copied} images into {given.sort_into}" + (f", {there} were already there" if there else ""))
+        _sort(predictions, given.sort_into)
     return 2 if unread else 0
+
+
+def _write_table(
+    out: Path, model: "Classifier", predictions: Sequence["Prediction"], unread: Sequence["Unread"]
+) -> None:
+    from ..classification.answers import write_csv, write_labels_csv
+
+    if model.card.confidence.several:
+        write_labels_csv(predictions, unread, model.classes, out)
+    else:
+        write_csv(predictions, unread, out)
+    _note(f"table: {out}, {len(predictions) + len(unread)} rows")
+
+
+def _sort(predictions: Sequence["Prediction"], into: Path) -> None:
+    from ..classification.answers import sort_into
+
+    copied, there = sort_into(predictions, into)
+    _note(f"copied {copied} images into {into}" + (f", {there} were already there" if there else ""))
 
 
 def _note(line: str) -> None:

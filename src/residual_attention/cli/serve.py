@@ -8,7 +8,7 @@ import tyro
 
 from ..errors import UserError
 from .arguments import parse
-from .demo import is_loopback
+from .demo import note_on_access
 
 if TYPE_CHECKING:
     from ..serve.answering import Answering
@@ -90,9 +90,7 @@ def _answering(given: ServeArguments) -> "Answering":
     if engine == "auto":  # a server runs long enough for OpenVINO to pay
         engine = OPENVINO if OPENVINO in present_engines() else TORCH
     chosen = fastest(model, 0, engine)
-    notes = [chosen.note, "" if threshold is None else threshold.note]
-    if not is_loopback(given.host):
-        notes.append(f"note: anyone who can reach {given.host} can use this model; it has no password")
+    notes = [chosen.note, None if threshold is None else threshold.note, note_on_access(given.host, "model")]
     for note in filter(None, notes):
         print(note, file=sys.stderr)
     return Answering(chosen.model, model, given.top_k, None if threshold is None else threshold.least)

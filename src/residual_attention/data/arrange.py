@@ -56,11 +56,11 @@ def arranged(listing: FolderListing, request: DataRequest, placed: Placed | None
     mine = [i for i, (split, _, _) in enumerate(rows) if split in ("all", "train")]
     sides = [split for split, _, _ in rows]
     if any(fractions.values()):
-        items = [Item(prints[i].digest, _classes(rows[i][2]), listing.groups.get(rows[i][1])) for i in mine]
+        items = _items(listing, rows, prints)
         where = {i: position for position, i in enumerate(mine)}
         pairs = [Pair(where[p.first], where[p.second], p.exact) for p in near if p.first in where and p.second in where]
         known = None if folding(request) else placed  # each image is tested in its fold, and in no other
-        found = place(items, pairs, fractions=fractions, seed=request.seed, placed=known)
+        found = place([items[i] for i in mine], pairs, fractions=fractions, seed=request.seed, placed=known)
         for i, side in zip(mine, found.sides, strict=True):
             sides[i] = side
         notices += _held_out_notices(listing, found.lenders, sides, mine, fractions)
@@ -82,6 +82,15 @@ def arranged(listing: FolderListing, request: DataRequest, placed: Placed | None
     )
 
 
+def _items(
+    listing: FolderListing, rows: Sequence[tuple[str, Path, Label]], prints: Sequence[Fingerprint]
+) -> list[Item]:
+    return [
+        Item(one.digest, _classes(label), listing.groups.get(path))
+        for one, (_, path, label) in zip(prints, rows, strict=True)
+    ]
+
+
 def _with_fold(
     listing: FolderListing,
     rows: Sequence[tuple[str, Path, Label]],
@@ -99,10 +108,7 @@ def _with_fold(
     if listing.several:
         raise UserError(FOLDS_NEED)
     fold, folds = request.fold, request.folds
-    items = [
-        Item(one.digest, _classes(row[2]), listing.groups.get(row[1])) for one, row in zip(prints, rows, strict=True)
-    ]
-    units = units_of(items, near)
+    units = units_of(_items(listing, rows, prints), near)
     order = sorted(range(len(rows)), key=lambda i: (prints[i].digest, str(rows[i][2])))
     labels = [label for i in order if isinstance(label := rows[i][2], int)]
     found = fold_of(labels, [units[i] for i in order], listing.classes, folds, request.seed)

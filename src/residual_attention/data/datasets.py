@@ -188,10 +188,8 @@ def from_listing(
     if preprocess is None:
         size = request.image_size or image_size or suggested_image_size(main.paths, notices)
         chans = request.in_chans or (3 if constants else count_channels(main.paths))
-        mean, std = constants or (IMAGENET_MEAN, IMAGENET_STD)
-        preprocess = Preprocess(
-            size, request.resize, mean=in_channels(mean, chans), std=in_channels(std, chans), crop_pct=crop_pct
-        )
+        mean, std = (in_channels(values, chans) for values in constants or (IMAGENET_MEAN, IMAGENET_STD))
+        preprocess = Preprocess(size, request.resize, mean=mean, std=std, crop_pct=crop_pct)
     splits: dict[str, Samples] = dict(files)
     skipped = 0
     if fits_in_memory(sum(map(len, files.values())), preprocess.image_size, preprocess.in_chans):

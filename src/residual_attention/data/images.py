@@ -16,9 +16,10 @@ import contextlib
 import importlib
 import os
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -27,6 +28,7 @@ from ..errors import UserError
 from ..names import printable
 from .walk import is_regular
 
+T = TypeVar("T")
 MAX_PIXELS = 64_000_000  # about 200 MB decoded: above camera photographs, below decompression bombs
 WHITE = (255, 255, 255, 255)
 Source = Path | BinaryIO
@@ -151,26 +153,25 @@ def shown_size(path: Path) -> tuple[int, int]:
         raise ImageError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
 
 
-def longest_side(path: Path) -> int:
-    """In px, from the header; 0 if it cannot be read."""
+def _from_header(path: Path, read: Callable[[Image.Image], T]) -> T | None:
+    """What ``read`` finds in an image whose pixels are not decoded; None if the header cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=readable_formats()) as image:
-                return max(image.size)
+                return read(image)
     except Exception:
-        return 0
+        return None
+
+
+def longest_side(path: Path) -> int:
+    """In px, from the header; 0 if it cannot be read."""
+    return _from_header(path, lambda image: max(image.size)) or 0
 
 
 def is_grayscale(path: Path) -> bool | None:
     """Whether the header declares a single channel without a palette; None if it cannot be read."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=readable_formats()) as image:
-                return image.mode in ("1", "L", "F") or image.mode.startswith("I")
-    except Exception:
-        return None
+    return _from_header(path, lambda image: image.mode in ("1", "L", "F") or image.mode.startswith("I"))
 
 
 def as_image(value: Image.Image | np.ndarray) -> Image.Image:

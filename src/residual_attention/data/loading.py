@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import UserError
 from .augment import augment_batch, crop_at_random, flip_and_crop
 from .files import EvaluationFiles, TrainingFiles
 from .images import ImageError
 from .order import Replica, batch_indices, epoch_order, steps_per_epoch
 from .preprocess import Preprocess
 from .randomness import numpy_generator, torch_generator
+from .readable import none_readable
 from .regions import Regions
 from .samples import Samples, TensorSamples
 from .strengths import Augment
@@ -162,7 +162,7 @@ class TrainingData:
                 raise ImageError(bad[0][1])
             self.skipped.update(index for index, _ in bad)
             if not len(labels):
-                raise UserError(f"none of the {len(bad)} images of a batch could be read; check the data folder")
+                raise none_readable(len(bad))
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True), indices
 
 

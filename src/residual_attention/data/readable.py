@@ -1,12 +1,11 @@
 """Unreadable images: found before training, left out or refused, and named."""
 
 import torch
-from torch import Tensor
 
 from ..errors import UserError
 from ..names import counted
 from .preprocess import Preprocess
-from .samples import Samples, TensorSamples, decoded
+from .samples import Samples, TensorSamples, readable
 
 FEW_IMAGES = 20  # of a class, below which a run warns
 MAX_CHECKED = 20_000  # held-out files decoded before training to find bad ones; larger sets are not checked
@@ -19,21 +18,19 @@ def check_files(samples: Samples | None, preprocess: Preprocess, *, skip_bad: bo
     """
     if samples is None or isinstance(samples, TensorSamples) or len(samples) > MAX_CHECKED:
         return samples, []
-    good: list[int] = []
     errors: list[str] = []
-    for i, result in enumerate(decoded(samples, preprocess)):
-        if isinstance(result, Tensor):
-            good.append(i)
-        elif skip_bad:
-            errors.append(str(result))
-        else:
-            raise result
+    good = [i for i, _ in readable(samples, preprocess, errors, skip_bad=skip_bad)]
     return (samples.subset(torch.tensor(good, dtype=torch.int64)) if errors else samples), errors
 
 
 def unreadable_notice(errors: list[str]) -> str:
     more = f" and {len(errors) - 3} more" if len(errors) > 3 else ""
     return f"left out {counted(len(errors), 'unreadable training image')}: {'; '.join(errors[:3])}{more}"
+
+
+def none_readable(count: int) -> UserError:
+    """For a batch of ``count`` training images without one that can be read."""
+    return UserError(f"none of the {count} images of a batch could be read; check the data folder")
 
 
 def check_classes(train: Samples, classes: list[str], name: str, skipped: int) -> None:

@@ -116,6 +116,22 @@ def decoded(samples: StoredSamples, preprocess: Preprocess) -> Iterator[Tensor |
         yield from pool.map(one, range(len(samples)))
 
 
+def readable(
+    samples: StoredSamples, preprocess: Preprocess, errors: list[str], *, skip_bad: bool
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield the number and the pixels of each image that can be read; ``errors`` gets the messages of the others.
+
+    Raises ImageError for an unreadable image unless ``skip_bad``.
+    """
+    for i, result in enumerate(decoded(samples, preprocess)):
+        if isinstance(result, Tensor):
+            yield i, result
+        elif skip_bad:
+            errors.append(str(result))
+        else:
+            raise result
+
+
 def decode(samples: StoredSamples, preprocess: Preprocess, *, skip_bad: bool) -> tuple[TensorSamples, list[str]]:
     """Decode all images into memory. Also returns the error messages of skipped images.
 
@@ -125,14 +141,9 @@ def decode(samples: StoredSamples, preprocess: Preprocess, *, skip_bad: bool) ->
     images = torch.empty(len(samples), chans, side, side, dtype=torch.uint8)
     good: list[int] = []
     errors: list[str] = []
-    for i, result in enumerate(decoded(samples, preprocess)):
-        if isinstance(result, Tensor):
-            images[i] = result
-            good.append(i)
-        elif skip_bad:
-            errors.append(str(result))
-        else:
-            raise result
+    for i, image in readable(samples, preprocess, errors, skip_bad=skip_bad):
+        images[i] = image
+        good.append(i)
     if errors:
         kept = samples.subset(torch.tensor(good, dtype=torch.int64))
         return TensorSamples(images[good], kept.labels, kept), errors

@@ -105,6 +105,19 @@ def _unseen(training: list[Picture], splits: dict[str, list[Picture]], problems:
     return [picture for picture in training if picture.path not in held]
 
 
+def _measurable(
+    val: Pictures | None, test: Pictures | None, notices: list[str]
+) -> tuple[Pictures | None, Pictures | None]:
+    """The held-out splits; None in place of one without boxes."""
+    if val is not None and not val.counts():
+        val = None
+        notices.append("the validation split has no boxes; the last epoch is kept")
+    if test is None or not test.counts():
+        test = None
+        notices.append("no test split with boxes: results are on validation, where the best epoch was chosen")
+    return val, test
+
+
 def _stop_at(problems: Problems, root: Path) -> None:
     shown = "; ".join(problems.found[:5])
     more = f"; and {len(problems.found) - 5} more" if len(problems.found) > 5 else ""
@@ -143,13 +156,7 @@ def load_detection(config: DetectConfig, placed: Placed | None = None) -> Detect
         (train, val, test), placed = _by_content(splits, config, notices, placed)
     else:
         (train, val, test), placed = _divided(splits, config, notices), None
-    if val is not None and not val.counts():
-        val = None
-        notices.append("the validation split has no boxes; the last epoch is kept")
-    if test is not None and not test.counts():
-        test = None
-    if test is None:
-        notices.append("no test split with boxes: results are on validation, where the best epoch was chosen")
+    val, test = _measurable(val, test, notices)
     if problems.lines:
         notices.append(f"{problems.summary()}; problems.txt in the run folder lists them")
     return DetectionDataset(

@@ -4,9 +4,7 @@ In torchvision's detectors, the number of boxes depends on the data. `torch.expo
 the older, tracing exporter does, and torchvision has code for it.
 """
 
-import logging
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 from ..atomic import write_atomically
 from ..checkpoints.card import DETECTION, Card
 from ..checkpoints.exported import METADATA_KEY, NEEDED, onnx_header, read_onnx_card
-from ..checkpoints.onnx_metadata import strip_traces
+from ..checkpoints.exporter import silenced, strip_traces
 from ..data.find import find_images
 from ..data.images import read_image
 from ..errors import ExportError, UserError
@@ -46,23 +44,17 @@ def _traced(model: Detector, image: Tensor, out: Path) -> None:
         import onnx  # noqa: F401
     except ModuleNotFoundError as error:
         raise UserError(f"ran detect export needs the package {error.name}: {NEEDED}") from None
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about sizes that tracing would freeze; torchvision handles its own
-            torch.onnx.export(
-                _OneImage(model.network).eval(),
-                (image,),
-                str(out),
-                input_names=["image"],
-                output_names=list(OUTPUTS),
-                dynamic_axes={"image": {1: "height", 2: "width"}, **{name: {0: "count"} for name in OUTPUTS}},
-                opset_version=OPSET,
-                dynamo=False,
-            )
-    finally:
-        logging.disable(level)
+    with silenced():  # it warns about sizes that tracing would freeze; torchvision handles its own
+        torch.onnx.export(
+            _OneImage(model.network).eval(),
+            (image,),
+            str(out),
+            input_names=["image"],
+            output_names=list(OUTPUTS),
+            dynamic_axes={"image": {1: "height", 2: "width"}, **{name: {0: "count"} for name in OUTPUTS}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
 
 
 def _with_card(path: Path, card: Card) -> bytes:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -83,6 +84,7 @@ def draw_sheet(
         shown = {"true boxes": image, "predicted boxes": image}
         for name, mask in (masks[i] if masks else {}).items():
             shown[f"mask {name}"] = heat(image, upsample(mask, *image.shape[:2]), signed=signed)
+        keep = detections.scores >= torch.tensor([threshold[label] for label in detections.labels.tolist()])
         for column, (title, values) in enumerate(shown.items()):
             axes = grid[row][first + column]
             axes.imshow(values)
@@ -91,13 +93,16 @@ def draw_sheet(
             if column == 0:
                 _add_boxes(axes, truth[0] * factor, truth[1], "--")
             else:
-                keep = detections.scores >= torch.tensor([threshold[label] for label in detections.labels.tolist()])
                 boxes = detections.boxes[keep] * factor
                 _add_boxes(axes, boxes, detections.labels[keep], "-", 0.9 if column > 1 else 1.4)
+    _add_legend(figure, classes)
+    save_photographs(figure, out)
+
+
+def _add_legend(figure: Figure, classes: Sequence[str]) -> None:
     handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour_of(i)) for i in range(len(classes))]
     names = [shortened(name) for name in classes]
     figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), frameon=False, fontsize=9)
-    save_photographs(figure, out)
 
 
 def _add_boxes(axes, boxes: Tensor, labels: Tensor, style: str, width: float = 1.4) -> None:

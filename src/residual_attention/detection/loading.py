@@ -19,8 +19,8 @@ from ..boxes.annotations import Pictures
 from ..data.images import ImageError
 from ..data.order import Replica, batch_indices, epoch_order, steps_per_epoch
 from ..data.randomness import derive_seed, seeded
+from ..data.readable import none_readable
 from ..data.workers import FileLoader, prepare_worker
-from ..errors import UserError
 
 Target = dict[str, Tensor]
 _Item = tuple[Tensor | str, Target, int]  # uint8 image or why it could not be read, boxes and labels, index
@@ -181,7 +181,7 @@ class DetectionData:
             self.skipped.update(index for image, _, index in items if isinstance(image, str))
             good = [(image, target) for image, target, _ in items if isinstance(image, Tensor)]
             if not good:
-                raise UserError(f"none of the {len(items)} images of a batch could be read; check the data folder")
+                raise none_readable(len(items))
             yield DetectionBatch(
                 [as_float(image, self.device) for image, _ in good],
                 [{name: value.to(self.device) for name, value in target.items()} for _, target in good],

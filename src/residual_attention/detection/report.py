@@ -3,17 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ..atomic import write_atomically
-from ..training.page import (
-    data_url,
-    environment,
-    made_rows,
-    number,
-    read_config,
-    read_summary,
-    shareable,
-    short_duration,
-)
+from ..training.page import environment, number, read_summary, short_duration, write_page
 from ..training.progress import rate_text
 
 PICTURES = ("boxes", "attention", "precision_recall", "curves")
@@ -64,23 +54,14 @@ def write_detection_report(run: Path) -> Path:
 
     Raises UserError when the folder holds no finished run.
     """
-    summary = read_summary(run)
-    config, problems = run / "config.yaml", run / "problems.txt"
-    page = (
-        environment("residual_attention.detection")
-        .get_template("detection.html.j2")
-        .render(
-            summary=summary,
-            headline=_headline(summary),
-            splits=_splits(summary),
-            assessed=_classes(summary),
-            made=made_rows(summary),
-            pictures={name: data_url(run / f"{name}.png") for name in PICTURES},
-            problems=problems.read_text().splitlines() if problems.is_file() else [],
-            config=config.read_text() if config.is_file() else None,
-            run=str(run),
-        )
+    summary, problems = read_summary(run), run / "problems.txt"
+    return write_page(
+        run,
+        environment("residual_attention.detection").get_template("detection.html.j2"),
+        summary,
+        PICTURES,
+        headline=_headline(summary),
+        splits=_splits(summary),
+        assessed=_classes(summary),
+        problems=problems.read_text().splitlines() if problems.is_file() else [],
     )
-    out = run / "report.html"
-    write_atomically(out, shareable(page, run, read_config(run)).encode())
-    return out

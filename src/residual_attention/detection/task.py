@@ -12,18 +12,17 @@ from torch import Tensor, nn
 from ..boxes.annotations import Pictures
 from ..checkpoints.card import DETECTION, Card
 from ..data.datasets import IMAGENET_MEAN, IMAGENET_STD
-from ..data.order import Replica, steps_per_epoch
+from ..data.order import Replica
 from ..data.randomness import derive_seed
 from ..errors import UserError
 from ..family.choices import plugins_needed
 from ..names import counted
 from ..training.distributed import Processes
 from ..training.machine import Machine
-from ..training.optimization import check_optimizer, resolve_fused
-from ..training.plan import Plan, absolute, check_validation, evaluation_batch_size, length_of, repeats_of
+from ..training.plan import Plan, absolute, evaluation_batch_size, planned
 from ..training.runfolder import RunFolder
 from ..training.start import Start
-from ..training.task import Prepared, StepLoss, TaskEntry, Validation
+from ..training.task import ImageTask, Prepared, StepLoss, TaskEntry, Validation, held_out
 from ..training.trunk import start_weights, with_trunk
 from .board import DetectionBoard
 from .config import DetectConfig
@@ -52,8 +51,12 @@ _NAMES = {  # torchvision's names of the loss parts, and those in the columns of
 }
 
 
-class DetectionTask:
+class DetectionTask(ImageTask):
     """A `Task`: the sum of torchvision's losses; COCO's mean average precision on the validation split."""
+
+    config: DetectConfig
+    dataset: DetectionDataset
+    data: DetectionData
 
     def __init__(
         self, plan: Plan[DetectConfig], machine: Machine, processes: Processes, dataset: DetectionDataset, card: Card
@@ -86,22 +89,6 @@ class DetectionTask:
         parts = (f"train_loss_{_NAMES[name]}" for name in LOSSES[self.config.detector])
         return ("train_loss", *parts, "val_map_pct", "val_ap50_pct")
 
-    @property
-    def skipped(self) -> set[int]:
-        return self.data.skipped
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.data.steps_per_epoch
-
-    @property
-    def evaluated_images(self) -> tuple[int, int]:
-        val, test = (0 if split is None else len(split) for split in (self.dataset.val, self.dataset.test))
-        return val, val + test
-
-    def steps_for(self, repeats: int) -> int:
-        return steps_per_epoch(repeats * len(self.data.samples), self.config.batch_size)
-
     def image_side(self, progress: float) -> int:
         return self.config.image_size
 
@@ -132,8 +119,8 @@ class DetectionTask:
         """The best epoch has the highest mAP; *plateau* follows it too, as detectors in eval mode return no loss."""
         if self.dataset.val is None:
             return None
-        precision = torch.float32 if self.machine.dtype == torch.float16 else self.machine.dtype
-        found = coco_average_precision(self.dataset.val, self.detections(model, self.dataset.val, precision))
+        detections = self.detections(model, self.dataset.val, self.machine.validation_dtype)
+        found = coco_average_precision(self.dataset.val, detections)
         error = 100.0 - (found["map"] or 0.0)
         return Validation(
             error, error / 100.0, {"val_map_pct": found["map"] or 0.0, "val_ap50_pct": found["ap50"] or 0.0}
@@ -197,8 +184,7 @@ class DetectionTask:
             dataset=self.dataset,
             held_out={
                 name: self.detections(model, split, torch.float32)
-                for name, split in (("val", self.dataset.val), ("test", self.dataset.test))
-                if split is not None and len(split)
+                for name, split in held_out(self.dataset.val, self.dataset.test).items()
             },
             skipped_images=len(self.processes.union(self.skipped)),
         )
@@ -209,13 +195,8 @@ def _complete(
 ) -> Plan[DetectConfig]:
     """The configuration with every None and auto resolved. Raises UserError for incompatible options."""
     assert dataset.train is not None
-    check_validation(config, dataset.val is not None)
     if config.norm == "frozen" and start is None and not resumed:
         raise UserError("norm frozen needs the statistics of trained weights; use --init, or leave norm live")
-    check_optimizer(config.optimizer)
-    repeats = repeats_of(config, len(dataset.train))
-    per_epoch = steps_per_epoch(repeats * len(dataset.train), config.batch_size)
-    epochs, total = length_of(config, per_epoch)
     model = config.model or (start.card.model if start else "attention56")
     options = start.network_options if start is not None and model == start.card.model else {}
     resolved = replace(
@@ -226,17 +207,8 @@ def _complete(
         model=model,
         small_objects=wants_small_objects(config),
         max_size=longest_side(config),
-        epochs=None if config.steps is not None else epochs,
-        repeats=repeats,
-        device=machine.device.type if config.device == "auto" else config.device,
-        precision=machine.precision,
-        compile="off",
-        cuda_graphs="off",
-        channels_last="on" if machine.channels_last else "off",
-        fused=resolve_fused(config, machine.device),
-        workers=machine.workers,
     )
-    return Plan(resolved, model, epochs, total, per_epoch)
+    return planned(resolved, machine, len(dataset.train), validates=dataset.val is not None)
 
 
 def prepare_detection(config: DetectConfig, machine: Machine, processes: Processes, card: Card | None) -> Prepared:

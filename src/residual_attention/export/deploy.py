@@ -18,7 +18,7 @@ from ..classification.multilabel import mean_ap_pct
 from ..data.loading import evaluation_batches
 from ..data.sources import would_download
 from ..data.splits import evenly_spaced
-from ..devices import hardware, versions
+from ..devices import provenance
 from ..errors import DataNotFoundError, ExportError, UserError
 from .int8 import CALIBRATION_IMAGES, quantize
 from .onnx import export_onnx, require_exporter
@@ -98,6 +98,24 @@ def _differing(confidence: Confidence, expected: Tensor, found: Tensor, allowed:
     return int(((shares[0] != shares[1]) & ~close).any(dim=1).sum())
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """PyTorch's logits for the images checked, (N, K): what an exported file is compared with."""
+
+    confidence: Confidence
+    expected: Tensor
+    checked: Images
+
+    def agreement(self, file: Path, *, allowed: float | None = None) -> dict[str, float]:
+        """The figures of both. Raises ExportError if an answer differs by more than the ``allowed`` rounding."""
+        found = _logits(ExportedClassifier(file, "onnxruntime", "fp32"), self.checked.images)
+        if allowed is not None and (differing := _differing(self.confidence, self.expected, found, allowed)):
+            raise ExportError(
+                f"the exported network answers otherwise than PyTorch for {differing} of {len(found)} images"
+            )
+        return _agreement(self.confidence, self.expected, found, self.checked.labels)
+
+
 def deploy(
     model: str,
     out: Path,
@@ -130,27 +148,18 @@ def deploy(
     card = replace(network.card, train_images=None)
     result: dict[str, Any] = {"model": model, "file": str(out), "masks": masks, "precision": "int8" if int8 else "fp32"}
     with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "fp32.onnx"
+        final = plain = Path(folder) / "fp32.onnx"
         parity = export_onnx(network, card, plain, image_size=size, in_chans=chans, masks=masks)
         result |= {"max_logit_difference": parity.difference, "allowed": parity.allowed, "engines": present_engines()}
-        if checked is not None:
-            expected = _logits(network, checked.images)
-            found = _logits(ExportedClassifier(plain, "onnxruntime", "fp32"), checked.images)
-            result["fp32_on_images"] = _agreement(card.confidence, expected, found, checked.labels)
-            if differing := _differing(card.confidence, expected, found, parity.allowed):
-                raise ExportError(
-                    f"the exported network answers otherwise than PyTorch for {differing} of {len(found)} images"
-                )
-        final = plain
+        answers = None if checked is None else _Answers(card.confidence, _logits(network, checked.images), checked)
+        if answers is not None:
+            result["fp32_on_images"] = answers.agreement(plain, allowed=parity.allowed)
         if calibration is not None:
             final = Path(folder) / "int8.onnx"
             quantize(plain, final, calibration.images)
-            if checked is not None:
-                small = _logits(ExportedClassifier(final, "onnxruntime", "fp32"), checked.images)
-                expected = _logits(network, checked.images)
-                result["int8_on_images"] = _agreement(card.confidence, expected, small, checked.labels)
+            if answers is not None:
+                result["int8_on_images"] = answers.agreement(final)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, final.read_bytes())
     result |= {"bytes": out.stat().st_size, "time_s": round(time.perf_counter() - started, 1)}
-    result |= {"hardware": hardware(torch.device("cpu")), "versions": versions(), "date": time.strftime("%Y-%m-%d")}
-    return result
+    return result | provenance(torch.device("cpu"))

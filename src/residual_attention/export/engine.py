@@ -6,12 +6,10 @@ A network compiled by OpenVINO is kept in the cache folder, so that the next cal
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import shutil
 import tempfile
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from torch import Tensor
 from ..checkpoints import Classifier
 from ..checkpoints.classifier import TrainedNetwork
 from ..checkpoints.exported import ExportedClassifier, openvino_core, present_engines
+from ..checkpoints.exporter import silenced
 from ..data.cache import cache_folder
 from ..devices import usable_cores
 from ..errors import ExportError, UserError
@@ -99,17 +98,10 @@ def _convert(network: TrainedNetwork, folder: Path) -> None:
 
     how = network.preprocess
     traced = Outputs(network, network.card.confidence.centre, masks=False)
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tracing warns about sizes, which are fixed here
-            example = torch.randn(2, how.in_chans, how.image_size, how.image_size)
-            with torch.no_grad():
-                converted = openvino.convert_model(traced.eval(), example_input=(example,))
+    with silenced(), torch.no_grad():  # tracing warns about sizes, which are fixed here
+        example = torch.randn(2, how.in_chans, how.image_size, how.image_size)
+        converted = openvino.convert_model(traced.eval(), example_input=(example,))
         converted.reshape([-1, *example.shape[1:]])
-    finally:
-        logging.disable(level)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         openvino.save_model(converted, str(Path(temporary) / "network.xml"), compress_to_fp16=False)

@@ -1,11 +1,8 @@
 """Exports one ONNX file: dynamic batch and image size, optional masks, classes and preprocessing in its metadata."""
 
-import logging
 import os
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +14,8 @@ from ..attention.masks import attention_modules, record_masks
 from ..checkpoints.card import Card
 from ..checkpoints.classifier import logits_and_likeness
 from ..checkpoints.exported import LIKENESS, MASK_PREFIX, METADATA_KEY, NEEDED, ExportedClassifier, onnx_header
-from ..checkpoints.onnx_metadata import plain_metadata, strip_traces
+from ..checkpoints.exporter import silenced, strip_traces
+from ..checkpoints.onnx_metadata import plain_metadata
 from ..errors import ExportError, UserError
 
 OPSET = 20
@@ -60,19 +58,6 @@ class Outputs(nn.Module):
         return logits_and_likeness(self.network, images, self.centre)  # type: ignore[arg-type]
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's logs, warnings and prints; errors are still raised."""
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-
-
 def require_exporter() -> None:
     """Raise UserError if packages of the extra ``export`` are missing: call it before anything that takes long."""
     try:
@@ -99,7 +84,7 @@ def onnx_bytes(model: nn.Module, card: Card, *, image_size: int, in_chans: int, 
     dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     traced = Outputs(model.eval(), card.confidence.centre, masks)
     try:
-        with _quiet(), torch.no_grad():
+        with silenced(), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), torch.no_grad():
             program = torch.onnx.export(
                 traced,
                 (example,),

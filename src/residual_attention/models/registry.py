@@ -7,17 +7,23 @@ from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cf
 from torch import nn
 
 from ..family import VARIANTS, ResidualAttentionNetwork
+from ..family.staged import StagedNetwork
 from ..family.variants import preprocessing
 from ..trunks.backbone import NAME as TRUNK
 from ..trunks.network import TrunkNetwork
 from .shipped import plain_weights, shipped_cfgs
 
 
-def _network(global_pool: str = "avg", drop_rate: float | None = None, **arguments: Any) -> ResidualAttentionNetwork:
-    """Build the network from timm's names for pool and dropout, which timm stores and passes back."""
+def _built(
+    network: type[StagedNetwork], global_pool: str = "avg", drop_rate: float | None = None, **arguments: Any
+) -> StagedNetwork:
+    """Build a network from timm's names for pool and dropout, which timm stores and passes back.
+
+    A trunk keeps its own pool unless another than *avg* is asked for.
+    """
     if drop_rate is not None:
         arguments["dropout"] = drop_rate
-    model = ResidualAttentionNetwork(**arguments)
+    model = network(**arguments)
     if global_pool != "avg":
         model.reset_classifier(model.num_classes, global_pool)
     return model
@@ -38,7 +44,7 @@ def _register(name: str) -> None:
         if "num_classes" not in kwargs:  # the tag decides
             arguments.pop("num_classes", None)
         return build_model_with_cfg(
-            _network,  # type: ignore[arg-type] (any callable works)
+            partial(_built, ResidualAttentionNetwork),  # type: ignore[arg-type] (any callable works)
             name,
             pretrained,
             feature_cfg={"out_indices": (0, 1, 2, 3, 4), "feature_cls": "getter"},
@@ -56,16 +62,6 @@ for _name in VARIANTS:
     _register(_name)
 
 
-def _trunk_network(global_pool: str = "avg", drop_rate: float | None = None, **arguments: Any) -> TrunkNetwork:
-    """As `_network`; a trunk keeps its own pool unless another is asked for."""
-    if drop_rate is not None:
-        arguments["dropout"] = drop_rate
-    model = TrunkNetwork(**arguments)
-    if global_pool != "avg":
-        model.reset_classifier(model.num_classes, global_pool)
-    return model
-
-
 @register_model
 def attention_trunk(pretrained: bool = False, pretrained_cfg: Any = None, **kwargs: Any) -> nn.Module:
     """Attention residual learning on ``trunk=``, any convolutional network from timm (arXiv 1704.06904).
@@ -79,7 +75,7 @@ def attention_trunk(pretrained: bool = False, pretrained_cfg: Any = None, **kwar
     )
     whole = any(source.get(key) for key in ("file", "hf_hub_id", "url", "state_dict"))
     model = build_model_with_cfg(
-        partial(_trunk_network, pretrained=pretrained and not whole),  # type: ignore[arg-type]
+        partial(_built, TrunkNetwork, pretrained=pretrained and not whole),  # type: ignore[arg-type]
         TRUNK,
         pretrained and whole,
         pretrained_cfg=pretrained_cfg,  # type: ignore[arg-type]

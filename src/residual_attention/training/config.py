@@ -82,15 +82,21 @@ def check_least(config: RunConfig, least: dict[str, float]) -> None:
             raise UserError(f"{name} must be at least {low:g}, not {value}")
 
 
+def objection_to(value: object) -> str | None:
+    """What a number, or one of a tuple, must be and is not; None if nothing is wrong, or for another value."""
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):
+            return f"must be a finite number, not {number}"
+        if isinstance(number, int | float) and abs(number) > MAX_COUNT:
+            return f"must be at most 2^53, not {number}"
+    return None
+
+
 def check_numbers(config: RunConfig) -> None:
     """Raise UserError for a number that is infinite, not a number, or larger than anything can be counted with."""
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, float) and not math.isfinite(number):
-                raise UserError(f"{field.name} must be a finite number, not {number}")
-            if isinstance(number, int | float) and abs(number) > MAX_COUNT:
-                raise UserError(f"{field.name} must be at most 2^53, not {number}")
+        if objection := objection_to(getattr(config, field.name)):
+            raise UserError(f"{field.name} {objection}")
 
 
 def validate_run(config: RunConfig) -> None:

@@ -28,6 +28,11 @@ class Machine:
     def dtype(self) -> torch.dtype:
         return DTYPES[self.precision]
 
+    @property
+    def validation_dtype(self) -> torch.dtype:
+        """fp32 in place of fp16, which ends at 65504."""
+        return torch.float32 if self.dtype == torch.float16 else self.dtype
+
     def __str__(self) -> str:
         layout = "channels_last" if self.channels_last else "NCHW"
         how = ", compiled" if self.compile else ", CUDA graphs" if self.graphs else ""

@@ -3,12 +3,13 @@
 import base64
 import csv
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, select_autoescape
+from jinja2 import ChoiceLoader, Environment, PackageLoader, Template, select_autoescape
 
+from ..atomic import write_atomically
 from ..documents import blaming, parse_json, read_yaml
 from ..errors import UserError
 from ..names import as_argument
@@ -93,6 +94,27 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     if not rows or "epoch" not in rows[0]:
         raise UserError(f"{what}: expected a row for each epoch; {remedy}")
     return rows
+
+
+def write_page(
+    run: Path, template: Template, summary: dict[str, Any], pictures: Sequence[str], **sections: Any
+) -> Path:
+    """Write ``run/report.html``: the task's ``sections``, and what every page has. Returns its path.
+
+    ``pictures``: the names of PNG files in the run's folder; one that is missing is None in the template.
+    """
+    config = run / "config.yaml"
+    page = template.render(
+        summary=summary,
+        made=made_rows(summary),
+        pictures={name: data_url(run / f"{name}.png") for name in pictures},
+        config=config.read_text() if config.is_file() else None,
+        run=str(run),
+        **sections,
+    )
+    out = run / "report.html"
+    write_atomically(out, shareable(page, run, read_config(run)).encode())
+    return out
 
 
 def read_summary(run: Path) -> dict[str, Any]:

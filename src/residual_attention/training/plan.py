@@ -1,13 +1,15 @@
 """Complete a configuration from its data: every ``None`` and ``auto`` becomes a value."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from ..data.order import steps_per_epoch
 from ..errors import UserError
 from .config import RunConfig
+from .machine import Machine
+from .optimization import check_optimizer, resolve_fused
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
@@ -21,6 +23,32 @@ class Plan(Generic[ConfigT]):
     epochs: int
     total_steps: int
     steps_per_epoch: int
+
+
+def planned(config: ConfigT, machine: Machine, images: int, *, validates: bool) -> Plan[ConfigT]:
+    """The plan of a run over ``images`` training images, whose task has resolved its own settings in ``config``.
+
+    ``validates``: whether there is a validation split. Raises UserError for settings that need something the run lacks.
+    """
+    check_validation(config, validates)
+    check_optimizer(config.optimizer)
+    repeats = repeats_of(config, images)
+    per_epoch = steps_per_epoch(repeats * images, config.batch_size)
+    epochs, total = length_of(config, per_epoch)
+    resolved = replace(
+        config,
+        epochs=None if config.steps is not None else epochs,
+        repeats=repeats,
+        device=machine.device.type if config.device == "auto" else config.device,
+        precision=machine.precision,
+        compile="on" if machine.compile else "off",
+        cuda_graphs="on" if machine.graphs else "off",
+        channels_last="on" if machine.channels_last else "off",
+        fused=resolve_fused(config, machine.device),
+        workers=machine.workers,
+    )
+    assert resolved.model is not None
+    return Plan(resolved, resolved.model, epochs, total, per_epoch)
 
 
 def evaluation_batch_size(config: RunConfig, processes: int) -> int:

@@ -1,6 +1,5 @@
 """The end of a run: evaluate the best weights once on every split; write summary, pictures and report."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from torch import nn
 from ..checkpoints.card import Card
 from ..checkpoints.format import read_checkpoint
 from ..checkpoints.load import model_weights
-from ..devices import hardware, versions
+from ..devices import provenance
 from ..names import as_argument
 from .duration import duration
 from .pictures import Attempts
@@ -41,9 +40,7 @@ def run_facts(job: Job, state: TrainState, plan: Plan[Any], run: Path) -> dict[s
         "precision": job.machine.precision,
         "processes": job.processes.world,
         "skipped_steps": progress.skipped_steps,
-        "hardware": hardware(job.machine.device),
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
+        **provenance(job.machine.device),
     }
 
 

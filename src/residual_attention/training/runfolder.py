@@ -21,7 +21,7 @@ from ..checkpoints.card import Card
 from ..checkpoints.format import save_checkpoint
 from ..errors import UserError, WriteError
 from ..names import as_argument, printable
-from ..own_files import LIST
+from ..own_files import LIST, data_folder_around
 from .config import RunConfig
 
 
@@ -33,12 +33,10 @@ def default_run_path(data: str, model: str) -> Path:
 
 def keep_out_of_data(run: Path, config: RunConfig) -> None:
     """Raise UserError for a run folder inside the data folder, which is never written to. It may lie beside a list."""
-    for data in (Path(config.data), getattr(config, "data_dir", None)):
-        if data is not None and data.is_dir() and run.resolve().is_relative_to(data.resolve()):
-            raise UserError(
-                f"the run folder {run} is inside the data folder {data}, which is never written to; "
-                "choose another --out"
-            )
+    if (data := data_folder_around(run, (Path(config.data), getattr(config, "data_dir", None)))) is not None:
+        raise UserError(
+            f"the run folder {run} is inside the data folder {data}, which is never written to; choose another --out"
+        )
 
 
 BEGUN = frozenset({".lock", "checkpoints", "config.yaml", "problems.txt", "tensorboard"})  # before the first save

@@ -1,15 +1,16 @@
 """The interface between the core and a task: one loop trains classifiers and detectors."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from torch import Tensor, nn
 
 from ..checkpoints.card import Card
+from ..data.order import steps_per_epoch
 from .board import TensorBoard
 from .config import RunConfig
 from .distributed import Processes
@@ -119,6 +120,58 @@ class Task(Protocol):
     def open_board(self, folder: Path, purge_step: int | None) -> TensorBoard: ...
     def keep(self, model: nn.Module, epoch: int, folder: RunFolder) -> None: ...
     def evaluate(self, model: nn.Module) -> Outcome: ...
+
+
+class Batches(Protocol):
+    """A training split; ``skipped`` are the indices of its unreadable images."""
+
+    @property
+    def samples(self) -> Sized: ...
+    @property
+    def skipped(self) -> set[int]: ...
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+
+class Splits(Protocol):
+    """A data set; a split that it lacks is None."""
+
+    @property
+    def val(self) -> Sized | None: ...
+    @property
+    def test(self) -> Sized | None: ...
+
+
+class ImageTask:
+    """What the tasks over images share: how many images and steps there are."""
+
+    config: RunConfig
+    dataset: Splits
+    data: Batches
+
+    @property
+    def skipped(self) -> set[int]:
+        return self.data.skipped
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.data.steps_per_epoch
+
+    @property
+    def evaluated_images(self) -> tuple[int, int]:
+        val, test = (0 if split is None else len(split) for split in (self.dataset.val, self.dataset.test))
+        return val, val + test
+
+    def steps_for(self, repeats: int) -> int:
+        return steps_per_epoch(repeats * len(self.data.samples), self.config.batch_size)
+
+
+SplitT = TypeVar("SplitT", bound=Sized)
+
+
+def held_out(val: SplitT | None, test: SplitT | None) -> dict[str, SplitT]:
+    """The splits that the best weights are evaluated on: those that have images."""
+    return {name: split for name, split in (("val", val), ("test", test)) if split is not None and len(split)}
 
 
 @dataclass(frozen=True)
