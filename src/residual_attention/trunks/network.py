@@ -25,7 +25,7 @@ class TrunkNetwork(StagedNetwork):
 
     In such a stage x is the first block's output, T the rest of the stage, M a mask branch on x, and
     H = (1 + M) * T (paper, eq. 3). A stage is the blocks whose maps have the same size, from a quarter of the image's
-    side on (from 32x32 in networks for small images). Departures from the paper: see `StageAttention`.
+    side on (from 16x16 in networks for small images). Departures from the paper: see `StageAttention`.
 
     Args:
         num_classes: outputs of the classifier; 0 returns the pooled features.

@@ -7,8 +7,10 @@ from math import log2
 
 from .chain import Link
 
-LEAST_REDUCTION = 4  # as in the paper's networks: attention starts at a quarter of the image's side,
-SMALL_MAP = 32  # or, in networks for small images, at any map of at most this size
+LEAST_REDUCTION = 4  # as in the paper's ImageNet networks: attention starts at a quarter of the image's side,
+SMALL_MAP = (
+    16  # or, in networks for small images, at any map of at most this size; one of 32x32 costs more than it brings
+)
 
 
 @dataclass(frozen=True)
