@@ -289,6 +289,7 @@ def test_ablations_and_the_trunks_own_arguments():
         {"skip": False},
         {"r": 2},
         {"trunk_args": ["drop_path_rate=0.1"]},
+        {"trunk_args": {"pretrained_cfg_overlay": {"input_size": (3, 32, 32)}}},
         {"mask_depths": 1, "mask_widths": 8},
     ):
         model = create_model("attention_trunk", 3, trunk="resnet18", **overrides)

@@ -31,6 +31,9 @@ class Trunk:
     name: str
     arguments: tuple[tuple[str, Any], ...] = ()
 
+    def __hash__(self) -> int:
+        return hash((self.name, repr(self.arguments)))  # a value may be a dict
+
     @property
     def has_tag(self) -> bool:
         return "." in self.name
