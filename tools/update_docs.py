@@ -33,7 +33,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "speed": speed.in_short,
     },
     "SECURITY.md": {"attacks": torture.counts},
-    "docs/trunks.md": {"trunks": trunks.ledger, "transfer": trunks.transfer},
+    "docs/trunks.md": {"trunks": trunks.ledger, "transfer": trunks.transfer, "localisation": trunks.localisation},
     "docs/speed.md": {
         "machine": speed.machine_line,
         "goals": speed.goal_table,

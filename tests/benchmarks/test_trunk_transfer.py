@@ -40,6 +40,9 @@ def test_the_smallest_experiment_and_its_continuation(benchmark, tmp_path, monke
     assert {cell["arm"] for cell in result["cells"]} == set(benchmark.ARMS)
     (row,) = result["summary"]
     assert (row["n"], row["images_per_class"]) == (2, 4)
+    (together,) = result["together"]
+    assert together["difference_points"] == row["difference_points"]
+    assert together["n"] == 2
     for cell in result["cells"]:
         methods = {"Grad-CAM"} | ({"masks, last stage", "masks, combined"} if cell["arm"] == "with masks" else set())
         assert set(cell["localisation"]) == methods
