@@ -357,12 +357,12 @@ def test_incomplete_rows_of_a_table_are_reported(everything, tmp_path):
     table(everything, tmp_path)
     with open(tmp_path / "boxes.csv", "a") as file:
         file.write("0000.jpg;96;72;;1;1;9;9\n;96;72;disc;1;1;9;9\n0001.jpg;96;72;disc;one;1;9;9\n\n")
-        file.write("nowhere.jpg;96;72;disc;1;1;9;9\n")
+        file.write("nowhere.jpg;96;72;disc;1;1;9;9\n.;96;72;disc;1;1;9;9\n")
     (tmp_path / "photos" / "0016.jpg").write_bytes((tmp_path / "photos" / "0000.jpg").read_bytes())
     with open(tmp_path / "boxes.csv", "a") as file:
         file.write("0016;;;;;;;\n")
     data = load(tmp_path, val_fraction=0)
-    assert data.problems.kinds == {"broken row": 2, "non-numeric box": 1, "missing image": 1}
+    assert data.problems.kinds == {"broken row": 2, "non-numeric box": 1, "missing image": 1, "unreadable image": 1}
     assert "boxes.csv: line 34 has no class; skipped" in data.problems.lines
     assert "boxes.csv: line 35 has no file name; skipped" in data.problems.lines
     assert data.train.pictures[-1].boxes == ()

@@ -117,7 +117,7 @@ class Tree:
             found = found or self._named.get(key.lower(), [])
         found = [path for path in found if split is None or self.split_of(path) in (None, split)]
         if not found:
-            return near.with_name(bases[-1])
+            return near.with_name(bases[-1]) if bases[-1] else near.parent  # "." and "/" name no file
 
         def fit(path: Path) -> tuple[bool, int, bool]:
             common = set(path.relative_to(self.root).parts[:-1]) & set(near.relative_to(self.root).parts[:-1])
