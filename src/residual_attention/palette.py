@@ -4,11 +4,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import Formatter
+from matplotlib.ticker import Formatter, MaxNLocator
 
 from .names import printable
 
@@ -45,6 +46,12 @@ class PlainNumbers(Formatter):
 def plain_ticks(axis: Axis) -> None:
     axis.set_major_formatter(PlainNumbers())
     axis.set_minor_formatter(PlainNumbers())
+
+
+def by_epoch(axes: Axes) -> None:
+    """Epochs along the x axis, marked at whole numbers."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:

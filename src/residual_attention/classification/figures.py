@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..palette import BLUE, GRAY, GREEN, ORANGE, new_figure, plain_ticks, shortened, shortened_file
+from ..palette import BLUE, GRAY, GREEN, ORANGE, by_epoch, new_figure, plain_ticks, shortened, shortened_file
 from ..training.page import read_metrics
 
 NUMBERED_CLASSES = 20  # up to this many, the confusion matrix shows its counts
@@ -29,7 +29,8 @@ def _curve(axes: Axes, epochs: np.ndarray, rows: list[dict[str, str]], what: str
         values = _column(rows, f"{split}_{what}")
         if not np.isnan(values).all():
             axes.plot(epochs, values, color=colour, label=name, marker="o" if len(epochs) < 3 else None)
-    axes.set(xlabel="epoch", ylabel=label)
+    by_epoch(axes)
+    axes.set(ylabel=label)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
 
@@ -77,7 +78,8 @@ def draw_curves(metrics_csv: Path, out: Path, *, stacked: bool = False) -> None:
     plain_ticks(loss.yaxis)
     (_f1_curve if several else _error_curve)(reached, epochs, rows)
     rate.plot(epochs, _column(rows, "lr"), color=GRAY, marker="o" if len(rows) < 3 else None)
-    rate.set(xlabel="epoch", ylabel="learning rate at end of epoch", ylim=(0, None))
+    by_epoch(rate)
+    rate.set(ylabel="learning rate at end of epoch", ylim=(0, None))
     rate.grid(alpha=0.25)
     figure.savefig(out)
 
@@ -223,7 +225,8 @@ def draw_compared_curves(runs: Sequence[tuple[str, Path]], out: Path, *, stacked
             values = _column(rows, column)
             shown = shortened_file(name, longest)
             axes.plot(_column(rows, "epoch"), values, color=colour, linestyle=line, marker=marker, label=shown)
-        axes.set(xlabel="epoch", ylabel=label)
+        by_epoch(axes)
+        axes.set(ylabel=label)
         if column == "train_loss":
             axes.set_yscale("log")
             plain_ticks(axes.yaxis)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..attention.geometry import upsample
 from ..attention.overlay import heat
-from ..palette import BLUE, GRAY, GREEN, ORANGE, new_figure, save_photographs, shortened
+from ..palette import BLUE, GRAY, GREEN, ORANGE, by_epoch, new_figure, save_photographs, shortened
 from ..training.page import read_metrics
 from .measures import Curve, Detections
 
@@ -149,17 +149,20 @@ def draw_detection_curves(metrics_csv: Path, out: Path) -> None:
     for name, colour in zip(parts, (GRAY, *COLOURS), strict=False):
         label = name.removeprefix("train_loss").strip("_").replace("_", " ") or "sum"
         loss.plot(epochs, column(name), color=colour, label=label, marker=marker)
-    loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    by_epoch(loss)
+    loss.set(ylabel="training loss", yscale="log")
     loss.legend(frameon=False, fontsize=8)
     for name, label, colour in (("val_ap50_pct", "AP at IoU 0.5", BLUE), ("val_map_pct", "mAP (0.5 to 0.95)", ORANGE)):
         values = column(name)
         if not np.isnan(values).all():
             precision.plot(epochs, values, color=colour, label=label, marker=marker)
-    precision.set(xlabel="epoch", ylabel="validation (%)", ylim=(0, 100))
+    by_epoch(precision)
+    precision.set(ylabel="validation (%)", ylim=(0, 100))
     if precision.get_lines():
         precision.legend(frameon=False, fontsize=8)
     rate.plot(epochs, column("lr"), color=GRAY, marker=marker)
-    rate.set(xlabel="epoch", ylabel="learning rate at end of epoch", ylim=(0, None))
+    by_epoch(rate)
+    rate.set(ylabel="learning rate at end of epoch", ylim=(0, None))
     for axes in (loss, precision, rate):
         axes.grid(alpha=0.25)
     figure.savefig(out)
