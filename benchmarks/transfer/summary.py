@@ -44,6 +44,11 @@ def interval(values: list[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def _ends(low: float, high: float) -> tuple[float, float] | None:
+    """An interval as it is recorded; None if there is none."""
+    return None if math.isnan(low) else (round(low, 3), round(high, 3))
+
+
 def _difference(group: tuple[str, str, int], pairs: list[tuple[float, float]]) -> Difference:
     """``pairs``: the errors with masks and without."""
     variant, network, count = group
@@ -56,7 +61,7 @@ def _difference(group: tuple[str, str, int], pairs: list[tuple[float, float]]) -
         with_masks_error_pct=round(statistics.mean(one for one, _ in pairs), 3),
         without_masks_error_pct=round(statistics.mean(other for _, other in pairs), 3),
         difference_points=round(mean, 3),
-        interval_95=None if math.isnan(low) else (round(low, 3), round(high, 3)),
+        interval_95=_ends(low, high),
     )
 
 
@@ -90,7 +95,7 @@ def together(errors: Mapping[Cell, float]) -> list[Together]:
     found = []
     for variant, values in sorted(by_variant.items()):
         mean, low, high = interval(values)
-        ends = None if math.isnan(low) else (round(low, 3), round(high, 3))
+        ends = _ends(low, high)
         found.append(Together(variant=variant, n=len(values), difference_points=round(mean, 3), interval_95=ends))
     return found
 

@@ -36,10 +36,14 @@ TASKS: dict[str, Callable[[], TaskEntry]] = {
 }
 
 
+def _unknown(task: object) -> str:
+    return f"no task named {task!r}; this version has {', '.join(TASKS)}"
+
+
 def task_entry(name: str) -> TaskEntry:
     """The task of that name. Raises UserError for an unknown name."""
     if name not in TASKS:
-        raise UserError(f"no task named {name!r}; this version has {', '.join(TASKS)}")
+        raise UserError(_unknown(name))
     return TASKS[name]()
 
 
@@ -70,9 +74,9 @@ def resume(run: Path, **changes: Any) -> dict[str, Any]:
 def task_of_run(run: Path) -> str:
     """The task of a finished run. Raises UserError if the folder does not hold one of a task that we know."""
     task = read_summary(run).get("task", CLASSIFICATION)
-    if task not in list(TASKS):
-        raise UserError(f"{run / 'summary.json'}: no task named {task!r}; this version has {', '.join(TASKS)}")
-    return str(task)
+    if not isinstance(task, str) or task not in TASKS:
+        raise UserError(f"{run / 'summary.json'}: {_unknown(task)}")
+    return task
 
 
 def report(run: Path, *, redraw: bool = False) -> Path:

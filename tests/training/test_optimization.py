@@ -85,7 +85,7 @@ def test_plateau_lowers_after_its_patience():
 @pytest.mark.parametrize(("schedule", "state"), [("cosine", {"x": 1}), ("plateau", {}), ("plateau", {"best": 1.0})])
 def test_a_schedule_refuses_the_state_of_another(schedule, state):
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
-    with pytest.raises(ValueError, match="its schedule has the state"):
+    with pytest.raises(ValueError, match="the state of another learning rate schedule"):
         Schedule(optimizer, TrainConfig(schedule=schedule), 10, 1).load_state_dict(state)
 
 

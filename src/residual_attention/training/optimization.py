@@ -117,7 +117,7 @@ class Schedule:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises ValueError for the state of another schedule."""
         if state.keys() != self.state_dict().keys():
-            raise ValueError(f"its schedule has the state {', '.join(state) or 'of none'}")
+            raise ValueError("it holds the state of another learning rate schedule")
         if self.plateau is not None:
             for key, value in state.items():
                 setattr(self.plateau, key, float("inf") if key == "best" and value is None else value)

@@ -8,9 +8,7 @@ from math import log2
 from .chain import Link
 
 LEAST_REDUCTION = 4  # as in the paper's ImageNet networks: attention starts at a quarter of the image's side,
-SMALL_MAP = (
-    16  # or, in networks for small images, at any map of at most this size; one of 32x32 costs more than it brings
-)
+SMALL_MAP = 16  # or, in networks for small images, at any map of at most this size
 
 
 @dataclass(frozen=True)
